@@ -1,0 +1,28 @@
+"""What is wrong with the files that a config names, found before anything costly begins."""
+
+from seq2seq_kit.config import Config
+from seq2seq_kit.config_faults import Fault, list_faults
+from seq2seq_kit.corpus import check_corpus
+from seq2seq_kit.errors import ConfigError
+
+
+def check_files(config: Config) -> None:
+    """Looks at every file of a config: there, readable, both sides with as many lines.
+
+    Args:
+        config: A config from `load_config`, so that its paths are absolute.
+
+    Raises:
+        ConfigError: If a file cannot be used; the message lists every fault under its key.
+    """
+    faults = [
+        Fault(f"data.{key}", message)
+        for key, corpus in config.data.corpora()
+        for message in check_corpus(corpus)
+    ]
+    for side, vocabulary in config.tokenizer.vocabularies():
+        if vocabulary.model is not None and not vocabulary.model.is_file():
+            key = f"tokenizer.{side}.model" if side else "tokenizer.model"
+            faults.append(Fault(key, f"must be a file. There is none at {vocabulary.model}."))
+    if faults:
+        raise ConfigError(list_faults("config", faults))

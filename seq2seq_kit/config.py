@@ -1,0 +1,562 @@
+"""What a run is: one frozen model a section, every key with its default and its meaning.
+
+The only place where defaults stand. Knows nothing of TensorFlow, so that a config is checked in
+an instant. `load_config` reads YAML; `Config` is what the rest of the package takes.
+"""
+
+import copy
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from seq2seq_kit.config_faults import ContradictionError, Fault, explain, list_faults, shorten
+from seq2seq_kit.config_yaml import apply_override, read_yaml
+from seq2seq_kit.errors import ConfigError
+
+FORMAT_VERSION = 1
+
+# Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64.
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
+Share = Annotated[float, Field(gt=0.0, le=1.0, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+PositiveFloat = Annotated[float, Field(gt=0.0, strict=True)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+def _as_list(value: Any) -> Any:
+    """A single entry may be written without the list around it."""
+    return value if value is None or isinstance(value, list | tuple) else [value]
+
+
+def _column(value: Any) -> int | str:
+    if isinstance(value, str) or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a column counted from 1, or a column's name")
+
+
+Column = Annotated[int | str, PlainValidator(_column)]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """What all sections share: they cannot be changed, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, values: Any) -> Any:
+        """In YAML, a section whose keys are all commented out is None."""
+        return {} if values is None else values
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        faults = self._contradictions()
+        if faults:
+            raise ContradictionError(faults)
+        return self
+
+    def _contradictions(self) -> dict[str, str]:
+        """Keys that are valid alone but not together, each with what is the matter."""
+        return {}
+
+
+CorpusKind = Literal["parallel", "tsv", "lines", "text"]
+
+
+class CorpusConfig(Section):
+    """One corpus: exactly one of parallel files, `tsv`, `lines` or `text`.
+
+    Files are UTF-8, plain or gzipped.
+    """
+
+    source: Path | None = None
+    """Parallel files: the source side, one text a line; `target` is the other side."""
+    target: Path | None = None
+    """Parallel files: the target side, line by line with `source`."""
+    tsv: Path | None = None
+    """Tab-separated columns, a pair a line."""
+    source_columns: Columns = (1,)
+    """`tsv`: the source columns, counted from 1 or by name with `header`; several are joined."""
+    target_columns: Columns = (2,)
+    """`tsv`: the target columns, likewise."""
+    join: str = " "
+    """`tsv`: what stands between joined columns."""
+    header: Switch = False
+    """`tsv`: the first line names the columns."""
+    lines: Path | None = None
+    """Continuation: one text of its own a line."""
+    text: Path | None = None
+    """Continuation: running text, one stream with the newline as a token."""
+    weight: PositiveFloat = 1.0
+    """Times that each line is seen in an epoch; 0.5 sees a new random half each epoch."""
+
+    @property
+    def kind(self) -> CorpusKind:
+        """Which of the four kinds of corpus this is."""
+        return self._kinds()[0]
+
+    def _kinds(self) -> list[CorpusKind]:
+        given: dict[CorpusKind, bool] = {
+            "parallel": self.source is not None or self.target is not None,
+            "tsv": self.tsv is not None,
+            "lines": self.lines is not None,
+            "text": self.text is not None,
+        }
+        return [kind for kind, is_given in given.items() if is_given]
+
+    def _contradictions(self) -> dict[str, str]:
+        kinds = self._kinds()
+        if len(kinds) != 1:
+            received = " and ".join(kinds) if kinds else "none of them"
+            return {
+                "": "must name exactly one kind of corpus: `source` with `target` (parallel files),"
+                f" `tsv`, `lines` or `text`. Received: {received}."
+            }
+        if kinds == ["tsv"]:
+            return self._column_faults()
+        faults = {}
+        if kinds == ["parallel"]:
+            for key, other in (("source", "target"), ("target", "source")):
+                if getattr(self, key) is None:
+                    faults[key] = (
+                        f"is required: parallel files need both sides, here `{other}` only."
+                    )
+        for key in ("source_columns", "target_columns", "join", "header"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                faults[key] = "has a meaning only with `tsv`. Remove it, or name the file as `tsv`."
+        return faults
+
+    def _column_faults(self) -> dict[str, str]:
+        """Columns can be called by name only where a first line gives them names."""
+        faults = {}
+        for key in ("source_columns", "target_columns"):
+            names = [column for column in getattr(self, key) if isinstance(column, str)]
+            if names and not self.header:
+                faults[key] = f"names a column, {names[0]!r}: this needs `header: true`."
+        return faults
+
+
+Corpora = Annotated[tuple[CorpusConfig, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class DataConfig(Section):
+    """The texts and how long they may be."""
+
+    root: Path = Path()
+    """Folder that relative paths of the corpora start from; itself relative to the config file."""
+    train: Corpora
+    """One corpus or a list of them."""
+    validation: Corpora | None = None
+    """Chooses the best checkpoint. Without it, `holdout` lines are kept from the training data."""
+    test: Corpora | None = None
+    """Scored once, after training."""
+    holdout: PositiveInt = 1000
+    """Without `validation`: lines (running text: thousands of characters) held out, up to 10 %."""
+    max_source_length: PositiveInt = 100
+    """Tokens of a source line, EOS not counted."""
+    max_target_length: PositiveInt = 100
+    """Tokens of a target line, EOS not counted."""
+    long_lines: Literal["skip", "truncate", "error"] = "skip"
+    """What becomes of longer training lines; skipped and truncated ones are counted and shown."""
+    window: Annotated[int, Field(ge=2, strict=True)] = 64
+    """Running text: tokens of one training sequence."""
+
+    def corpora(self) -> Iterator[tuple[str, CorpusConfig]]:
+        """Every corpus under its key: `train`, or `train.0` where there are several."""
+        for name in ("train", "validation", "test"):
+            corpora = getattr(self, name) or ()
+            for index, corpus in enumerate(corpora):
+                yield (f"{name}.{index}" if len(corpora) > 1 else name), corpus
+
+    @property
+    def is_running_text(self) -> bool:
+        """Whether training cuts windows from streams; otherwise it takes line after line."""
+        return self.train[0].kind == "text"
+
+    def _contradictions(self) -> dict[str, str]:
+        faults = {}
+        for key, corpus in self.corpora():
+            if (corpus.kind == "text") != self.is_running_text:
+                faults[key] = (
+                    f"cannot be `{corpus.kind}` where `train` begins with `{self.train[0].kind}`:"
+                    " running text (`text`) and texts that stand one a line do not mix."
+                )
+            if corpus.weight != 1.0 and not key.startswith("train"):
+                faults[f"{key}.weight"] = "has a meaning only in `train`. Remove it."
+        return faults
+
+
+class VocabularyConfig(Section):
+    """A SentencePiece model: trained on the training data, or given ready."""
+
+    type: Literal["unigram", "bpe", "word", "char"] = "unigram"
+    """The SentencePiece algorithm."""
+    vocab_size: Annotated[int, Field(ge=8, strict=True)] = 8000
+    """Pieces wanted; if the data cannot give so many, the feasible size is used and said."""
+    character_coverage: Share = 1.0
+    """Share of the characters that get pieces; lower it (0.9995) for Chinese and Japanese."""
+    byte_fallback: Switch = True
+    """Spell unknown characters in UTF-8 bytes instead of one unknown token."""
+    user_defined_symbols: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that always are one token, such as tags."""
+    lossless: Switch | None = None
+    """Keep runs of spaces and newlines. Left out: true for continuation, false otherwise."""
+    model: Path | None = None
+    """A ready SentencePiece `.model` to use instead of training one; then `type`, `vocab_size` and
+    the other keys of this section have no effect."""
+
+
+class TokenizerConfig(VocabularyConfig):
+    """One vocabulary for both sides, or one for each with `source` and `target`."""
+
+    source: VocabularyConfig | None = None
+    """The source side's own vocabulary (then `target` is needed too)."""
+    target: VocabularyConfig | None = None
+    """The target side's own vocabulary."""
+
+    def vocabularies(self) -> Iterator[tuple[str, VocabularyConfig]]:
+        """Each vocabulary in use under its key: the shared one under `""`, or the two sides."""
+        if self.source is None or self.target is None:
+            yield "", self
+        else:
+            yield "source", self.source
+            yield "target", self.target
+
+    def _contradictions(self) -> dict[str, str]:
+        if self.source is None and self.target is None:
+            return {}
+        if self.source is None:
+            return {"source": "is required beside `target`: each side has its own vocabulary."}
+        if self.target is None:
+            return {"target": "is required beside `source`: each side has its own vocabulary."}
+        shared_keys = set(VocabularyConfig.model_fields) - {"lossless"}  # filled in for every run
+        return {
+            key: "has no effect beside `source` and `target`. Set it under each of them."
+            for key in sorted(shared_keys)
+            if getattr(self, key) != VocabularyConfig.model_fields[key].default
+        }
+
+
+class ModelConfig(Section):
+    """Sizes and choices of the network."""
+
+    architecture: Literal["encoder_decoder", "language_model"] | None = None
+    """Left out: encoder_decoder for translation, language_model for continuation."""
+    embedding_dim: PositiveInt = 256
+    """Size of a token's vector."""
+    units: PositiveInt = 512
+    """Size of the decoder's LSTM state; each direction of the encoder has half of it."""
+    encoder_layers: PositiveInt = 1
+    """Bidirectional LSTM layers."""
+    decoder_layers: PositiveInt = 1
+    """LSTM layers of the decoder or language model; residual connections from the second on."""
+    attention: Literal["multiplicative", "additive"] = "multiplicative"
+    """How a decoder state is compared with the encoder outputs."""
+    attention_layer: Literal["first", "last"] = "last"
+    """The decoder layer that attends; after the first, later layers read its context."""
+    dropout: Fraction = 0.3
+    """On embeddings, between LSTM layers and before the output layer."""
+    tie_embeddings: Switch = True
+    """The output layer shares the target embeddings, and with one vocabulary the source's too."""
+    init_scale: PositiveFloat = 0.1
+    """All weights start uniform in +-init_scale."""
+
+    def _contradictions(self) -> dict[str, str]:
+        if self.architecture != "language_model" and self.units % 2:
+            return {
+                "units": "must be even, since each direction of the encoder has half of it."
+                f" Received: {self.units}."
+            }
+        return {}
+
+
+class EarlyStoppingConfig(Section):
+    """When to stop, and what the best checkpoint is."""
+
+    metric: Literal["loss", "bleu", "chrf"] = "loss"
+    """Of the validation data. BLEU and chrF decode it greedily at each validation."""
+    patience: PositiveInt = 4
+    """Validations without a better value before training stops."""
+
+
+class TrainingConfig(Section):
+    """The optimisation, its limits and what is written while it runs."""
+
+    batch_size: PositiveInt = 64
+    """Of the unit below."""
+    batch_unit: Literal["sentences", "tokens"] = "sentences"
+    """tokens: rows times padded length."""
+    epochs: PositiveInt | None = 30
+    """Passes over the training data at most."""
+    max_steps: PositiveInt | None = None
+    """Steps at most."""
+    max_minutes: PositiveFloat | None = None
+    """Wall-clock minutes of training at most; a resumed run goes on counting."""
+    learning_rate: PositiveFloat = 0.001
+    """Of Adam."""
+    warmup_steps: Count = 0
+    """Steps over which the learning rate rises from 0 in a straight line."""
+    plateau_factor: Share = 0.5
+    """The learning rate is multiplied by this ..."""
+    plateau_patience: PositiveInt = 1
+    """... after so many validations in a row without a better loss."""
+    clip_norm: PositiveFloat = 1.0
+    """Global norm to which gradients are clipped."""
+    label_smoothing: Fraction = 0.1
+    """Share of the probability spread over the whole vocabulary."""
+    validate_every: PositiveInt | None = None
+    """Steps between validations; left out: each epoch."""
+    validation_samples: Count = 3
+    """Outputs printed at each validation."""
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    """When to stop, and what the best checkpoint is."""
+    strategy: Literal["default", "mirrored", "multi_worker"] = "default"
+    """The tf.distribute strategy: one device, all GPUs here, or several machines (TF_CONFIG)."""
+    tensorboard: Switch = True
+    """Write event files to RUN/logs."""
+
+    def _contradictions(self) -> dict[str, str]:
+        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
+            return {"epochs": "is null, and so are `max_steps` and `max_minutes`: set one of them."}
+        return {}
+
+
+class DecodingConfig(Section):
+    """Defaults of `generate` and of the export."""
+
+    beam_size: PositiveInt = 5
+    """Hypotheses kept at each step; 1 is greedy."""
+    length_penalty: NonNegativeFloat = 1.0
+    """Exponent of ((5 + length) / 6), which divides the log-probability; 0 ranks by that alone."""
+    max_length: PositiveInt = 100
+    """Generated tokens at most, EOS not counted."""
+    batch_size: PositiveInt = 64
+    """Lines decoded together; the output does not depend on it."""
+
+
+class Config(Section):
+    """A whole run.
+
+    What was left out is filled in, so that `model.architecture` and the `lossless` of each
+    vocabulary are never None here.
+    """
+
+    task: Literal["translation", "continuation"] = "translation"
+    """translation: a line in, a line out. continuation: a prompt in, what follows it out."""
+    # keras.utils.set_random_seed hands the seed to NumPy, which takes 32 bits.
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 1
+    """Of the weights, the order of the data and dropout."""
+    data: DataConfig
+    """The texts."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """From text to ids."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    training: TrainingConfig = TrainingConfig()
+    """How it learns."""
+    decoding: DecodingConfig = DecodingConfig()
+    """How it answers."""
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        model = self.model.model_copy(update={"architecture": self._architecture()})
+        tokenizer = self._with_lossless(self.tokenizer)
+        sides = {
+            key: self._with_lossless(vocabulary)
+            for key, vocabulary in self.tokenizer.vocabularies()
+            if key
+        }
+        # A frozen model has no other way to set what depends on two of its sections.
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "tokenizer", tokenizer.model_copy(update=sides))
+        return self
+
+    def _architecture(self) -> str:
+        default = "encoder_decoder" if self.task == "translation" else "language_model"
+        return self.model.architecture or default
+
+    def _with_lossless(self, vocabulary: VocabularyConfig) -> VocabularyConfig:
+        if vocabulary.lossless is not None:
+            return vocabulary
+        return vocabulary.model_copy(update={"lossless": self.task == "continuation"})
+
+    def _contradictions(self) -> dict[str, str]:
+        return self._task_faults() | self._architecture_faults() | self._training_faults()
+
+    def _task_faults(self) -> dict[str, str]:
+        if self.task == "continuation":
+            return {}
+        return {
+            f"data.{key}.{corpus.kind}": "is for continuation only: a translation needs pairs,"
+            " from `source` and `target` or `tsv`. Or set `task: continuation`."
+            for key, corpus in self.data.corpora()
+            if corpus.kind in ("lines", "text")
+        }
+
+    def _architecture_faults(self) -> dict[str, str]:
+        if self._architecture() != "language_model":
+            return {}
+        faults = {}
+        if self.task == "translation":
+            faults["model.architecture"] = (
+                "must be encoder_decoder for `task: translation`. Received: 'language_model'."
+            )
+        if self.tokenizer.source is not None:
+            faults["tokenizer.source"] = (
+                "cannot be used with a language model, which reads prompt and continuation as one"
+                " text. Use one vocabulary, or `model.architecture: encoder_decoder`."
+            )
+        return faults
+
+    def _training_faults(self) -> dict[str, str]:
+        faults = {}
+        metric = self.training.early_stopping.metric
+        if metric != "loss" and any(
+            c.kind in ("lines", "text") for c in self._validation_corpora()
+        ):
+            faults["training.early_stopping.metric"] = (
+                f"must be loss here: {metric} compares outputs with references, which `lines` and"
+                " `text` do not have."
+            )
+        longest = self._longest_sequence()
+        if self.training.batch_unit == "tokens" and self.training.batch_size < longest:
+            faults["training.batch_size"] = (
+                f"must be at least {longest} with `batch_unit: tokens`, so that the longest line"
+                f" allowed by `data` fits. Received: {self.training.batch_size}."
+            )
+        return faults
+
+    def _validation_corpora(self) -> tuple[CorpusConfig, ...]:
+        return self.data.validation or self.data.train
+
+    def _longest_sequence(self) -> int:
+        """Tokens of the longest row, with the EOS that a line gets."""
+        if self.data.is_running_text:
+            return self.data.window + 1
+        return max(self.data.max_source_length, self.data.max_target_length) + 1
+
+
+def load_config(
+    config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()
+) -> Config:
+    """Reads and checks a config, and makes its paths absolute.
+
+    The files that it names are not looked at yet: `checks.check_files` does that.
+
+    Args:
+        config: A YAML file, or what such a file would hold. Relative paths start from the file's
+            folder, for a mapping from the current folder; those of the corpora from `data.root`.
+        overrides: `key.path=value` each, the value in YAML: `training.epochs=3`. An entry of a
+            list is called by its number from 0: `data.train.0.weight=2`.
+
+    Returns:
+        The config with nothing left open.
+
+    Raises:
+        ConfigError: If anything is wrong; the message lists every fault under its key.
+    """
+    name, folder, values = _read_values(config)
+    faults = _check_format_version(values)
+    for override in overrides:
+        faults += apply_override(values, override)
+    if faults:
+        raise ConfigError(list_faults(name, faults))
+    try:
+        checked = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(list_faults(name, explain(error, values, Config))) from error
+    return _with_absolute_paths(checked, folder)
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Writes a config as YAML, headed by the versions of the format and of the packages.
+
+    Args:
+        config: The config; a path in it stays as it is.
+        path: The file, written whole or not at all.
+    """
+    path = Path(path)
+    values = {"format_version": FORMAT_VERSION, "versions": _package_versions()}
+    values |= config.model_dump(mode="json")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _package_versions() -> dict[str, str]:
+    """Versions without importing anything: TensorFlow alone would take two seconds."""
+    versions = {}
+    for package in ("seq2seq_kit", "tensorflow", "keras", "sentencepiece", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    return versions | {"python": platform.python_version()}
+
+
+def _read_values(
+    config: str | Path | Mapping[str, Any] | Config,
+) -> tuple[str, Path, dict[str, Any]]:
+    """Returns what to call the config in messages, the folder of its paths, and its values."""
+    if isinstance(config, Config):
+        return "config", Path.cwd(), config.model_dump()
+    if isinstance(config, Mapping):
+        return "config", Path.cwd(), copy.deepcopy(dict(config))
+    path = Path(config)
+    return str(path), path.absolute().parent, read_yaml(path)
+
+
+def _check_format_version(values: dict[str, Any]) -> list[Fault]:
+    """Takes the head of a saved config off; only an unknown format is a fault."""
+    values.pop("versions", None)
+    version = values.pop("format_version", FORMAT_VERSION)
+    if version == FORMAT_VERSION:
+        return []
+    message = (
+        f"must be {FORMAT_VERSION}, the format that this version of seq2seq_kit reads."
+        f" Received: {shorten(version)}. Use the version of seq2seq_kit that wrote the file."
+    )
+    return [Fault("format_version", message)]
+
+
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
+    root = _absolute(config.data.root, folder)
+    data = _absolute(config.data.model_copy(update={"root": root}), root)
+    return config.model_copy(
+        update={"data": data, "tokenizer": _absolute(config.tokenizer, folder)}
+    )
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    """Makes every path in a section start from `folder`."""
+    if isinstance(value, Path):
+        return (folder / value.expanduser()).resolve()
+    if isinstance(value, tuple):
+        return tuple(_absolute(item, folder) for item in value)
+    if isinstance(value, Section):
+        fields = {name: _absolute(item, folder) for name, item in value}
+        return value.model_copy(update=fields)
+    return value

@@ -1,0 +1,287 @@
+"""Configs are plain values in, a checked frozen model out; nothing here needs TensorFlow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from seq2seq_kit.checks import check_files
+from seq2seq_kit.config import Section, load_config, save_config
+from seq2seq_kit.errors import ConfigError
+
+
+def minimal(**sections: Any) -> dict[str, Any]:
+    """The shortest config that is valid, with `sections` in it."""
+    return {"data": {"train": {"tsv": "pairs.tsv"}}, **sections}
+
+
+def write_yaml(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults_of(config: Any, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, overrides)
+    return str(caught.value)
+
+
+def test_a_config_of_one_key_is_enough() -> None:
+    config = load_config(minimal())
+    assert config.task == "translation"
+    assert config.model.architecture == "encoder_decoder"
+    assert config.tokenizer.lossless is False
+
+
+def test_continuation_fills_in_its_own_defaults() -> None:
+    config = load_config({"task": "continuation", "data": {"train": {"text": "novel.txt"}}})
+    assert config.model.architecture == "language_model"
+    assert config.tokenizer.lossless is True
+
+
+def test_each_side_gets_its_lossless_filled_in() -> None:
+    config = load_config(minimal(tokenizer={"source": {"lossless": True}, "target": {}}))
+    assert [vocabulary.lossless for _, vocabulary in config.tokenizer.vocabularies()] == [
+        True,
+        False,
+    ]
+
+
+def test_a_section_left_empty_takes_its_defaults(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path / "run.yaml", "data: {train: {tsv: a.tsv}}\nmodel:\ntraining:\n")
+    assert load_config(path) == load_config(
+        {"data": {"train": {"tsv": str(tmp_path / "a.tsv")}, "root": str(tmp_path)}}
+    )
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_config(minimal()).seed = 2
+
+
+def test_all_faults_are_shown_together_under_their_keys() -> None:
+    message = faults_of(
+        {
+            "task": "translate",
+            "data": {"train": [{"tsv": "a.tsv"}, {"tsvv": "b.tsv"}]},
+            "model": {"unit": 512, "embedding_dim": 0},
+            "training": {"epochs": "3", "learning_rate": True},
+            "batch_size": 32,
+        }
+    )
+    heading, *faults = message.split("\n  ")
+    assert heading == "config: 7 faults:"
+    assert faults == [
+        "task: must be one of 'translation' or 'continuation'. Received: 'translate'.",
+        "data.train.1.tsvv: is an unknown key. Did you mean `tsv`?",
+        "model.embedding_dim: must be 1 or more. Received: 0.",
+        "model.unit: is an unknown key. Did you mean `units`?",
+        "training.epochs: must be a whole number. Received: '3'.",
+        "training.learning_rate: must be a number. Received: True.",
+        "batch_size: is an unknown key. Did you mean `training.batch_size`?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"data": {"train": {}}}, "data.train: must name exactly one kind of corpus"),
+        ({"data": {"train": []}}, "data.train: must not be empty"),
+        ({}, "data: is required"),
+        ({"data": {"train": {"tsv": "a", "lines": "b"}}}, "Received: tsv and lines"),
+        ({"data": {"train": {"source": "a"}}}, "data.train.target: is required"),
+        ({"data": {"train": {"target": "a"}}}, "data.train.source: is required"),
+        ({"data": {"train": {"text": "a"}}}, "data.train.text: is for continuation only"),
+        (
+            {"data": {"train": {"source": "a", "target": "b", "header": True}}},
+            "data.train.header: has a meaning only with `tsv`",
+        ),
+        (
+            {"data": {"train": {"tsv": "a", "source_columns": ["en"]}}},
+            "data.train.source_columns: names a column, 'en': this needs `header: true`",
+        ),
+        (
+            {"data": {"train": {"tsv": "a", "target_columns": 0}}},
+            "data.train.target_columns: must be a column counted from 1, or a column's name",
+        ),
+        (
+            {"task": "continuation", "data": {"train": [{"text": "a"}, {"lines": "b"}]}},
+            "data.train.1: cannot be `lines` where `train` begins with `text`",
+        ),
+        (
+            {"data": {"train": {"tsv": "a"}, "test": {"tsv": "b", "weight": 2}}},
+            "data.test.weight: has a meaning only in `train`",
+        ),
+        (minimal(tokenizer={"source": {}}), "tokenizer.target: is required beside `source`"),
+        (
+            minimal(tokenizer={"source": {}, "target": {}, "type": "bpe"}),
+            "tokenizer.type: has no effect beside `source` and `target`",
+        ),
+        (
+            minimal(model={"architecture": "language_model"}),
+            "model.architecture: must be encoder_decoder for `task: translation`",
+        ),
+        (
+            minimal(task="continuation", tokenizer={"source": {}, "target": {}}),
+            "tokenizer.source: cannot be used with a language model",
+        ),
+        (minimal(model={"units": 7}), "model.units: must be even"),
+        (minimal(training={"epochs": None}), "training.epochs: is null"),
+        (
+            minimal(training={"batch_unit": "tokens"}),
+            "training.batch_size: must be at least 101 with `batch_unit: tokens`",
+        ),
+        (
+            {
+                "task": "continuation",
+                "data": {"train": {"text": "a"}},
+                "training": {"early_stopping": {"metric": "bleu"}},
+            },
+            "training.early_stopping.metric: must be loss here",
+        ),
+        (minimal(model={"dropout": float("nan")}), "model.dropout: must be a finite number"),
+        (minimal(seed=2**32), "seed: must be less than 4294967296"),
+        (minimal(model=3), "model: must be a section with keys. Received: 3"),
+    ],
+)
+def test_fault_names_key_and_remedy(config: dict[str, Any], fault: str) -> None:
+    assert fault in faults_of(config)
+
+
+def test_overrides_are_yaml_and_reach_into_lists() -> None:
+    config = load_config(
+        {"data": {"train": [{"tsv": "a.tsv"}, {"tsv": "b.tsv"}]}},
+        [
+            "training.learning_rate=1e-3",
+            "data.train.1.weight=0.5",
+            "training.epochs=null",
+            "training.max_steps=9",
+        ],
+    )
+    assert config.training.learning_rate == 0.001
+    assert [corpus.weight for corpus in config.data.train] == [1.0, 0.5]
+    assert (config.training.epochs, config.training.max_steps) == (None, 9)
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("training.epoch=3", "training.epoch: is an unknown key. Did you mean `epochs`?"),
+        ("training.epochs", "must be written key.path=value"),
+        ("=3", "must be written key.path=value"),
+        ("model.units=[", "model.units: has no valid YAML value"),
+        ("data.train.3.weight=1", "`3` must be a number from 0 to 0 here"),
+        ("data.train.0.tsv.x=1", "there is no `x` in 'pairs.tsv'"),
+    ],
+)
+def test_faulty_override(override: str, fault: str) -> None:
+    assert fault in faults_of({"data": {"train": [{"tsv": "pairs.tsv"}]}}, override)
+
+
+def test_a_mapping_given_is_left_as_it_was() -> None:
+    values = minimal()
+    load_config(values, ["data.train.weight=2", "model.units=64"])
+    assert values == minimal()
+
+
+def test_relative_paths_start_from_the_config_file(tmp_path: Path) -> None:
+    data = "data: {root: texts, train: {tsv: sub/a.tsv}, test: {tsv: /abs/b.tsv}}\n"
+    config = load_config(write_yaml(tmp_path / "run.yaml", data + "tokenizer: {model: t.model}\n"))
+    assert config.data.train[0].tsv == tmp_path / "texts" / "sub" / "a.tsv"
+    assert config.data.test is not None
+    assert config.data.test[0].tsv == Path("/abs/b.tsv").resolve()
+    assert config.tokenizer.model == tmp_path / "t.model"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "model: {units: 1}\nmodel: {units: 2}\n",
+            "line 2, column 1: the key 'model' is given twice",
+        ),
+        ("model: [\n", "is not valid YAML: line 2"),
+        ("", "must hold sections such as `data:` and `model:`. Received: an empty file"),
+        ("- a\n", "must hold sections"),
+        ("yes: 3\n", "a key must be a text. Received: True"),
+        ("data: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    ],
+)
+def test_faulty_file(tmp_path: Path, text: str, fault: str) -> None:
+    path = write_yaml(tmp_path / "run.yaml", text)
+    message = faults_of(path)
+    assert message.startswith(f"{path}: ")
+    assert fault in message
+
+
+def test_missing_file_and_foreign_bytes(tmp_path: Path) -> None:
+    assert "No such file" in faults_of(tmp_path / "none.yaml")
+    path = tmp_path / "latin1.yaml"
+    path.write_bytes("task: é".encode("latin-1"))
+    assert "must be UTF-8, but byte 6 is not" in faults_of(path)
+
+
+def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:
+    config = load_config(
+        minimal(
+            training={"epochs": None, "max_minutes": 2.5}, tokenizer={"source": {}, "target": {}}
+        )
+    )
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_saved_config_names_its_versions(tmp_path: Path) -> None:
+    save_config(load_config(minimal()), tmp_path / "config.yaml")
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert saved["format_version"] == 1
+    assert set(saved["versions"]) == {
+        "seq2seq_kit",
+        "tensorflow",
+        "keras",
+        "sentencepiece",
+        "numpy",
+        "python",
+    }
+
+
+def test_a_newer_format_is_refused() -> None:
+    message = faults_of(minimal(format_version=2))
+    assert "format_version: must be 1" in message
+    assert "Use the version of seq2seq_kit that wrote the file" in message
+
+
+def test_every_key_is_documented() -> None:
+    def undocumented(section: type[Section]) -> list[str]:
+        own = [name for name, field in section.model_fields.items() if not field.description]
+        return own + [key for inner in section.__subclasses__() for key in undocumented(inner)]
+
+    assert undocumented(Section) == []
+
+
+def test_files_that_cannot_be_used_are_shown_together(tmp_path: Path) -> None:
+    (tmp_path / "a.en").write_text("one\ntwo\n", encoding="utf-8")
+    (tmp_path / "a.de").write_text("eins\n", encoding="utf-8")
+    config = load_config(
+        {
+            "data": {
+                "root": str(tmp_path),
+                "train": {"source": "a.en", "target": "a.de"},
+                "test": {"tsv": "none.tsv"},
+            },
+            "tokenizer": {"model": str(tmp_path / "none.model")},
+        }
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_files(config)
+    heading, train, test, tokenizer = str(caught.value).split("\n  ")
+    assert heading == "config: 3 faults:"
+    assert train.startswith("data.train: ")
+    assert "2" in train
+    assert "1" in train
+    assert test.startswith("data.test: ")
+    assert "none.tsv" in test
+    assert tokenizer.startswith("tokenizer.model: must be a file")
