@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from seq2seq_kit import __version__
 from seq2seq_kit.config_faults import ContradictionError, Fault, explain, list_faults, shorten
 from seq2seq_kit.config_yaml import apply_override, read_yaml
 from seq2seq_kit.errors import ConfigError
@@ -508,12 +509,12 @@ def save_config(config: Config, path: str | Path) -> None:
 
 def _package_versions() -> dict[str, str]:
     """Versions without importing anything: TensorFlow alone would take two seconds."""
-    versions = {}
-    for package in ("seq2seq_kit", "tensorflow", "keras", "sentencepiece", "numpy"):
+    versions = {"seq2seq_kit": __version__}
+    for package in ("tensorflow", "keras", "sentencepiece", "numpy"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
+            versions[package] = "unknown"
     return versions | {"python": platform.python_version()}
 
 

@@ -1,0 +1,49 @@
+# Works on a fresh machine with make and Python 3.11 to 3.13; everything is installed into .venv.
+#   make quickstart [FRESH=1]   make test   make lint   make venv   make clean
+
+# Only looked for when .venv is to be built; PYTHON=/path/to/python chooses one.
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help venv quickstart test lint clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+venv: $(VENV)/.installed-dev
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python -m seq2seq_kit.samples.quickstart $(if $(FRESH),--fresh)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q --numprocesses 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# The stamps are written last: an installation that was broken off begins anew.
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@for python in $(PYTHONS); do \
+	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; \
+	    python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: Python 3.11, 3.12 or 3.13 is needed, and none of these is one: $(PYTHONS)." >&2; \
+	    echo "make: Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "make: $$python lacks its venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	fi; \
+	echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,79 @@
+"""Starts TensorFlow quietly, and refuses a Keras that computes with something else."""
+
+import functools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from seq2seq_kit.errors import InputError, RunError
+
+
+@functools.cache
+def load_tensorflow() -> None:
+    """Imports TensorFlow and Keras; call it before any module that imports them.
+
+    What they write to the terminal while starting (found instructions, missing GPUs) is kept, and
+    shown only if they fail to start. An environment that sets `TF_CPP_MIN_LOG_LEVEL` is obeyed.
+
+    Raises:
+        InputError: If Keras is set to another backend than TensorFlow.
+        RunError: If TensorFlow cannot be imported.
+    """
+    _check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
+    # Lines about the CPU and XLA come with the first operation, long after the import: they are
+    # of level 0 and 1, errors are 2.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with _shown_on_failure():
+            import keras
+            import tensorflow as tf
+
+            # The GPU driver is looked for here, and complained about where there is none. Listing
+            # physical devices does not yet fix the settings that a strategy may want to change.
+            tf.config.list_physical_devices()
+    except ImportError as error:
+        raise RunError(
+            f"TensorFlow must be importable, but is not: {error}."
+            " Install it anew: pip install --force-reinstall tensorflow."
+        ) from error
+    # Keras may have been imported before, when KERAS_BACKEND was another.
+    _check_backend(keras.config.backend())
+
+
+def _check_backend(backend: str) -> None:
+    if backend != "tensorflow":
+        raise InputError(
+            f"Keras must use TensorFlow here. Received: KERAS_BACKEND={backend}."
+            " Set KERAS_BACKEND=tensorflow before Python starts, or unset it."
+        )
+
+
+@contextmanager
+def _shown_on_failure() -> Iterator[None]:
+    """Keeps what is written to standard error, by C++ too, and shows it if the body raises."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # There is no standard error, so nothing to keep clean.
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        _flush_stderr()
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            _flush_stderr()
+            kept.seek(0)
+            os.write(terminal, kept.read())
+            raise
+        finally:
+            _flush_stderr()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _flush_stderr() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()

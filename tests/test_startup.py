@@ -1,0 +1,74 @@
+"""Start-up is seen best from outside: each test is a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# The first operation and XLA have lines of their own to say.
+_USE_TENSORFLOW = """
+from seq2seq_kit.startup import load_tensorflow
+load_tensorflow()
+import tensorflow as tf
+tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.ones([2]))
+print(tf.__version__)
+"""
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=inherited | environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_tensorflow_starts_without_a_word() -> None:
+    result = run_python(_USE_TENSORFLOW)
+    assert result.stderr == ""
+    assert result.stdout.startswith("2.")
+
+
+def test_another_backend_is_refused_before_anything_is_imported() -> None:
+    result = run_python(
+        "import sys\n"
+        "from seq2seq_kit.errors import InputError\n"
+        "from seq2seq_kit.startup import load_tensorflow\n"
+        "try: load_tensorflow()\n"
+        "except InputError as error: print(error, 'keras' in sys.modules)\n",
+        KERAS_BACKEND="jax",
+    )
+    assert "Received: KERAS_BACKEND=jax" in result.stdout
+    assert result.stdout.endswith("False\n")
+
+
+def test_keras_that_already_runs_on_another_backend_is_refused(tmp_path: Path) -> None:
+    # Stands for a Keras imported while KERAS_BACKEND was jax, which need not be installed here.
+    keras = "class config:\n    backend = staticmethod(lambda: 'jax')\n"
+    (tmp_path / "keras.py").write_text(keras, encoding="utf-8")
+    result = run_python(
+        "import keras\nfrom seq2seq_kit.startup import load_tensorflow\nload_tensorflow()\n",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert (
+        "InputError: Keras must use TensorFlow here. Received: KERAS_BACKEND=jax" in result.stderr
+    )
+
+
+def test_chatter_is_shown_if_tensorflow_fails_to_start(tmp_path: Path) -> None:
+    broken = "import os\nos.write(2, b'a hint from C++\\n')\nraise ImportError('no such symbol')\n"
+    (tmp_path / "tensorflow.py").write_text(broken, encoding="utf-8")
+    result = run_python(
+        "from seq2seq_kit.startup import load_tensorflow\nload_tensorflow()\n",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert "a hint from C++" in result.stderr
+    assert "RunError: TensorFlow must be importable, but is not: no such symbol." in result.stderr
