@@ -1,6 +1,6 @@
-"""Text files to aligned lines: parallel files, TSV, one text a line, running text; plain or gzip.
+r"""Text files to aligned lines: parallel files, TSV, one text a line, running text; plain or gzip.
 
-Everything streams, so memory does not grow with a corpus. A line ends at "\\n" and nowhere else, so
+Everything streams, so memory does not grow with a corpus. A line ends at "\n" and nowhere else, so
 that two files keep their alignment. Knows nothing of tokens.
 """
 
@@ -145,21 +145,22 @@ def decode_lines(raw_lines: Iterable[bytes], *, name: str) -> Iterator[str]:
 
 def _raw_lines(path: Path) -> Iterator[bytes]:
     r"""Yields the unpacked lines of a file with their ends: a binary file splits at "\n" only."""
-    number = 0
+    num_read = 0
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             is_gzip = file.peek(2).startswith(_GZIP_MAGIC)
             lines = gzip.GzipFile(fileobj=file) if is_gzip else file
-            for number, raw in enumerate(lines, start=1):
+            for raw in lines:
                 yield raw
+                num_read += 1
     except EOFError as error:
         raise DataError(
-            f"{path}: expected a whole gzip file, but it is cut off after line {number}. "
+            f"{path}: expected a whole gzip file, but it is cut off after line {num_read}. "
             "Copy or download it again."
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{path}: the gzip data are damaged after line {number} ({error}). "
+            f"{path}: the gzip data are damaged after line {num_read} ({error}). "
             "Copy or download the file again."
         ) from error
     except OSError as error:

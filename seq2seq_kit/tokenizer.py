@@ -1,0 +1,506 @@
+r"""Text to token ids and back with SentencePiece, alike in Python and in TensorFlow's graph op.
+
+Trains, loads and saves a vocabulary. Knows nothing of TensorFlow, corpora or padding.
+
+What comes back from `decode(encode(text))` is `text`, with these exceptions:
+
+- U+2581 is SentencePiece's own mark for a space, and comes back as one.
+- Not lossless: runs of spaces (U+0020 alone) become one, and spaces at the ends go.
+- Without byte fallback: a character that has no piece comes back as " \u2047 ", the unknown token.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import random
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import sentencepiece
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
+
+from seq2seq_kit.errors import ConfigError, DataError, RunError
+
+TokenizerType = Literal["unigram", "bpe", "word", "char"]
+
+_logger = logging.getLogger(__name__)
+
+_SPACE_MARK = "\u2581"
+_SPECIAL_IDS = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+_SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
+_NUM_BYTES = 256
+_UNIGRAM = 1  # TrainerSpec.ModelType
+_USER_DEFINED = 4  # SentencePiece.Type
+
+# Sums of scores below 2**14 in steps of 2**-10 fit in the 24 bits of a float32 and are exact.
+_SCORE_STEPS = 2**10
+
+# Memory while training is a few dozen bytes a character, worst for text without spaces.
+_MAX_TRAINING_CHARACTERS = 50_000_000
+
+# The trainer skips longer texts without a word, and its BPE aborts the process beyond 65,535
+# characters without a space. Cutting costs at most one odd piece in so many characters.
+_MAX_TEXT_CHARACTERS = 10_000
+
+# The trainer skips a whole text for one U+2585 (its mark for unknown characters) and a word for
+# one NUL. Neither can be in a piece, and a newline never should: texts are cut there.
+_CUTS = re.compile("[\0\n\u2585]")
+
+_TRAINER_OPTIONS: dict[str, Any] = {
+    **_SPECIAL_IDS,
+    "normalization_rule_name": "identity",
+    "max_sentence_length": 4 * _MAX_TEXT_CHARACTERS,  # bytes; UTF-8 takes at most 4 a character
+    "hard_vocab_limit": False,
+    # Threads add float scores in groups, so that another number of them gives other pieces. A fixed
+    # one gives the same model on a machine with more cores.
+    "num_threads": 8,
+    "minloglevel": 2,  # errors alone; they are raised too
+}
+
+
+# The parts of a SentencePiece model that are read or changed here; the others pass through as they
+# are. The class that comes with sentencepiece is no help: it refuses every protobuf runtime older
+# than the one it was generated with, and TensorFlow runs with older ones.
+# Source: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
+_SCHEMA = """
+name: "seq2seq_kit/sentencepiece_model.proto"
+package: "seq2seq_kit"
+message_type { name: "Piece"
+  field { name: "piece" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+  field { name: "score" number: 2 label: LABEL_OPTIONAL type: TYPE_FLOAT }
+  field { name: "type" number: 3 label: LABEL_OPTIONAL type: TYPE_INT32 default_value: "1" }
+}
+message_type { name: "TrainerSpec"
+  field { name: "model_type" number: 3 label: LABEL_OPTIONAL type: TYPE_INT32 default_value: "1" }
+}
+message_type { name: "Rules"
+  field { name: "charsmap" number: 2 label: LABEL_OPTIONAL type: TYPE_BYTES }
+  field { name: "add_dummy_prefix" number: 3 label: LABEL_OPTIONAL
+          type: TYPE_BOOL default_value: "true" }
+  field { name: "remove_extra_whitespaces" number: 4 label: LABEL_OPTIONAL
+          type: TYPE_BOOL default_value: "true" }
+  field { name: "rule_file" number: 6 label: LABEL_OPTIONAL type: TYPE_STRING }
+}
+message_type { name: "Model"
+  field { name: "pieces" number: 1 label: LABEL_REPEATED
+          type: TYPE_MESSAGE type_name: ".seq2seq_kit.Piece" }
+  field { name: "trainer" number: 2 label: LABEL_OPTIONAL
+          type: TYPE_MESSAGE type_name: ".seq2seq_kit.TrainerSpec" }
+  field { name: "normalizer" number: 3 label: LABEL_OPTIONAL
+          type: TYPE_MESSAGE type_name: ".seq2seq_kit.Rules" }
+  field { name: "denormalizer" number: 5 label: LABEL_OPTIONAL
+          type: TYPE_MESSAGE type_name: ".seq2seq_kit.Rules" }
+}
+"""
+
+
+def _model_class() -> Any:
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("seq2seq_kit.Model"))
+
+
+_Model = _model_class()
+
+
+class Tokenizer:
+    """A SentencePiece vocabulary: texts to ids, and ids to texts.
+
+    The special ids are the same in every model. `encode` adds none of them, and a text that spells
+    `<s>` does not become one.
+
+    A unigram model's scores are rounded to multiples of 1/1024. The release of SentencePiece inside
+    tensorflow-text adds them in another order than the one in Python, and float32 rounding would
+    break ties differently: rounded scores add exactly, so that both find the same pieces. That
+    holds up to a sum of 2**14, some 1,000 tokens and more; beyond, two segmentations of a text that
+    are equally good may be told apart by rounding.
+
+    Args:
+        model_proto: The bytes of a SentencePiece `.model` file.
+
+    Raises:
+        ConfigError: If `model_proto` is no SentencePiece model, or has other special ids.
+
+    Example:
+
+    >>> tokenizer = Tokenizer.train(["a rose is a rose"], type="char", vocab_size=267)
+    >>> tokenizer.tokenize("a rose")
+    ['▁', 'a', '▁', 'r', 'o', 's', 'e']
+    >>> tokenizer.decode(tokenizer.encode(["is a rose", "春"]))
+    ['is a rose', '春']
+    """
+
+    pad_id = _SPECIAL_IDS["pad_id"]
+    unk_id = _SPECIAL_IDS["unk_id"]
+    bos_id = _SPECIAL_IDS["bos_id"]
+    eos_id = _SPECIAL_IDS["eos_id"]
+
+    def __init__(self, model_proto: bytes) -> None:
+        model = _parse(model_proto)
+        self._model_proto = _with_exact_scores(model_proto, model)
+        self._processor = _load(self._model_proto)
+        _check_special_ids(self._processor)
+        self._pieces = [piece.piece for piece in model.pieces]
+        self._lossless = _is_lossless(model)
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        type: TokenizerType = "unigram",  # noqa: A002 - the config's name for it
+        vocab_size: int,
+        character_coverage: float = 1.0,
+        byte_fallback: bool = True,
+        user_defined_symbols: Sequence[str] = (),
+        lossless: bool = False,
+    ) -> Self:
+        """Trains a vocabulary. The same texts give the same bytes.
+
+        Of more than 50 million characters, a random half to all of that number are used.
+
+        Args:
+            texts: Training texts, such as the lines of a corpus; read once, not kept.
+            type: The SentencePiece algorithm. `word` splits at spaces alone.
+            vocab_size: Pieces wanted, the four special ones included. If the texts cannot give so
+                many, all they give are used, and a warning says how many those are.
+            character_coverage: Share of the characters that get pieces, above 0 and up to 1.
+            byte_fallback: Whether to spell what has no piece in UTF-8 bytes (256 pieces more)
+                instead of as one unknown token.
+            user_defined_symbols: Texts that always are one token, such as tags. With `word`, only
+                where they stand as a word.
+            lossless: Whether to keep runs of spaces, and spaces at the ends, and to make each
+                newline a token of its own, which no piece crosses: encoding line by line, each with
+                its newline, is then the same as encoding all at once. (For unigram up to some 1,000
+                tokens at once, as the class says.)
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ConfigError: If `vocab_size` is too small for the characters and bytes (the message says
+                the least that works), a symbol is unusable, or `word` is to be lossless.
+            DataError: If `texts` hold no text, or half of a surrogate pair.
+        """
+        symbols = _checked_symbols(user_defined_symbols, type, lossless)
+        sample = _sample(_training_texts(texts), _MAX_TRAINING_CHARACTERS)
+        if not sample:
+            raise DataError(
+                "A tokenizer needs training texts, but all that came are empty or blank. "
+                "Check the files of the training data."
+            )
+        options = {
+            "model_type": type,
+            "vocab_size": vocab_size,
+            "character_coverage": character_coverage,
+            "byte_fallback": byte_fallback,
+            "user_defined_symbols": symbols,
+            "add_dummy_prefix": not lossless,
+            "remove_extra_whitespaces": not lossless,
+        }
+        try:
+            model_proto = (_train_words if type == "word" else _train)(sample, options)
+        except RuntimeError as error:
+            _check_encodable(sample)
+            num_fixed = len(_SPECIAL_PIECES) + _NUM_BYTES * byte_fallback + len(symbols)
+            raise _training_error(str(error), vocab_size, num_fixed) from error
+        tokenizer = cls(model_proto)
+        if tokenizer.vocab_size < vocab_size:
+            _logger.warning(
+                "vocab_size=%d was asked for, but the training texts give %d pieces at most "
+                "(type %s): %d are used.",
+                vocab_size,
+                tokenizer.vocab_size,
+                type,
+                tokenizer.vocab_size,
+            )
+        return tokenizer
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Loads a `.model` file, one that `save` wrote or another with the same special ids.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ConfigError: If the file cannot be read, or holds no such model.
+        """
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: the tokenizer model cannot be read ({error.strerror}). Check the path."
+            ) from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Writes the model as a plain SentencePiece `.model` file, whole or not at all.
+
+        Args:
+            path: The file; one that exists is replaced.
+        """
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(self._model_proto)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turns texts into ids, without BOS and EOS.
+
+        Args:
+            texts: The texts. An empty one has no ids.
+
+        Returns:
+            The ids of each text.
+
+        Raises:
+            TypeError: If `texts` is one string: it would be taken for a list of characters.
+            DataError: If a text holds half of a surrogate pair, which UTF-8 cannot spell.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"`texts` must be a list of strings. Received one string: {texts!r}.")
+        try:
+            ids: list[list[int]] = self._processor.encode(list(texts))
+        except (RuntimeError, TypeError):
+            _check_encodable(texts)
+            raise
+        return ids
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Turns ids into texts: the inverse of `encode`, but for what the module names.
+
+        Padding, BOS and EOS give no text, and nothing ends at them: the caller cuts at EOS. Bytes
+        that are not UTF-8 together become U+FFFD.
+
+        Args:
+            ids: Ids of each text, lists or integer arrays, each from 0 to `vocab_size - 1`.
+
+        Returns:
+            The texts.
+
+        Raises:
+            IndexError: If an id is out of range.
+        """
+        return [self._processor.decode([int(token_id) for token_id in row]) for row in ids]
+
+    def tokenize(self, text: str) -> list[str]:
+        """Returns the pieces of a text, with U+2581 for a space: what to show a person.
+
+        Args:
+            text: One text.
+
+        Returns:
+            A piece for each id that `encode` gives.
+        """
+        return [self._pieces[token_id] for token_id in self.encode([text])[0]]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the special ones included."""
+        return len(self._pieces)
+
+    @property
+    def pieces(self) -> list[str]:
+        """The piece of each id."""
+        return list(self._pieces)
+
+    @property
+    def model_proto(self) -> bytes:
+        """The model as bytes, for `tensorflow_text.SentencepieceTokenizer` too."""
+        return self._model_proto
+
+    @property
+    def lossless(self) -> bool:
+        """Whether spaces and newlines all come back, each newline as one token."""
+        return self._lossless
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the model, in hex: equal means that every text has the same ids."""
+        return hashlib.sha256(self._model_proto).hexdigest()
+
+
+def _checked_symbols(
+    symbols: Sequence[str], model_type: TokenizerType, lossless: bool
+) -> list[str]:
+    """Returns the symbols as the trainer takes them, each once."""
+    if lossless and model_type == "word":
+        raise ConfigError(
+            "A word tokenizer cannot be lossless: it splits at spaces alone, so that a newline "
+            "sticks to the words beside it. Use unigram, bpe or char, or `lossless: false`."
+        )
+    reserved = [f"<0x{byte:02X}>" for byte in range(_NUM_BYTES)]
+    for symbol in symbols:
+        if not symbol or any(character in symbol for character in (" ", _SPACE_MARK, "\0")):
+            raise ConfigError(
+                "A user-defined symbol must be a text without spaces, U+2581 and NUL. "
+                f"Received: {symbol!r}."
+            )
+        if symbol in _SPECIAL_PIECES or symbol in reserved:
+            raise ConfigError(
+                f"The user-defined symbol {symbol!r} is the name of a piece of the tokenizer's "
+                "own. Choose another."
+            )
+    if model_type == "word":  # a word's piece begins with the space before it
+        symbols = [_SPACE_MARK + symbol for symbol in symbols]
+    return list(dict.fromkeys([*symbols, "\n"] if lossless else symbols))
+
+
+def _training_texts(texts: Iterable[str]) -> Iterator[str]:
+    """Cuts texts into what the trainer reads whole, and leaves out what is blank."""
+    for text in texts:
+        for part in _CUTS.split(text):
+            for start in range(0, len(part), _MAX_TEXT_CHARACTERS):
+                piece = part[start : start + _MAX_TEXT_CHARACTERS]
+                if piece.strip(" " + _SPACE_MARK):
+                    yield piece
+
+
+def _sample(texts: Iterable[str], max_characters: int) -> list[str]:
+    """Returns all texts in order, or a random sample of them that fits.
+
+    Each text draws a number, and the highest half goes whenever the rest is too much: memory stays
+    within `max_characters`, and the sample is the same each time. The trainer's own sampling
+    (`input_sentence_size`) is not: its seed is fixed at the first use in a process.
+    """
+    rng = random.Random(0)  # noqa: S311 - no secret
+    kept: list[tuple[float, str]] = []
+    num_characters, share = 0, 1.0
+    for text in texts:
+        draw = rng.random()
+        if draw >= share:
+            continue
+        kept.append((draw, text))
+        num_characters += len(text)
+        while num_characters > max_characters:
+            share /= 2
+            kept = [(draw, text) for draw, text in kept if draw < share]
+            num_characters = sum(len(text) for _, text in kept)
+    if share < 1.0:
+        _logger.info("The tokenizer is trained on a random %g %% of the texts.", 100 * share)
+    return [text for _, text in kept]
+
+
+def _train(texts: list[str], options: dict[str, Any]) -> bytes:
+    """Runs the SentencePiece trainer and returns the model. It raises RuntimeError."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, **_TRAINER_OPTIONS, **options
+    )
+    return model.getvalue()
+
+
+def _train_words(texts: list[str], options: dict[str, Any]) -> bytes:
+    """Trains a word model, with a rule in it that turns U+2581 into a space after decoding.
+
+    A word without a piece is spelt in bytes, together with the mark of the space before it, and
+    decoding would leave that mark as it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rule = Path(folder, "rule.tsv")
+        rule.write_text(f"{ord(_SPACE_MARK):X}\t{ord(' '):X}\n", encoding="ascii")
+        model = _parse(_train(texts, {**options, "denormalization_rule_tsv": str(rule)}))
+    model.denormalizer.remove_extra_whitespaces = True  # one more space, if the first word is spelt
+    model.denormalizer.ClearField("rule_file")
+    return bytes(model.SerializeToString())
+
+
+def _training_error(reason: str, vocab_size: int, num_fixed: int) -> Exception:
+    """Puts the trainer's error in the user's words.
+
+    Args:
+        reason: What the trainer said.
+        vocab_size: What was asked for.
+        num_fixed: Pieces that every vocabulary with these options has.
+    """
+    needed = re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason)
+    if needed or vocab_size < num_fixed:
+        least = int(needed[1]) if needed else num_fixed
+        return ConfigError(
+            f"`vocab_size` must be at least {least} for these training texts: special pieces, "
+            f"user-defined symbols, bytes, and each character. Received: {vocab_size}. Raise it, "
+            "lower `character_coverage`, or set `byte_fallback: false`."
+        )
+    return RunError(f"SentencePiece could not train the tokenizer: {reason}")
+
+
+def _check_encodable(texts: Sequence[str]) -> None:
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"Text {index + 1}: character {error.start + 1} ({text[error.start]!r}) is half of "
+                "a surrogate pair, which UTF-8 cannot spell. Decode the text from bytes anew."
+            ) from error
+
+
+def _check_special_ids(processor: sentencepiece.SentencePieceProcessor) -> None:
+    received = {name: getattr(processor, name)() for name in _SPECIAL_IDS}
+    if received != _SPECIAL_IDS:
+        flags = " ".join(f"--{name}={number}" for name, number in _SPECIAL_IDS.items())
+        raise ConfigError(
+            f"The special ids of the SentencePiece model must be {_listed(_SPECIAL_IDS)}. "
+            f"Received: {_listed(received)}. Train the model with `spm_train {flags}`, or leave "
+            "`tokenizer.model` out to have one trained."
+        )
+
+
+def _listed(ids: dict[str, int]) -> str:
+    return ", ".join(f"{name}={number}" for name, number in ids.items())
+
+
+def _is_lossless(model: Any) -> bool:
+    rules = model.normalizer
+    changes_text = rules.charsmap or rules.add_dummy_prefix or rules.remove_extra_whitespaces
+    return not changes_text and any(
+        piece.piece == "\n" and piece.type == _USER_DEFINED for piece in model.pieces
+    )
+
+
+def _with_exact_scores(model_proto: bytes, model: Any) -> bytes:
+    """Rounds the scores of a unigram model, and leaves any other model's bytes alone."""
+    if model.trainer.model_type != _UNIGRAM:
+        return model_proto
+    rounded = [round(piece.score * _SCORE_STEPS) / _SCORE_STEPS for piece in model.pieces]
+    if all(piece.score == score for piece, score in zip(model.pieces, rounded, strict=True)):
+        return model_proto
+    for piece, score in zip(model.pieces, rounded, strict=True):
+        piece.score = score
+    return bytes(model.SerializeToString())
+
+
+def _parse(model_proto: bytes) -> Any:
+    """Reads a SentencePiece model into a `_Model` message."""
+    try:
+        model = _Model.FromString(model_proto)
+    except message.DecodeError as error:
+        raise ConfigError(_no_model(str(error))) from error
+    if not model.pieces:
+        raise ConfigError(_no_model("it has no pieces"))
+    return model
+
+
+def _load(model_proto: bytes) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model_proto)
+    except RuntimeError as error:
+        raise ConfigError(_no_model(str(error))) from error
+
+
+def _no_model(reason: str) -> str:
+    return (
+        f"Expected a SentencePiece model, but the data are none ({reason}). "
+        "Name the `.model` file that SentencePiece or `save` wrote."
+    )

@@ -1,0 +1,448 @@
+"""Tokenizers, against hand-worked pieces, plain second ways, and the op of tensorflow-text."""
+
+import io
+import itertools
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from seq2seq_kit.errors import ConfigError, DataError
+from seq2seq_kit.tokenizer import Tokenizer, _sample, _training_texts
+
+TEXTS = [
+    "The cat sat on the mat, and the dog sat beside the cat.",
+    "A dog ran after the cat; the cat ran up a tree!",
+    "Der Hund lief über die Straße, die Katze schlief.",
+    "Où est le café? L'été, les élèves étaient là-bas.",
+    "春天到了，万物复苏。春天的风吹过田野。",
+    "他说：“你好！”然后走了。",
+    "def main(argv):\treturn {'a': [1, 2], 'b': 3.14}",
+    "12,345.67 € — naïve coöperation…",
+] * 3
+
+TYPES = ["unigram", "bpe", "word", "char"]
+MODES = [(kind, False) for kind in TYPES] + [(kind, True) for kind in TYPES if kind != "word"]
+
+LINES = [
+    "",
+    " ",
+    "   ",
+    "The cat",
+    "  The  cat   sat ",
+    "the cat ran on the mat and the dog ran after a tree",
+    "Unseen words: zyzzyva, Quäke, ñandú",
+    "春天到了，万物复苏。",
+    "未见过的字：龘龖齉，全角ＡＢＣ！？　空格",
+    "line\nnext\n\nthird\n",
+    "\n",
+    " \n \n",
+    "tab\there",
+    "CR\rLF\r\nend",
+    "NUL\0inside",
+    "\0",
+    "no-break\u00a0space, thin\u2009space, \u3000ideographic",
+    "separators \x0b\x0c\x1c\x1d\x85\u2028\u2029 stay",
+    "e\u0301 and é, ﬁ and fi, Å and A\u030a",
+    "😀👩\u200d👩\u200d👧🏽 flags 🇩🇪",
+    "\u200bzero width\ufeff",
+    "block \u2585 block",
+    "\ufffd\U0010ffff",
+    "<s> </s> <pad> <unk> <0x41>",
+    "⁇ \u2047",
+    "العربية עברית हिन्दी ไทย 한국어",
+    "a" * 3000,
+    "the cat sat. " * 200,
+]
+
+
+def train(**options: object) -> Tokenizer:
+    return Tokenizer.train(TEXTS, **{"vocab_size": 420, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=MODES, ids=lambda mode: f"{mode[0]}-{mode[1]}")
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    kind, lossless = request.param
+    return train(type=kind, lossless=lossless)
+
+
+def expected_text(text: str, tokenizer: Tokenizer) -> str:
+    """What should come back, said in another way than the tokenizer says it."""
+    return text if tokenizer.lossless else " ".join(part for part in text.split(" ") if part)
+
+
+@pytest.mark.parametrize("text", LINES, ids=lambda text: repr(text[:20]))
+def test_decoding_inverts_encoding(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode([text])) == [expected_text(text, tokenizer)]
+
+
+def test_decoding_inverts_encoding_for_every_character(tokenizer: Tokenizer) -> None:
+    # Planes 0 and 1 in runs of 64 between letters, without surrogates and without U+2581.
+    codes = [code for code in range(0x20000) if not 0xD800 <= code < 0xE000 and code != 0x2581]
+    texts = ["x" + "".join(map(chr, codes[i : i + 64])) + "y" for i in range(0, len(codes), 64)]
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
+
+
+def test_the_space_mark_comes_back_as_a_space(tokenizer: Tokenizer) -> None:
+    assert tokenizer.decode(tokenizer.encode(["a\u2581b"])) == ["a b"]
+
+
+def test_the_graph_op_gives_the_same_ids_and_texts(tokenizer: Tokenizer) -> None:
+    tf = pytest.importorskip("tensorflow")
+    tensorflow_text = pytest.importorskip("tensorflow_text")
+    op = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model_proto)
+    ids = tokenizer.encode(LINES)
+    assert op.tokenize(LINES).to_list() == ids
+    texts = op.detokenize(tf.ragged.constant(ids, dtype=tf.int32)).numpy()
+    assert [text.decode("utf-8") for text in texts] == tokenizer.decode(ids)
+
+
+def test_the_graph_op_decodes_any_ids_alike(tokenizer: Tokenizer) -> None:
+    tf = pytest.importorskip("tensorflow")
+    tensorflow_text = pytest.importorskip("tensorflow_text")
+    op = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model_proto)
+    ids = np.random.default_rng(1).integers(0, tokenizer.vocab_size, (2000, 8), np.int32)
+    texts = op.detokenize(tf.RaggedTensor.from_tensor(ids)).numpy()
+    assert [text.decode("utf-8") for text in texts] == tokenizer.decode(ids)  # type: ignore[arg-type]
+
+
+def test_encoding_adds_no_special_ids(tokenizer: Tokenizer) -> None:
+    special = {tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id}
+    assert special == {0, 1, 2, 3}
+    assert special.isdisjoint(itertools.chain.from_iterable(tokenizer.encode(LINES)))
+    assert tokenizer.pieces[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
+
+
+def test_padding_bos_and_eos_give_no_text(tokenizer: Tokenizer) -> None:
+    (ids,) = tokenizer.encode(["the cat"])
+    with_special = np.array([2, *ids[:1], 0, *ids[1:], 3, 0, 0], np.int32)
+    assert tokenizer.decode([with_special, [2, 3], []]) == ["the cat", "", ""]  # type: ignore[list-item]
+
+
+def test_a_saved_tokenizer_loads_as_it_was(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "vocabulary.model"
+    path.write_bytes(b"older file")
+    tokenizer.save(path)
+    loaded = Tokenizer.load(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["vocabulary.model"]
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert loaded.lossless == tokenizer.lossless
+    assert loaded.encode(LINES) == tokenizer.encode(LINES)
+
+
+def test_sentencepiece_itself_reads_the_model(tokenizer: Tokenizer) -> None:
+    plain = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model_proto)
+    assert [plain.id_to_piece(i) for i in range(plain.vocab_size())] == tokenizer.pieces
+    assert tokenizer.vocab_size == plain.vocab_size()
+    assert plain.encode(LINES) == tokenizer.encode(LINES)
+
+
+def test_word_pieces_are_words() -> None:
+    tokenizer = train(type="word")
+    assert tokenizer.tokenize("The cat sat on") == ["▁The", "▁cat", "▁sat", "▁on"]
+    # A word that was not seen is spelt with its space: U+2581 is E2 96 81 in UTF-8.
+    assert tokenizer.tokenize("The é") == [
+        "▁The",
+        *("<0xE2>", "<0x96>", "<0x81>", "<0xC3>", "<0xA9>"),
+    ]
+
+
+def test_char_pieces_are_characters() -> None:
+    assert train(type="char").tokenize("cat 春") == ["▁", "c", "a", "t", "▁", "春"]
+    assert train(type="char", lossless=True).tokenize(" a\n") == ["▁", "a", "\n"]
+
+
+def segmentations(text: str, pieces: set[str]) -> Iterator[list[str]]:
+    if not text:
+        yield []
+    for end in range(1, len(text) + 1):
+        if text[:end] in pieces:
+            for rest in segmentations(text[end:], pieces):
+                yield [text[:end], *rest]
+
+
+@pytest.mark.parametrize("text", ["the cat sat", "the dog ran", "a tree", "over the mat"])
+def test_unigram_finds_the_best_of_all_segmentations(text: str) -> None:
+    tokenizer = train(type="unigram")
+    plain = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model_proto)
+    scores = {piece: plain.get_score(i) for i, piece in enumerate(tokenizer.pieces) if i > 3}
+    totals = [
+        sum(scores[piece] for piece in pieces)
+        for pieces in segmentations("▁" + text.replace(" ", "▁"), set(scores))
+    ]
+    assert len(totals) > 1
+    assert sum(scores[piece] for piece in tokenizer.tokenize(text)) == max(totals)
+
+
+def test_bpe_merges_the_earliest_pair_first() -> None:
+    tokenizer = train(type="bpe")
+    rank = {piece: i for i, piece in enumerate(tokenizer.pieces)}  # merges in order, then letters
+    for word in ["cat", "beside", "after", "schlief"]:
+        pieces = list("▁" + word)
+        while True:
+            joined = [a + b for a, b in itertools.pairwise(pieces)]
+            known = [(rank[pair], i) for i, pair in enumerate(joined) if pair in rank]
+            if not known:
+                break
+            _, i = min(known)
+            pieces[i : i + 2] = [joined[i]]
+        assert tokenizer.tokenize(word) == pieces
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_lossless_newlines_are_tokens_that_nothing_crosses(kind: str) -> None:
+    tokenizer = train(type=kind, lossless=True)
+    lines = ["The cat", "", "  春天到了 ", "sat.\t", "", "", " on the mat"]
+    by_line = tokenizer.encode([line + "\n" for line in lines])
+    (at_once,) = tokenizer.encode(["".join(line + "\n" for line in lines)])
+    assert list(itertools.chain.from_iterable(by_line)) == at_once
+    newline = tokenizer.pieces.index("\n")
+    assert at_once.count(newline) == len(lines)
+    assert all("\n" not in piece for piece in tokenizer.pieces if piece != "\n")
+
+
+def test_without_byte_fallback_the_unseen_is_unknown() -> None:
+    tokenizer = train(type="char", byte_fallback=False)
+    assert tokenizer.unk_id in tokenizer.encode(["龘"])[0]
+    assert tokenizer.decode(tokenizer.encode(["cat龘"])) == ["cat \u2047 "]
+
+
+def test_bytes_that_are_no_character_are_replaced() -> None:
+    tokenizer = train(type="char")
+    cut = tokenizer.encode(["龘"])[0][:-1]
+    assert "\ufffd" in tokenizer.decode([cut])[0]
+
+
+def test_unigram_scores_are_multiples_of_1024ths() -> None:
+    model_proto = train(type="unigram").model_proto
+    plain = sentencepiece.SentencePieceProcessor(model_proto=model_proto)
+    scores = [plain.get_score(i) * 1024 for i in range(plain.vocab_size())]
+    assert any(score % 1 == 0 and score != 0 for score in scores)
+    assert all(score == round(score) for score in scores)
+    assert Tokenizer(model_proto).model_proto == model_proto
+
+
+@pytest.mark.parametrize(("kind", "lossless"), MODES)
+def test_training_again_gives_the_same_bytes(kind: str, lossless: bool) -> None:
+    again = train(type=kind, lossless=lossless).model_proto
+    assert train(type=kind, lossless=lossless).model_proto == again
+
+
+def test_training_in_another_process_gives_the_same_bytes() -> None:
+    program = (
+        "import sys; from seq2seq_kit.tokenizer import Tokenizer;"
+        f"tokenizer = Tokenizer.train({TEXTS!r}, vocab_size=420);"
+        "sys.stdout.write(tokenizer.fingerprint)"
+    )
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert other.stdout.decode() == train().fingerprint
+
+
+def test_training_writes_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    train()
+    with pytest.raises(ConfigError):
+        train(vocab_size=20)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("kind", "lossless"), MODES)
+@pytest.mark.parametrize("byte_fallback", [True, False])
+def test_a_size_too_small_names_the_least_that_works(
+    kind: str, lossless: bool, byte_fallback: bool
+) -> None:
+    options = {"type": kind, "lossless": lossless, "byte_fallback": byte_fallback}
+    symbols = [f"<{letter}>" for letter in "abcdefgh"]
+    with pytest.raises(ConfigError, match="must be at least") as error:
+        train(vocab_size=8, user_defined_symbols=symbols, **options)
+    found = re.search(r"at least (\d+) .* Received: 8\.", str(error.value))
+    assert found
+    least = int(found[1])
+    trained = train(vocab_size=least, user_defined_symbols=symbols, **options)
+    assert trained.vocab_size == least
+    with pytest.raises(ConfigError, match=f"at least {least} "):
+        train(vocab_size=least - 1, user_defined_symbols=symbols, **options)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_size_too_large_uses_the_feasible_one(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        tokenizer = train(type=kind, vocab_size=9999)
+    assert 260 < tokenizer.vocab_size < 9999
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "vocab_size=9999 " in message
+    assert f" {tokenizer.vocab_size} pieces at most" in message
+
+
+def test_a_char_vocabulary_has_each_character() -> None:
+    tokenizer = train(type="char", vocab_size=9999)
+    characters = {character for text in TEXTS for character in text.replace(" ", "▁")}
+    assert set(tokenizer.pieces[4 + 256 :]) == characters
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["beta\0omega", "beta \u2585 omega", "beta\nomega", "beta " * 9000 + "omega"],
+    ids=["NUL", "U+2585", "newline", "45,005 characters"],
+)
+def test_no_training_text_is_skipped(text: str) -> None:
+    tokenizer = Tokenizer.train([text], type="word", vocab_size=262)
+    assert set(tokenizer.pieces[4 + 256 :]) == {"▁beta", "▁omega"}
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_long_text_without_spaces_trains(kind: str) -> None:
+    text = "春天到了万物复苏" * 10_000  # BPE of the trainer would abort at 65,536 characters
+    tokenizer = Tokenizer.train([text], type=kind, vocab_size=280)  # type: ignore[arg-type]
+    assert tokenizer.decode(tokenizer.encode([text])) == [text]
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", " \n  ", "\u2581"], ["\0\u2585"]])
+def test_no_text_to_train_on_is_a_data_error(texts: list[str]) -> None:
+    with pytest.raises(DataError, match="empty or blank"):
+        Tokenizer.train(texts, vocab_size=300)
+
+
+def test_an_error_among_the_training_texts_comes_through() -> None:
+    def texts() -> Iterator[str]:
+        yield "first"
+        raise DataError("corpus.txt, line 2: damaged")
+
+    with pytest.raises(DataError, match="line 2: damaged"):
+        Tokenizer.train(texts(), vocab_size=300)
+
+
+@pytest.mark.parametrize(("kind", "lossless"), MODES)
+def test_a_user_defined_symbol_is_one_token(kind: str, lossless: bool) -> None:
+    symbols = ["<de>", "<de>", 'a,"b"']
+    tokenizer = train(type=kind, lossless=lossless, user_defined_symbols=symbols)
+    space = "▁" if kind == "word" else ""
+    for text in ["<de> The cat", "The cat <de>", 'The a,"b" cat']:
+        (ids,) = tokenizer.encode([text])
+        symbol = "<de>" if "<de>" in text else 'a,"b"'
+        assert tokenizer.pieces.index(space + symbol) in ids
+        assert tokenizer.decode([ids]) == [text]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [
+        (["<de>", ""], "without spaces"),
+        (["new york"], "without spaces, U.2581 and NUL. Received: 'new york'"),
+        (["\u2581x"], "without spaces"),
+        (["a\0"], "without spaces"),
+        (["</s>"], "'</s>' is the name of a piece"),
+        (["<0x0A>"], "'<0x0A>' is the name of a piece"),
+    ],
+)
+def test_unusable_symbols_are_config_errors(symbols: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(user_defined_symbols=symbols)
+
+
+def test_a_lossless_word_tokenizer_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be lossless"):
+        train(type="word", lossless=True)
+
+
+def sentencepiece_model(**options: object) -> bytes:
+    """A model that SentencePiece trained with its own defaults."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=model,
+        vocab_size=100,
+        minloglevel=2,
+        **options,  # type: ignore[arg-type]
+    )
+    return model.getvalue()
+
+
+def test_a_model_with_other_special_ids_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.model"
+    path.write_bytes(sentencepiece_model())
+    with pytest.raises(ConfigError) as error:
+        Tokenizer.load(path)
+    for part in [
+        "foreign.model",
+        "Received: pad_id=-1, unk_id=0, bos_id=1, eos_id=2.",
+        "--pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3",
+    ]:
+        assert part in str(error.value)
+
+
+def test_a_foreign_model_with_the_right_ids_is_taken() -> None:
+    tokenizer = Tokenizer(sentencepiece_model(pad_id=0, unk_id=1, bos_id=2, eos_id=3))
+    assert not tokenizer.lossless
+    assert tokenizer.decode(tokenizer.encode(["the cat，"])) == ["the cat,"]  # NFKC by default
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it has no pieces"),
+        (b"garbage", "Expected a SentencePiece model"),
+        (b"\x0a\x03\x0a\x01a", "unk is not defined"),  # one piece, "a"
+    ],
+)
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "vocabulary.model"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"vocabulary\.model: .*{message}"):
+        Tokenizer.load(path)
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.model: .*No such file"):
+        Tokenizer.load(tmp_path / "nothing.model")
+
+
+def test_saving_where_no_folder_is_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        train().save(tmp_path / "missing" / "vocabulary.model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_string_is_not_taken_for_a_list() -> None:
+    with pytest.raises(TypeError, match="must be a list of strings"):
+        train().encode("the cat")
+
+
+def test_half_a_surrogate_pair_is_named() -> None:
+    with pytest.raises(DataError, match=r"Text 2: character 3 \('\\udc80'\)"):
+        train().encode(["fine", "ab\udc80"])
+    with pytest.raises(DataError, match=r"Text 2: character 3 \('\\udc80'\)"):
+        Tokenizer.train(["fine", "ab\udc80"], vocab_size=300)
+
+
+def test_a_sample_keeps_order_and_limit_and_repeats() -> None:
+    texts = [f"{number:04}" for number in range(1000)]
+    sample = _sample(texts, max_characters=1000)
+    assert 1000 / 4 < 4 * len(sample) <= 1000
+    assert sample == sorted(sample)
+    assert _sample(iter(texts), max_characters=1000) == sample
+    # From all over the texts, not from the start: each quarter has its share.
+    assert all(sum(text[:2] in quarter for text in sample) > 10 for quarter in quarters())
+
+
+def quarters() -> list[set[str]]:
+    hundreds = [f"{number:02}" for number in range(10)]
+    return [set(hundreds[i : i + 3]) for i in range(0, 9, 3)]
+
+
+def test_a_sample_of_what_fits_is_all_of_it() -> None:
+    assert _sample(iter(["a", "b", "c"]), max_characters=3) == ["a", "b", "c"]
+
+
+def test_training_texts_are_cut_and_nothing_else_is_lost() -> None:
+    text = "one\n\n two \0three\u2585" + "x" * 25_000
+    parts = list(_training_texts([text]))
+    assert parts[:3] == ["one", " two ", "three"]
+    assert [len(part) for part in parts[3:]] == [10_000, 10_000, 5_000]
