@@ -375,6 +375,35 @@ def make_dataset(
 
 
 @dataclass(frozen=True, eq=False)
+class BatchSet:
+    """Prepared data and how they are cut: all that the plan of any epoch needs.
+
+    The fields are arguments of `plan_epoch`.
+    """
+
+    prepared: PreparedData
+    architecture: Architecture
+    window: int
+    batch_size: int
+    batch_unit: BatchUnit
+    seed: int
+    shuffle: bool
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """Returns the plan of an epoch, counted from 0."""
+        return plan_epoch(
+            self.prepared,
+            architecture=self.architecture,
+            window=self.window,
+            batch_size=self.batch_size,
+            batch_unit=self.batch_unit,
+            seed=self.seed,
+            epoch=epoch,
+            shuffle=self.shuffle,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class _Elements:
     """What a dataset gives, in order."""
 

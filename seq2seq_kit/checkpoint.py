@@ -1,0 +1,97 @@
+"""Checkpoints: arrays and a few facts in one file, written whole or not at all.
+
+A checkpoint is a NumPy archive without pickles: loading one runs no code. Variables go by their
+place in the network, because Keras numbers the names of a second network in a process on.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from seq2seq_kit.errors import RunError
+
+_FACTS = "__facts__"
+_MISFIT = "The run's config.yaml was changed after training, or the file is of another run."
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds."""
+
+    arrays: dict[str, np.ndarray]
+    """Each array under its name."""
+    facts: dict[str, Any]
+    """What JSON can hold."""
+
+
+def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
+    """Writes a checkpoint; whoever reads `path` sees the old one or the new one, never a part."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, **{_FACTS: np.array(json.dumps(facts))})
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Returns what `save_checkpoint` wrote.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        facts = json.loads(arrays.pop(_FACTS).item())
+    except FileNotFoundError as error:
+        raise RunError(
+            f"Expected a checkpoint at {path}, which does not exist. Train the run first, or give "
+            f"the folder of one that was trained."
+        ) from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"The checkpoint {path} is damaged ({error}). Restore it from a copy, or train again."
+        ) from error
+    return Checkpoint(arrays, facts)
+
+
+def variable_arrays(variables: Iterable[keras.Variable], prefix: str) -> dict[str, np.ndarray]:
+    """Returns the values of the variables as `prefix/0`, `prefix/1`, ..."""
+    return {
+        f"{prefix}/{index}": keras.ops.convert_to_numpy(variable.value)
+        for index, variable in enumerate(variables)
+    }
+
+
+def assign_variables(
+    variables: Iterable[keras.Variable], checkpoint: Checkpoint, prefix: str
+) -> None:
+    """Gives the variables the values saved under `prefix`; none is changed if one does not fit.
+
+    Raises:
+        RunError: If their number or a shape differs.
+    """
+    variables = list(variables)
+    saved = [array for name, array in checkpoint.arrays.items() if name.startswith(f"{prefix}/")]
+    if len(saved) != len(variables):
+        raise RunError(
+            f"The checkpoint does not fit the model: expected {len(variables)} variables under "
+            f"`{prefix}`, found {len(saved)}. {_MISFIT}"
+        )
+    for variable, array in zip(variables, saved, strict=True):
+        if array.shape != tuple(variable.shape):
+            raise RunError(
+                f"The checkpoint does not fit the model: {variable.path} should have the shape "
+                f"{tuple(variable.shape)}, but has {array.shape}. {_MISFIT}"
+            )
+    for variable, array in zip(variables, saved, strict=True):
+        variable.assign(array)

@@ -1,0 +1,21 @@
+"""Search over a step function: token ids in, token ids out. Knows neither model nor tokenizer."""
+
+from seq2seq_kit.decoding.groups import search_in_groups
+from seq2seq_kit.decoding.search import (
+    SearchResult,
+    StepFunction,
+    StepOutput,
+    beam_search,
+    greedy_search,
+    normalize_log_probs,
+)
+
+__all__ = [
+    "SearchResult",
+    "StepFunction",
+    "StepOutput",
+    "beam_search",
+    "greedy_search",
+    "normalize_log_probs",
+    "search_in_groups",
+]

@@ -1,0 +1,81 @@
+"""Runs a search over many lines in groups, so that no line's result depends on its neighbours.
+
+On a CPU the bits of a matrix product depend on the number of rows, and those of an attention sum
+on the padded length. Here each line is always padded to the same length, given by its own, and
+each group has one of a few row counts, from 16 on, at which rows come out bit for bit alike (see
+benchmarks/README.md); missing rows are copies of the group's first.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from seq2seq_kit.decoding.search import SearchResult
+
+GROUP_SIZES = (16, 32, 64)
+"""Lines that are searched together: the smallest that holds the group."""
+
+LENGTH_STEP = 4
+"""A line is padded to a multiple of so many tokens."""
+
+
+def search_in_groups(
+    search: Callable[[tf.Tensor], SearchResult],
+    source_ids: tf.Tensor,
+    lengths: tf.Tensor,
+    *,
+    max_length: tf.Tensor | int,
+    num_hypotheses: int,
+    batch_size: tf.Tensor | int = GROUP_SIZES[-1],
+    pad_id: int = 0,
+) -> SearchResult:
+    """Returns what `search` finds for each line, in the order of the lines.
+
+    Args:
+        search: Takes int32 `(rows, time)` ids, right-padded, and gives their `SearchResult`.
+        source_ids: int32 `(lines, time)`, right-padded; no line empty.
+        lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
+        max_length: Generated tokens at most, as given to the search.
+        num_hypotheses: Hypotheses a line, as given to the search.
+        batch_size: Lines searched together at most.
+        pad_id: The padding of `source_ids`.
+    """
+    num_lines = tf.shape(source_ids)[0]
+    batch_size = tf.minimum(batch_size, GROUP_SIZES[-1])
+    padded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
+    source_ids = tf.pad(
+        source_ids,
+        [[0, 0], [0, tf.maximum(0, tf.reduce_max(padded, 0) - tf.shape(source_ids)[1])]],
+        constant_values=pad_id,
+    )
+    order = tf.argsort(padded, stable=True)
+    padded = tf.gather(padded, order)
+
+    def group(first: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        alike = tf.reduce_sum(tf.cast(padded[first:] == padded[first], tf.int32))
+        count = tf.minimum(alike, batch_size)
+        rows = order[first : first + count]
+        fill = tf.fill([_group_size(count) - count], rows[0])
+        ids = tf.gather(source_ids, tf.concat([rows, fill], axis=0))[:, : padded[first]]
+        found = search(ids)
+        return first + count, *(
+            tf.tensor_scatter_nd_update(part, rows[:, tf.newaxis], new[:count])
+            for part, new in zip(parts, found, strict=True)
+        )
+
+    empty = SearchResult(
+        tf.fill([num_lines, num_hypotheses, max_length + 1], pad_id),
+        tf.zeros([num_lines, num_hypotheses], tf.int32),
+        tf.zeros([num_lines, num_hypotheses]),
+        tf.zeros([num_lines, num_hypotheses]),
+    )
+    _, *found = tf.while_loop(
+        lambda first, *_: first < num_lines, group, (tf.constant(0), *empty), parallel_iterations=1
+    )
+    return SearchResult(*found)
+
+
+def _group_size(count: tf.Tensor) -> tf.Tensor:
+    """Returns the smallest of `GROUP_SIZES` that holds `count` lines."""
+    sizes = tf.constant(GROUP_SIZES)
+    return tf.reduce_min(tf.boolean_mask(sizes, sizes >= count))

@@ -1,0 +1,292 @@
+"""Texts in, generated texts out: joins tokenizer, model and search.
+
+`search_model` is the graph that the Python API and the export share.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.decoding import (
+    SearchResult,
+    StepOutput,
+    beam_search,
+    greedy_search,
+    search_in_groups,
+)
+from seq2seq_kit.errors import InputError
+from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.tokenizer import Tokenizer
+
+# Lines handed to the graph at once, as a multiple of the batch size: enough that each length fills
+# its batches, few enough that Ctrl-C is heard and memory stays small.
+_BATCHES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One generated text."""
+
+    text: str
+    """The text; for a continuation, without its prompt."""
+    token_ids: tuple[int, ...]
+    """The generated tokens, EOS included if it was reached."""
+    log_prob: float
+    """Summed over these tokens, in nats."""
+    score: float
+    """What the search ranked by: the log-probability under the length penalty."""
+
+
+def search_model(
+    model: EncoderDecoder | LanguageModel,
+    source_ids: tf.Tensor,
+    lengths: tf.Tensor,
+    *,
+    beam_size: int,
+    num_hypotheses: int,
+    max_length: tf.Tensor | int,
+    length_penalty: tf.Tensor | float,
+    batch_size: tf.Tensor | int,
+) -> SearchResult:
+    """Searches for the best outputs of each line; in graph.
+
+    Args:
+        model: The network.
+        source_ids: int32 `(lines, time)`, right-padded: what `encode_inputs` gives.
+        lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
+        beam_size: 1 is greedy search.
+        num_hypotheses: Hypotheses a line, at most `beam_size`.
+        max_length: Generated tokens at most, EOS not counted.
+        length_penalty: As in `normalize_log_probs`.
+        batch_size: Lines searched together at most; the result does not depend on it.
+    """
+    options: dict[str, Any] = {
+        "max_length": max_length,
+        "length_penalty": length_penalty,
+        # Padding, unknown token and BOS never are output.
+        "suppressed_ids": (Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
+    }
+
+    def search(ids: tf.Tensor) -> SearchResult:
+        start = model.start(ids)
+
+        def step(token_ids: tf.Tensor, states: Any) -> StepOutput:
+            output = model.step(token_ids, states, start.memory)
+            return StepOutput(output.logits, output.states)
+
+        if beam_size == 1:
+            return greedy_search(step, start.token_ids, start.states, **options)
+        return beam_search(
+            step,
+            start.token_ids,
+            start.states,
+            beam_size=beam_size,
+            num_hypotheses=num_hypotheses,
+            **options,
+        )
+
+    return search_in_groups(
+        search,
+        source_ids,
+        lengths,
+        max_length=max_length,
+        num_hypotheses=num_hypotheses,
+        batch_size=batch_size,
+    )
+
+
+class Generator:
+    """Generates texts with a model, its tokenizers and defaults from a config.
+
+    A line's texts and scores are bit for bit the same whatever lines stand beside it and whatever
+    the batch size. An empty line is translated to an empty text with log-probability 0; an empty
+    prompt is continued from the beginning of a text.
+
+    Args:
+        model: The network.
+        source_tokenizer: Encodes inputs.
+        target_tokenizer: Decodes outputs.
+        defaults: The `decoding` section.
+        max_source_length: Tokens of an input at most.
+        keep_end: Whether a truncated input keeps its end, as a prompt should.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder | LanguageModel,
+        source_tokenizer: Tokenizer,
+        target_tokenizer: Tokenizer,
+        *,
+        defaults: DecodingConfig,
+        max_source_length: int,
+        keep_end: bool,
+    ) -> None:
+        self.model = model
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self.defaults = defaults
+        self.max_source_length = max_source_length
+        self.keep_end = keep_end
+        # One graph for each pair of static numbers.
+        self._search = functools.lru_cache(maxsize=8)(self._trace)
+
+    def hypotheses(
+        self,
+        texts: Sequence[str],
+        *,
+        beam_size: int | None = None,
+        num_hypotheses: int = 1,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        batch_size: int | None = None,
+        truncate: bool = False,
+        first_line: int = 1,
+    ) -> Iterator[list[Hypothesis]]:
+        """Yields the best hypotheses of each text, best first, in the order of the texts.
+
+        Args:
+            texts: The inputs.
+            beam_size: Hypotheses kept at each step, 1 is greedy; None takes the config's.
+            num_hypotheses: Hypotheses returned, at most `beam_size`.
+            max_length: Generated tokens at most, EOS not counted; None takes the config's.
+            length_penalty: As in `normalize_log_probs`; None takes the config's.
+            batch_size: Texts searched together at most; None takes the config's.
+            truncate: Cut over-long inputs instead of refusing them.
+            first_line: The line number of the first text, for messages.
+
+        Raises:
+            InputError: If an option is out of range, or an input is over-long.
+        """
+        beam_size = self.defaults.beam_size if beam_size is None else beam_size
+        max_length = self.defaults.max_length if max_length is None else max_length
+        batch_size = self.defaults.batch_size if batch_size is None else batch_size
+        if length_penalty is None:
+            length_penalty = self.defaults.length_penalty
+        _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size)
+        search = self._search(beam_size, num_hypotheses)
+        at_once = _BATCHES_AT_ONCE * batch_size
+        for first in range(0, len(texts), at_once):
+            chunk = texts[first : first + at_once]
+            ids, lengths = self.encode_inputs(
+                chunk, truncate=truncate, first_line=first_line + first
+            )
+            found = search(ids, lengths, max_length, length_penalty, batch_size)
+            found = SearchResult(*(part.numpy() for part in found))
+            # An empty line is EOS alone; an empty prompt has its continuation like any other.
+            is_empty = (lengths == 1) & (not self.keep_end)
+            for empty, hypotheses in zip(is_empty, self._decode(found), strict=True):
+                nothing = Hypothesis("", (), 0.0, 0.0)
+                yield [nothing] * num_hypotheses if empty else hypotheses
+
+    def encode_inputs(
+        self, texts: Sequence[str], *, truncate: bool = False, first_line: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `search_model` takes: source and EOS, or for a language model BOS and prompt.
+
+        Args:
+            texts: The inputs.
+            truncate: Cut over-long inputs instead of refusing them.
+            first_line: The line number of the first text, for messages.
+
+        Returns:
+            int32 `(texts, time)` ids, right-padded, and int32 `(texts,)` lengths.
+
+        Raises:
+            InputError: If an input is longer than `max_source_length` tokens.
+        """
+        limit = self.max_source_length
+        rows = self.source_tokenizer.encode(texts)
+        for index, row in enumerate(rows):
+            if len(row) > limit and not truncate:
+                raise InputError(
+                    f"Line {first_line + index} has {len(row)} tokens; the model takes at most "
+                    f"{limit} (data.max_source_length). Split the line, or truncate long lines."
+                )
+        if self.keep_end:
+            rows = [row[-limit:] for row in rows]
+        rows = [row[:limit] for row in rows]
+        if isinstance(self.model, LanguageModel):
+            rows = [[Tokenizer.bos_id, *row] for row in rows]
+        else:
+            rows = [[*row, Tokenizer.eos_id] for row in rows]
+        lengths = np.array([len(row) for row in rows], np.int32)
+        ids = np.full((len(rows), lengths.max(initial=1)), Tokenizer.pad_id, np.int32)
+        ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
+        return ids, lengths
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Returns how many of the texts have more than `max_source_length` tokens."""
+        return sum(len(row) > self.max_source_length for row in self.source_tokenizer.encode(texts))
+
+    def _trace(self, beam_size: int, num_hypotheses: int) -> Any:
+        number = tf.TensorSpec([], tf.int32)
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None], tf.int32),
+                number,
+                tf.TensorSpec([], tf.float32),
+                number,
+            ]
+        )
+        def search(
+            source_ids: tf.Tensor,
+            lengths: tf.Tensor,
+            max_length: tf.Tensor,
+            length_penalty: tf.Tensor,
+            batch_size: tf.Tensor,
+        ) -> SearchResult:
+            return search_model(
+                self.model,
+                source_ids,
+                lengths,
+                beam_size=beam_size,
+                num_hypotheses=num_hypotheses,
+                max_length=max_length,
+                length_penalty=length_penalty,
+                batch_size=batch_size,
+            )
+
+        return search
+
+    def _decode(self, found: SearchResult) -> Iterator[list[Hypothesis]]:
+        ids = [
+            [row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]
+            for rows, lengths in zip(found.token_ids, found.lengths, strict=True)
+        ]
+        texts = iter(self.target_tokenizer.decode([row for rows in ids for row in rows]))
+        for rows, log_probs, scores in zip(ids, found.log_probs, found.scores, strict=True):
+            yield [
+                Hypothesis(next(texts), tuple(row), float(log_prob), float(score))
+                for row, log_prob, score in zip(rows, log_probs, scores, strict=True)
+            ]
+
+
+def _check_options(
+    beam_size: int, num_hypotheses: int, max_length: int, length_penalty: float, batch_size: int
+) -> None:
+    """Raises InputError if a decoding option is out of range."""
+    for name, value in (
+        ("beam_size", beam_size),
+        ("num_hypotheses", num_hypotheses),
+        ("max_length", max_length),
+        ("batch_size", batch_size),
+    ):
+        if value < 1:
+            raise InputError(f"`{name}` must be 1 or more. Received: {value}.")
+    if num_hypotheses > beam_size:
+        raise InputError(
+            f"`num_hypotheses` must be at most `beam_size`. Received: num_hypotheses="
+            f"{num_hypotheses}, beam_size={beam_size}. Enlarge the beam."
+        )
+    if length_penalty < 0:
+        raise InputError(
+            f"`length_penalty` must be 0 or more. Received: {length_penalty}. Use 0 to rank by "
+            f"log-probability alone."
+        )

@@ -1,0 +1,183 @@
+"""From a config to the objects of a run: tokenizers, prepared data, batches, the model.
+
+The only place where config sections become arguments.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from seq2seq_kit.config import Config, CorpusConfig, VocabularyConfig
+from seq2seq_kit.corpus import read_corpus
+from seq2seq_kit.dataset import BatchSet
+from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
+from seq2seq_kit.prepared import PreparedData, cache_folder, corpus_content, prepare, split_holdout
+from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+# Prompts that are shown while a model of running text trains: so many tokens, and as many after.
+_SAMPLE_TOKENS = 32
+
+
+class Tokenizers(NamedTuple):
+    """The tokenizers of both sides; the same object twice if they share one."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+
+def build_tokenizers(config: Config) -> Tokenizers:
+    """Returns the tokenizers of a config: trained on its training data, or ready ones.
+
+    One that was trained on the same texts in the same way before comes from the cache.
+    """
+    settings = config.tokenizer
+    if settings.source is None or settings.target is None:
+        shared = _build_tokenizer(settings, config.data.train, ("source", "target"))
+        return Tokenizers(shared, shared)
+    return Tokenizers(
+        _build_tokenizer(settings.source, config.data.train, ("source",)),
+        _build_tokenizer(settings.target, config.data.train, ("target",)),
+    )
+
+
+def save_tokenizers(tokenizers: Tokenizers, run: RunFolder) -> None:
+    """Writes the SentencePiece models of a run: one, or one for each side."""
+    if tokenizers.source is tokenizers.target:
+        tokenizers.target.save(run.tokenizer("shared"))
+        return
+    tokenizers.source.save(run.tokenizer("source"))
+    tokenizers.target.save(run.tokenizer("target"))
+
+
+def load_tokenizers(run: RunFolder) -> Tokenizers:
+    """Returns what `save_tokenizers` wrote."""
+    if run.tokenizer("shared").is_file():
+        shared = Tokenizer.load(run.tokenizer("shared"))
+        return Tokenizers(shared, shared)
+    return Tokenizers(*(Tokenizer.load(run.tokenizer(side)) for side in ("source", "target")))
+
+
+def _build_tokenizer(
+    settings: VocabularyConfig, corpora: Sequence[CorpusConfig], sides: Sequence[str]
+) -> Tokenizer:
+    if settings.model is not None:
+        return Tokenizer.load(settings.model)
+    key = json.dumps(
+        [settings.model_dump(mode="json"), list(sides), [corpus_content(c) for c in corpora]]
+    )
+    cached = cache_folder() / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:32]}.model"
+    if cached.is_file():
+        return Tokenizer.load(cached)
+    logger.info("Training a %s tokenizer of %d pieces.", settings.type, settings.vocab_size)
+    tokenizer = Tokenizer.train(
+        _texts(corpora, sides),
+        type=settings.type,
+        vocab_size=settings.vocab_size,
+        character_coverage=settings.character_coverage,
+        byte_fallback=settings.byte_fallback,
+        user_defined_symbols=settings.user_defined_symbols,
+        lossless=bool(settings.lossless),
+    )
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(cached)
+    return tokenizer
+
+
+def _texts(corpora: Sequence[CorpusConfig], sides: Sequence[str]) -> Iterator[str]:
+    """Yields the texts of the given sides of all pairs."""
+    for pair in chain.from_iterable(map(read_corpus, corpora)):
+        yield from filter(None, (getattr(pair, side) for side in sides))
+
+
+class DataSets(NamedTuple):
+    """What a model is trained on and chosen by."""
+
+    train: PreparedData
+    validation: PreparedData
+
+
+def prepare_data(config: Config, tokenizers: Tokenizers) -> DataSets:
+    """Returns the encoded training and validation data; holds some out if none are named."""
+    train = prepare_corpora(config, config.data.train, tokenizers)
+    if config.data.validation is None:
+        return DataSets(*split_holdout(train, holdout=config.data.holdout, seed=config.seed))
+    return DataSets(train, prepare_corpora(config, config.data.validation, tokenizers))
+
+
+def prepare_corpora(
+    config: Config, corpora: Sequence[CorpusConfig], tokenizers: Tokenizers
+) -> PreparedData:
+    """Returns corpora encoded as the `data` section says."""
+    return prepare(
+        corpora,
+        tokenizers.source,
+        tokenizers.target,
+        max_source_length=config.data.max_source_length,
+        max_target_length=config.data.max_target_length,
+        long_lines=config.data.long_lines,
+    )
+
+
+def batch_set(config: Config, prepared: PreparedData, *, shuffle: bool) -> BatchSet:
+    """Returns the batches of prepared data as a config cuts them."""
+    return BatchSet(
+        prepared,
+        architecture=config.model.architecture,
+        window=config.data.window,
+        batch_size=config.training.batch_size,
+        batch_unit=config.training.batch_unit,
+        seed=config.seed,
+        shuffle=shuffle,
+    )
+
+
+def network(
+    config: Config, tokenizers: Tokenizers, *, use_cudnn: str | bool = "auto"
+) -> EncoderDecoder | LanguageModel:
+    """Returns the network of a config for its tokenizers, with fresh weights."""
+    shared = tokenizers.source is tokenizers.target
+    return build_model(
+        config.model,
+        tokenizers.target.vocab_size,
+        None if shared else tokenizers.source.vocab_size,
+        use_cudnn=use_cudnn,
+    )
+
+
+class Examples(NamedTuple):
+    """Texts that show what a model does."""
+
+    sources: list[str]
+    """Inputs or prompts."""
+    targets: list[str]
+    """What the data have for them."""
+
+
+def validation_examples(prepared: PreparedData, tokenizers: Tokenizers) -> Examples:
+    """Returns the texts of a validation set: pairs, or prompts and what follows them."""
+    if prepared.source is None:
+        return _prompts(prepared, tokenizers.target)
+    sources, targets = prepared.source, prepared.target
+    rows = range(len(prepared))
+    return Examples(
+        tokenizers.source.decode([sources[row].tolist() for row in rows]),
+        tokenizers.target.decode([targets[row].tolist() for row in rows]),
+    )
+
+
+def _prompts(prepared: PreparedData, tokenizer: Tokenizer) -> Examples:
+    """Cuts lines in two, and running text into stretches of a prompt and what follows it."""
+    cuts = []
+    for row in range(len(prepared)):
+        ids = prepared.target[row]
+        stretches = range(0, len(ids), 2 * _SAMPLE_TOKENS)
+        for stretch in (ids[first : first + 2 * _SAMPLE_TOKENS].tolist() for first in stretches):
+            middle = (len(stretch) + 1) // 2
+            cuts.append((stretch[:middle], stretch[middle:]))
+    return Examples(*(tokenizer.decode(list(part)) for part in zip(*cuts, strict=True)))

@@ -1,0 +1,62 @@
+"""The names of the files in a run folder, and nothing else about them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from seq2seq_kit.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run: all that `generate` needs and all that training leaves."""
+
+    path: Path
+    """The folder itself."""
+
+    @property
+    def config(self) -> Path:
+        """The resolved config, YAML."""
+        return self.path / "config.yaml"
+
+    def tokenizer(self, side: str) -> Path:
+        """The SentencePiece model of a side: "shared", "source" or "target"."""
+        return self.path / f"{side}.model"
+
+    @property
+    def best(self) -> Path:
+        """The weights with the best validation result."""
+        return self.path / "best.npz"
+
+    @property
+    def last(self) -> Path:
+        """The newest state of training, from which it resumes."""
+        return self.path / "last.npz"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a validation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """The final table of results, JSON."""
+        return self.path / "results.json"
+
+    @property
+    def logs(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "logs"
+
+    def open_trained(self) -> "RunFolder":
+        """Returns itself if it holds a trained run.
+
+        Raises:
+            InputError: If it does not.
+        """
+        if not self.config.is_file() or not self.best.is_file():
+            raise InputError(
+                f"Expected a run folder with {self.config.name} and {self.best.name}. Received: "
+                f"{self.path}, which {'lacks them' if self.path.is_dir() else 'is no folder'}. "
+                f"Train one with `s2s fit CONFIG.yaml --run-dir {self.path}`."
+            )
+        return self

@@ -1,0 +1,268 @@
+"""`Seq2Seq`: fit, load, generate, score, evaluate, export; what a notebook uses.
+
+Composes the stages and adds nothing to them: whatever it does can be done with its parts.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+
+from seq2seq_kit.checkpoint import assign_variables, load_checkpoint
+from seq2seq_kit.checks import check_files
+from seq2seq_kit.config import Config, load_config, save_config
+from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.evaluation import TextScores, compare_texts
+from seq2seq_kit.generation import Generator, Hypothesis
+from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.pipeline import (
+    Examples,
+    Tokenizers,
+    batch_set,
+    build_tokenizers,
+    load_tokenizers,
+    network,
+    prepare_data,
+    save_tokenizers,
+    validation_examples,
+)
+from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.scoring import Score, Scorer
+from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.training import Trainer, TrainingState, make_strategy, read_metrics
+
+logger = logging.getLogger(__name__)
+
+
+class Seq2Seq:
+    """A model with its tokenizers and its config.
+
+    Made by `Seq2Seq.fit` or `Seq2Seq.load`.
+
+    Example:
+
+        translator = Seq2Seq.fit("translation.yaml")
+        translator.generate(["Guten Morgen!"])
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder | LanguageModel,
+        tokenizers: Tokenizers,
+        config: Config,
+        history: Sequence[dict[str, float]] = (),
+    ) -> None:
+        self.model = model
+        """The network, a `keras.Model`."""
+        self.tokenizer = tokenizers.target
+        """The tokenizer of the outputs."""
+        self.source_tokenizer = tokenizers.source
+        """The tokenizer of the inputs; the same object if the sides share one."""
+        self.config = config
+        """The resolved config."""
+        self.history = list(history)
+        """A record a validation: step, epoch, loss, val_loss, val_perplexity and so on."""
+        self._generator = Generator(
+            model,
+            *tokenizers,
+            defaults=config.decoding,
+            max_source_length=config.data.max_source_length,
+            keep_end=config.task == "continuation",
+        )
+        self._scorer = Scorer(model, *tokenizers, ends_with=_text_end(config, self.tokenizer))
+
+    @classmethod
+    def fit(
+        cls,
+        config: str | Path | Mapping[str, Any] | Config,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        *,
+        run_dir: str | Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Trains a model as a config says and returns it with its best weights.
+
+        Seeds Keras's random numbers with the config's `seed`.
+
+        Args:
+            config: A YAML file, its content as a dict, or a `Config`.
+            callbacks: Keras callbacks, called as `keras.Model.fit` does.
+            run_dir: Where everything is kept; `runs/<name of the config file>` by default.
+            resume: Go on with the run in that folder.
+
+        Raises:
+            InputError: If the config or the data cannot work, or the folder holds a run.
+            TrainingInterrupted: On Ctrl-C, after saving.
+        """
+        run = RunFolder(Path(run_dir) if run_dir else _default_run_folder(config))
+        config = load_config(config)
+        check_files(config)
+        tokenizers = _open_run(run, config, resume)
+        data = prepare_data(config, tokenizers)
+        keras.utils.set_random_seed(config.seed)
+        strategy = make_strategy(config.training.strategy)
+        with strategy.scope():
+            model = network(config, tokenizers)
+        fitted = cls(model, tokenizers, config)
+        examples = validation_examples(data.validation, tokenizers)
+        trainer = Trainer(
+            model,
+            config.training,
+            run,
+            batch_set(config, data.train, shuffle=True),
+            batch_set(config, data.validation, shuffle=False),
+            strategy=strategy,
+            text_metrics=fitted._text_metrics(examples),
+            show_samples=lambda: fitted._log_samples(examples),
+            callbacks=list(callbacks),
+        )
+        if resume:
+            trainer.resume()
+        state = trainer.fit()
+        logger.info("Training ended: %s.", state.finished)
+        fitted.history = trainer.history
+        assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
+        return fitted
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns the trained model of a run folder.
+
+        Loading runs no code from the folder: it is YAML, SentencePiece models and plain arrays.
+
+        Raises:
+            InputError: If the folder holds no trained run.
+            RunError: If a file of it is damaged.
+        """
+        run = RunFolder(Path(path)).open_trained()
+        config = load_config(run.config)
+        tokenizers = load_tokenizers(run)
+        model = network(config, tokenizers)
+        assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
+        return cls(model, tokenizers, config, read_metrics(run))
+
+    def hypotheses(self, texts: Sequence[str], **options: Any) -> Iterator[list[Hypothesis]]:
+        """Yields the best hypotheses of each text; options as in `Generator.hypotheses`."""
+        return self._generator.hypotheses(texts, **options)
+
+    def generate(self, texts: Sequence[str], *, echo: bool = False, **options: Any) -> list[str]:
+        """Returns the best output for each text, in their order.
+
+        Args:
+            texts: Lines to translate, or prompts to continue.
+            echo: Put the input before its output.
+            **options: As in `Generator.hypotheses`: `beam_size`, `max_length`, `length_penalty`,
+                `batch_size`, `truncate`.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"Expected a list of texts. Received a string: use [{texts!r}].")
+        outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
+        return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, batch_size: int = 64
+    ) -> list[Score]:
+        """Returns how likely each target is after its source; see `Scorer.score`."""
+        return self._scorer.score(sources, targets, batch_size=batch_size)
+
+    def evaluate(
+        self,
+        sources: Sequence[str],
+        references: Sequence[Sequence[str]],
+        *,
+        tokenize: str = "13a",
+        **options: Any,
+    ) -> TextScores:
+        """Returns how the outputs for the sources compare with references.
+
+        Args:
+            sources: The inputs.
+            references: For each source its right answers, one or more.
+            tokenize: sacrebleu's tokenizer for BLEU.
+            **options: As in `Generator.hypotheses`.
+        """
+        return compare_texts(self.generate(sources, **options), references, tokenize=tokenize)
+
+    def _text_metrics(self, examples: Examples) -> Callable[[], dict[str, float]] | None:
+        """Returns what the trainer calls for BLEU and chrF, or None if they decide nothing."""
+        if self.config.training.early_stopping.metric == "loss":
+            return None
+
+        def measure() -> dict[str, float]:
+            scores = self.evaluate(
+                examples.sources, [[text] for text in examples.targets], beam_size=1, truncate=True
+            )
+            return {"bleu": scores.bleu, "chrf": scores.chrf}
+
+        return measure
+
+    def _log_samples(self, examples: Examples) -> None:
+        """Logs outputs of a few validation examples, the same ones each time."""
+        number = min(self.config.training.validation_samples, len(examples.sources))
+        if not number:
+            return
+        step = len(examples.sources) // number
+        sources = examples.sources[::step][:number]
+        targets = examples.targets[::step][:number]
+        outputs = self.generate(sources, beam_size=1, truncate=True)
+        for source, target, output in zip(sources, targets, outputs, strict=True):
+            logger.info("  in:   %s\n  out:  %s\n  want: %s", source, output, target)
+
+
+def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:
+    return Path("runs") / (Path(config).stem if isinstance(config, str | Path) else "unnamed")
+
+
+def _open_run(run: RunFolder, config: Config, resume: bool) -> Tokenizers:
+    """Makes a run folder ready for training; returns its tokenizers.
+
+    Raises:
+        InputError: If it holds a run and `resume` is False, or the other way round, or the run to
+            resume is of another config.
+    """
+    if resume:
+        _check_resumable(run, config)
+        save_config(config, run.config)
+        return load_tokenizers(run)
+    if run.last.exists() or run.best.exists():
+        raise InputError(
+            f"The folder {run.path} holds a run already. Resume it (--resume, in Python "
+            f"resume=True), or train into another folder (--run-dir, in Python run_dir=...)."
+        )
+    tokenizers = build_tokenizers(config)
+    run.path.mkdir(parents=True, exist_ok=True)
+    save_config(config, run.config)
+    save_tokenizers(tokenizers, run)
+    return tokenizers
+
+
+def _check_resumable(run: RunFolder, config: Config) -> None:
+    """Raises InputError unless the run can go on under this config."""
+    if not run.last.is_file():
+        raise InputError(
+            f"Nothing to resume: {run.path} holds no state of training. Train without --resume "
+            f"(in Python resume=False) first."
+        )
+    before = load_config(run.config)
+    changed = [
+        f"{section}.{key}"
+        for section in ("data", "tokenizer", "model")
+        for key, value in getattr(config, section)
+        if value != getattr(getattr(before, section), key)
+    ]
+    if changed:
+        raise InputError(
+            f"The run in {run.path} was started with another {', '.join(changed)}. Put these back "
+            f"to resume it, or train into another folder."
+        )
+
+
+def _text_end(config: Config, tokenizer: Tokenizer) -> int:
+    """Returns the token that ends a line: the newline's in running text, EOS elsewhere."""
+    if config.data.is_running_text:
+        return tokenizer.encode(["\n"])[0][-1]
+    return Tokenizer.eos_id

@@ -1,0 +1,486 @@
+"""The training loop: fills a run folder with the best weights, the newest state and the history.
+
+A loop of our own over a `tf.distribute` strategy, because Keras's `fit` fails with several
+workers; Keras callbacks get their hooks all the same. Knows ids only: what needs text, such as
+BLEU, is passed in as a function.
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from seq2seq_kit.checkpoint import (
+    assign_variables,
+    load_checkpoint,
+    save_checkpoint,
+    variable_arrays,
+)
+from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
+from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy
+from seq2seq_kit.model import TokenModel
+from seq2seq_kit.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+# A killed process loses at most this much training.
+_SAVE_EVERY_SECONDS = 600
+
+
+@dataclass
+class TrainingState:
+    """Where training stands, but for variables; saved as JSON in the newest checkpoint."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    batch: int = 0
+    """Batches done of the present epoch's plan."""
+    step: int = 0
+    """Optimizer steps."""
+    seconds: float = 0.0
+    """Wall-clock training time, over all resumptions."""
+    loss_sum: float = 0.0
+    """Training loss since the last validation, in nats, summed over tokens."""
+    num_tokens: float = 0.0
+    """Target tokens since the last validation."""
+    seconds_validated: float = 0.0
+    """`seconds` at the last validation."""
+    best_value: float | None = None
+    """The best value of the early-stopping metric."""
+    validations_since_best: int = 0
+    best_loss: float | None = None
+    """The best validation loss, by which the learning rate decays."""
+    validations_on_plateau: int = 0
+    finished: str | None = None
+    """Why training ended; None while it has not."""
+
+
+class Trainer:
+    """Trains a model until a limit, early stopping or Ctrl-C; can go on where it stopped.
+
+    Args:
+        model: A built network, made under the scope of `strategy`.
+        config: The `training` section.
+        run: The folder to fill.
+        train_set: The training batches.
+        validation_set: The validation batches.
+        strategy: How the work is spread over devices.
+        text_metrics: Decodes the validation texts and returns `bleu` and `chrf`; needed if early
+            stopping goes by one of them.
+        show_samples: Called after each validation, to show outputs.
+        callbacks: Keras callbacks; they get the hooks that `keras.Model.fit` gives.
+    """
+
+    def __init__(
+        self,
+        model: TokenModel,
+        config: TrainingConfig,
+        run: RunFolder,
+        train_set: BatchSet,
+        validation_set: BatchSet,
+        *,
+        strategy: tf.distribute.Strategy,
+        text_metrics: Callable[[], Mapping[str, float]] | None = None,
+        show_samples: Callable[[], None] | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.run = run
+        self.train_set = train_set
+        self.validation_set = validation_set
+        self.strategy = strategy
+        self.text_metrics = text_metrics
+        self.show_samples = show_samples
+        self.state = TrainingState()
+        self.history: list[dict[str, float]] = []
+        with strategy.scope():
+            model.compile(
+                optimizer=keras.optimizers.Adam(config.learning_rate),
+                loss=MaskedCrossEntropy(config.label_smoothing),
+            )
+            model.optimizer.build(model.trainable_variables)
+        self._callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=model, epochs=config.epochs, verbose=0
+        )
+        self._train_step = tf.function(self._replicated_train_step, reduce_retracing=True)
+        self._validation_step = tf.function(self._replicated_validation, reduce_retracing=True)
+        self._saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Takes up the state that the run folder holds.
+
+        Raises:
+            RunError: If there is none, or it does not fit the model.
+        """
+        checkpoint = load_checkpoint(self.run.last)
+        assign_variables(self.model.variables, checkpoint, "model")
+        assign_variables(self.model.optimizer.variables, checkpoint, "optimizer")
+        self.state = TrainingState(**checkpoint.facts)
+        self.state.finished = None
+        # A validation after the newest checkpoint is done, and noted, again.
+        self.history = [
+            record for record in read_metrics(self.run) if record["step"] <= self.state.step
+        ]
+        self._write_history()
+
+    def fit(self) -> TrainingState:
+        """Trains; returns the final state.
+
+        Raises:
+            TrainingInterrupted: On Ctrl-C, after saving.
+            RunError: If the loss is no number any more.
+        """
+        state = self.state
+        self._check_limits()
+        if state.finished:
+            logger.info("Nothing to train: %s.", state.finished)
+            return state
+        started = time.monotonic() - state.seconds
+        self.model.stop_training = False
+        self._callbacks.on_train_begin()
+        with _interrupt_flag() as interrupted, logging_redirect_tqdm():
+            while not state.finished:
+                plan = self.train_set.plan(state.epoch)
+                with self._progress(plan) as progress:
+                    for logs in self._epoch(plan):
+                        state.seconds = time.monotonic() - started
+                        self._show(progress, plan, logs)
+                        if interrupted.is_set() and not state.finished:
+                            self._save_last()
+                            raise TrainingInterrupted(self.run.path)
+        self._callbacks.on_train_end()
+        return state
+
+    def _epoch(self, plan: EpochPlan) -> Iterator[dict[str, float]]:
+        """Trains the rest of an epoch, or until training is finished; yields at each step."""
+        state = self.state
+        epoch = state.epoch
+        if state.batch == 0:
+            self._callbacks.on_epoch_begin(epoch)
+        for batch in self._batches(self.train_set, plan, start=state.batch):
+            logs = self._train(batch)
+            state.batch += 1
+            ended = state.batch == len(plan)
+            if ended:
+                state.epoch, state.batch = epoch + 1, 0
+            self._check_limits()
+            if self._validation_is_due(ended) or state.finished:
+                self._validate()
+                self._save_last()
+            if ended or state.finished:
+                self._callbacks.on_epoch_end(epoch, self._epoch_logs(logs))
+                self._check_limits()
+                self._save_last()
+            elif time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS:
+                self._save_last()
+            yield logs
+            if state.finished:
+                return
+
+    def _train(self, batch: Any) -> dict[str, float]:
+        """Runs one optimizer step; returns its loss."""
+        state = self.state
+        self._callbacks.on_train_batch_begin(state.batch)
+        if state.step < self.config.warmup_steps:
+            share = (state.step + 1) / self.config.warmup_steps
+            self.model.optimizer.learning_rate = self.config.learning_rate * share
+        loss, num_tokens = (float(value) for value in self._train_step(batch))
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The loss became {loss} at step {state.step + 1}. The state before is kept in "
+                f"{self.run.last.name}; lower training.learning_rate or training.clip_norm and "
+                f"train again."
+            )
+        state.step += 1
+        state.loss_sum += loss * num_tokens
+        state.num_tokens += num_tokens
+        logs = {"loss": loss}
+        self._callbacks.on_train_batch_end(state.batch, logs)
+        return logs
+
+    def _replicated_train_step(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        losses = self.strategy.run(self._replica_train_step, args=(batch,))
+        num_tokens = self.strategy.experimental_local_results(batch["num_tokens"])[0]
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None), num_tokens
+
+    def _replica_train_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Applies the gradient of the global batch's mean loss; returns this replica's part of it."""
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self.model(batch, training=True)
+            losses = cross_entropy(
+                logits, batch["target_ids"], label_smoothing=self.config.label_smoothing
+            ).loss
+            loss = tf.reduce_sum(losses * batch["weights"]) / batch["num_tokens"]
+        gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, variables)]
+        replicas = tf.distribute.get_replica_context()
+        if replicas.num_replicas_in_sync > 1:
+            # Clipping needs the whole gradient; the optimizer will add up the replicas' again.
+            summed = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = [part / replicas.num_replicas_in_sync for part in summed]
+        clip_norm = self.config.clip_norm / replicas.num_replicas_in_sync
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+        self.model.optimizer.apply(gradients, variables)
+        return loss
+
+    def _replicated_validation(self, batch: Any) -> tf.Tensor:
+        sums = self.strategy.run(self._replica_validation, args=(batch,))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    def _replica_validation(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        logits = self.model(batch, training=False)
+        nll = cross_entropy(logits, batch["target_ids"]).negative_log_likelihood
+        weights = batch["weights"]
+        return tf.stack([tf.reduce_sum(nll * weights), tf.reduce_sum(weights)])
+
+    def _validate(self) -> None:
+        """Measures, notes the result, keeps the best weights and adapts the learning rate."""
+        state = self.state
+        self._callbacks.on_test_begin()
+        seconds = max(state.seconds - state.seconds_validated, 1e-9)
+        record = {
+            "step": state.step,
+            "epoch": state.epoch,
+            "seconds": round(state.seconds, 1),
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "tokens_per_second": round(state.num_tokens / seconds, 1),
+            "loss": state.loss_sum / max(state.num_tokens, 1.0),
+            "val_loss": self._validation_loss(),
+        }
+        record["val_perplexity"] = math.exp(min(record["val_loss"], 700.0))
+        if self.text_metrics is not None:
+            record |= {f"val_{name}": value for name, value in self.text_metrics().items()}
+        self._callbacks.on_test_end({"loss": record["val_loss"]})
+        state.loss_sum = state.num_tokens = 0.0
+        state.seconds_validated = state.seconds
+        self._note(record)
+        self._keep_best(record)
+        self._decay_learning_rate(record["val_loss"])
+        if self.show_samples is not None:
+            self.show_samples()
+
+    def _validation_loss(self) -> float:
+        """Returns the mean negative log-likelihood of a validation token, in nats."""
+        plan = self.validation_set.plan(0)
+        total = tf.zeros([2], tf.float64)
+        for batch in self._batches(self.validation_set, plan):
+            total += tf.cast(self._validation_step(batch), tf.float64)
+        nll, num_tokens = (float(value) for value in total)
+        return nll / num_tokens
+
+    def _keep_best(self, record: dict[str, float]) -> None:
+        """Saves the weights if the early-stopping metric is the best so far; counts if not."""
+        state, metric = self.state, self.config.early_stopping.metric
+        value = record[f"val_{metric}"]
+        sign = -1.0 if metric == "loss" else 1.0
+        if state.best_value is None or sign * value > sign * state.best_value:
+            state.best_value, state.validations_since_best = value, 0
+            if self._is_chief:
+                arrays = variable_arrays(self.model.trainable_variables, "weights")
+                save_checkpoint(self.run.best, arrays, record)
+            return
+        state.validations_since_best += 1
+        if state.validations_since_best >= self.config.early_stopping.patience:
+            state.finished = (
+                f"no better validation {metric} for {state.validations_since_best} validations"
+            )
+
+    def _decay_learning_rate(self, loss: float) -> None:
+        """Multiplies the learning rate by `plateau_factor` when the loss has stopped falling."""
+        state, optimizer = self.state, self.model.optimizer
+        if state.best_loss is None or loss < state.best_loss:
+            state.best_loss, state.validations_on_plateau = loss, 0
+            return
+        state.validations_on_plateau += 1
+        is_warm = state.step >= self.config.warmup_steps
+        if is_warm and state.validations_on_plateau >= self.config.plateau_patience:
+            state.validations_on_plateau = 0
+            optimizer.learning_rate = (
+                float(optimizer.learning_rate) * self.config.plateau_factor
+            )
+
+    def _validation_is_due(self, epoch_ended: bool) -> bool:
+        every = self.config.validate_every
+        return epoch_ended if every is None else self.state.step % every == 0
+
+    def _check_limits(self) -> None:
+        """Notes why training is finished, if it is."""
+        state, config = self.state, self.config
+        if config.epochs is not None and state.epoch >= config.epochs:
+            state.finished = f"{config.epochs} epochs are done"
+        elif config.max_steps is not None and state.step >= config.max_steps:
+            state.finished = f"{config.max_steps} steps are done"
+        elif config.max_minutes is not None and state.seconds >= 60 * config.max_minutes:
+            state.finished = f"{config.max_minutes:g} minutes are over"
+        elif getattr(self.model, "stop_training", False):
+            state.finished = "a callback asked to stop"
+
+    def _share_done(self, plan: EpochPlan) -> float:
+        """Returns how much of the nearest limit is used up, from 0 to 1."""
+        state, config = self.state, self.config
+        epochs = state.epoch + state.batch / len(plan)
+        shares = [
+            done / limit
+            for done, limit in (
+                (epochs, config.epochs),
+                (state.step, config.max_steps),
+                (state.seconds / 60, config.max_minutes),
+            )
+            if limit is not None
+        ]
+        return min(1.0, max(shares))
+
+    def _batches(self, batch_set: BatchSet, plan: EpochPlan, start: int = 0) -> Iterator[Any]:
+        """Yields the batches of a plan from `start` on, spread over the replicas."""
+        replicas = self.strategy.num_replicas_in_sync
+        # A dataset reads its plan only as long as somebody holds it (see `make_dataset`).
+        held = []
+
+        def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            held.append(
+                make_dataset(
+                    batch_set.prepared,
+                    plan,
+                    start=start,
+                    worker=context.input_pipeline_id,
+                    num_workers=context.num_input_pipelines,
+                    replicas_per_worker=replicas // context.num_input_pipelines,
+                )
+            )
+            return held[-1]
+
+        yield from self.strategy.distribute_datasets_from_function(make)
+
+    def _epoch_logs(self, logs: dict[str, float]) -> dict[str, float]:
+        """Returns what `on_epoch_end` gets: the newest validation, under Keras's names."""
+        return {**logs, **(self.history[-1] if self.history else {})}
+
+    def _note(self, record: dict[str, float]) -> None:
+        """Adds a validation to the history: in memory, metrics.jsonl, TensorBoard and the log."""
+        self.history.append(record)
+        others = "".join(
+            f", {name} {record[f'val_{name}']:.1f}"
+            for name in ("bleu", "chrf")
+            if f"val_{name}" in record
+        )
+        logger.info(
+            "step %d (epoch %d): loss %.3f, validation loss %.3f, perplexity %.2f%s, "
+            "%.0f tokens/s, learning rate %.2g",
+            *(record[key] for key in ("step", "epoch", "loss", "val_loss", "val_perplexity")),
+            others,
+            record["tokens_per_second"],
+            record["learning_rate"],
+        )
+        if self._is_chief:
+            with self.run.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            if self.config.tensorboard:
+                with tf.summary.create_file_writer(str(self.run.logs)).as_default():
+                    for name, value in record.items():
+                        tf.summary.scalar(name, value, step=self.state.step)
+
+    def _write_history(self) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        partial = self.run.metrics.with_suffix(".partial")
+        partial.write_text(lines, encoding="utf-8")
+        partial.replace(self.run.metrics)
+
+    def _save_last(self) -> None:
+        self._saved_at = time.monotonic()
+        if self._is_chief:
+            arrays = variable_arrays(self.model.variables, "model")
+            arrays |= variable_arrays(self.model.optimizer.variables, "optimizer")
+            save_checkpoint(self.run.last, arrays, asdict(self.state))
+
+    @property
+    def _is_chief(self) -> bool:
+        """Whether this process writes the run folder: the first of several workers does."""
+        resolver = self.strategy.cluster_resolver
+        return resolver is None or not resolver.task_id
+
+    def _progress(self, plan: EpochPlan) -> tqdm:
+        """Returns the epoch's progress bar; it shows itself on a terminal only."""
+        of_epochs = f"/{self.config.epochs}" if self.config.epochs else ""
+        return tqdm(
+            total=len(plan),
+            initial=self.state.batch,
+            desc=f"epoch {self.state.epoch + 1}{of_epochs}",
+            unit="batch",
+            disable=None,
+            leave=False,
+        )
+
+    def _show(self, progress: tqdm, plan: EpochPlan, logs: dict[str, float]) -> None:
+        """Moves the progress bar and puts loss, speed and the time left behind it."""
+        progress.update()
+        if progress.disable or self.state.num_tokens == 0:
+            return
+        share = self._share_done(plan)
+        left = self.state.seconds * (1 - share) / max(share, 1e-9)
+        seconds = max(self.state.seconds - self.state.seconds_validated, 1e-9)
+        progress.set_postfix_str(
+            f"loss {logs['loss']:.3f}, {self.state.num_tokens / seconds:.0f} tokens/s, "
+            f"at most {tqdm.format_interval(left)} left"
+        )
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Returns the `tf.distribute` strategy of a config's `training.strategy`.
+
+    Raises:
+        InputError: If "multi_worker" is asked for without the environment variable TF_CONFIG.
+    """
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multi_worker":
+        if "TF_CONFIG" not in os.environ:
+            raise InputError(
+                "training.strategy multi_worker expects the environment variable TF_CONFIG, which "
+                "is not set. Set it on each machine (tensorflow.org/guide/distributed_training), "
+                "or use `default` or `mirrored`."
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def read_metrics(run: RunFolder) -> list[dict[str, float]]:
+    """Returns the history of a run: one record a validation, oldest first."""
+    if not run.metrics.is_file():
+        return []
+    return [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into a flag, so that a step in flight ends; a second one is raised."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+        logger.warning("Interrupted: saving after this step. Press Ctrl-C again to stop at once.")
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, previous)
