@@ -34,7 +34,7 @@ _SPECIAL_IDS = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
 _SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 _NUM_BYTES = 256
 _UNIGRAM = 1  # TrainerSpec.ModelType
-_USER_DEFINED = 4  # SentencePiece.Type
+_NORMAL, _USER_DEFINED = 1, 4  # SentencePiece.Type
 
 # Sums of scores below 2**14 in steps of 2**-10 fit in the 24 bits of a float32 and are exact.
 _SCORE_STEPS = 2**10
@@ -464,21 +464,24 @@ def _listed(ids: dict[str, int]) -> str:
 def _is_lossless(model: Any) -> bool:
     rules = model.normalizer
     changes_text = rules.charsmap or rules.add_dummy_prefix or rules.remove_extra_whitespaces
-    return not changes_text and any(
-        piece.piece == "\n" and piece.type == _USER_DEFINED for piece in model.pieces
-    )
+    with_newline = [piece.piece for piece in model.pieces if "\n" in piece.piece]
+    return not changes_text and with_newline == ["\n"]
 
 
 def _with_exact_scores(model_proto: bytes, model: Any) -> bytes:
-    """Rounds the scores of a unigram model, and leaves any other model's bytes alone."""
+    """Makes sums of a unigram model's scores exact. Any other model's bytes stay as they are."""
     if model.trainer.model_type != _UNIGRAM:
         return model_proto
-    rounded = [round(piece.score * _SCORE_STEPS) / _SCORE_STEPS for piece in model.pieces]
-    if all(piece.score == score for piece, score in zip(model.pieces, rounded, strict=True)):
-        return model_proto
-    for piece, score in zip(model.pieces, rounded, strict=True):
-        piece.score = score
-    return bytes(model.SerializeToString())
+    exact = _Model()
+    exact.CopyFrom(model)
+    for piece in exact.pieces:
+        piece.score = round(piece.score * _SCORE_STEPS) / _SCORE_STEPS
+        # SentencePiece scores these as length * best score - 0.1, which is no float32. As normal
+        # pieces that cost nothing they win too. Only where text is not normalised: their type also
+        # keeps them from that.
+        if piece.type == _USER_DEFINED and not exact.normalizer.charsmap:
+            piece.type, piece.score = _NORMAL, 0.0
+    return model_proto if exact == model else bytes(exact.SerializeToString())
 
 
 def _parse(model_proto: bytes) -> Any:
