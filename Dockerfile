@@ -12,7 +12,7 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir /wheels/*.whl
 # Files made in a mounted folder belong to the first user of most machines, not to root.
 RUN useradd --create-home --uid 1000 s2s
-USER s2s
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["s2s"]
 CMD ["--help"]

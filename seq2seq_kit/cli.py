@@ -1,0 +1,421 @@
+"""The command `s2s`: arguments in, exit code out. One function a subcommand, no work of its own.
+
+Only click is imported at start, so that help comes at once: each command imports what it needs,
+TensorFlow last. Text goes to standard output, the log to standard error.
+"""
+
+import logging
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from seq2seq_kit.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from seq2seq_kit.seq2seq import Seq2Seq
+
+_FAILED, _WRONG_USAGE, _INTERRUPTED = 1, 2, 130
+_FILE = click.Path(path_type=Path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `s2s` and returns its exit code.
+
+    Args:
+        argv: The arguments after the command's name; None takes those of the process.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted.
+    """
+    session = _Session()
+    try:
+        return cli.main(argv, prog_name="s2s", standalone_mode=False, obj=session) or 0
+    except SystemExit as stop:
+        # click's answer to a reader of our output that went away, such as `head`.
+        return int(stop.code or 0)
+    except Exception as error:
+        if session.debug:
+            traceback.print_exception(error)
+        message, code = _explain(error)
+        click.echo(f"s2s: error: {message}", err=True)
+        return code
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Returns what to tell the user about an error, and the exit code."""
+    match error:
+        case click.Abort():
+            return "interrupted.", _INTERRUPTED
+        case click.ClickException():
+            usage = getattr(error, "ctx", None)
+            hint = f" See `{usage.command_path} --help`." if usage else ""
+            return f"{error.format_message()}{hint}", _WRONG_USAGE
+        case InputError():
+            return str(error), _WRONG_USAGE
+        case RunError() | OSError():
+            return str(error), _FAILED
+    # Unforeseen: TensorFlow's messages run over pages, of which the first line says the most.
+    first_line = next(iter(str(error).strip().split("\n")))
+    return f"{type(error).__name__}: {first_line} (--debug shows where)", _FAILED
+
+
+@dataclass
+class _Session:
+    """What the options that every command has have set."""
+
+    debug: bool = False
+
+
+def _set_debug(context: click.Context, _option: click.Parameter, debug: bool) -> None:
+    if debug:
+        context.find_root().obj.debug = True
+
+
+def _log_to_stderr() -> None:
+    """Shows the package's log. On the root logger, where progress bars can make way for it."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("seq2seq_kit").setLevel(logging.INFO)
+
+
+_debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+_run_argument = click.argument("run", type=_FILE)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.version_option(None, "--version", package_name="seq2seq_kit", message="s2s %(version)s")
+@_debug_option
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Learns to turn lines into lines (translation) or to continue prompts (continuation).
+
+    \b
+    s2s init starter                               write two configs that run, with their data
+    s2s fit starter/translation.yaml               train; the model goes to runs/translation
+    s2s generate runs/translation < in > out       a line out for each line in
+    """  # noqa: D301 (click wants the control character itself: it keeps the lines as they are)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(_WRONG_USAGE)
+    _log_to_stderr()
+
+
+def _command(function: Callable[..., Any]) -> click.Command:
+    return cli.command()(_debug_option(function))
+
+
+@_command
+@click.argument("config", type=_FILE, metavar="CONFIG.yaml")
+@click.option("--run-dir", type=_FILE, metavar="DIR", help="Where the run goes. [runs/CONFIG]")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Override a key of the config, value in YAML: training.epochs=3. May be repeated.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
+def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: bool) -> int:
+    """Train a model as CONFIG.yaml says.
+
+    Trains the tokenizer if the config names no ready one, prepares the data, trains, keeps the
+    best checkpoint and prints the results. Ctrl-C saves and stops; --resume goes on. Relative
+    paths in the config and in --set are taken from the config file's folder.
+    """
+    from seq2seq_kit.checks import check_files
+    from seq2seq_kit.config import load_config
+    from seq2seq_kit.errors import TrainingInterrupted
+
+    # What can be wrong with config and files shows before TensorFlow takes its seconds.
+    checked = load_config(config, overrides)
+    check_files(checked)
+    run_dir = run_dir or Path("runs", config.stem)
+    try:
+        _load_seq2seq().fit(checked, run_dir=run_dir, resume=resume)
+    except TrainingInterrupted as error:
+        settings = [argument for override in overrides for argument in ("--set", override)]
+        again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings, "--resume"]
+        click.echo(f"{error} To go on: {shlex.join(again)}", err=True)
+        return _INTERRUPTED
+    _print_results(run_dir)
+    return 0
+
+
+@_command
+@_run_argument
+@click.argument("input_path", type=_FILE, required=False, metavar="[INPUT]")
+@click.option("-o", "--output", type=_FILE, help="Write here, whole or not at all.")
+@click.option("--beam-size", type=click.IntRange(1), help="Hypotheses kept; 1 is greedy.")
+@click.option("--batch-size", type=click.IntRange(1), help="Lines decoded together.")
+@click.option("--max-length", type=click.IntRange(1), help="Generated tokens at most.")
+@click.option("--length-penalty", type=click.FloatRange(0), help="0 ranks by log-probability.")
+@click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
+@click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
+@click.option("--prompt", metavar="TEXT", help="Use this text as the only input.")
+@click.option("--echo", is_flag=True, help="Put the input before its output.")
+@click.option(
+    "--long-lines",
+    type=click.Choice(["error", "truncate"]),
+    default="error",
+    show_default=True,
+    help="What becomes of inputs that are too long.",
+)
+def generate(
+    run: Path,
+    input_path: Path | None,
+    output: Path | None,
+    num_hypotheses: int | None,
+    scores: bool,
+    prompt: str | None,
+    echo: bool,
+    long_lines: str,
+    **options: Any,
+) -> None:
+    r"""Write an output for each line of INPUT, or of standard input.
+
+    RUN is a run folder or an exported SavedModel. Outputs come in the order of the inputs, a line
+    each: a newline inside an output is written \n and a backslash doubled, except for --prompt.
+    What is not given is as the run's config says.
+    """
+    from seq2seq_kit.cli_io import as_line, as_text, as_tsv, open_output, read_in_chunks
+
+    if prompt is not None and input_path is not None:
+        raise click.UsageError(f"Expected INPUT or --prompt. Received both, INPUT: {input_path}.")
+    chunks = read_in_chunks(input_path) if prompt is None else iter([(1, [prompt])])
+    plain = as_line if prompt is None else as_text
+    layout = as_tsv if scores or num_hypotheses is not None else plain
+    truncate = long_lines == "truncate"
+    num_truncated = 0
+    with open_output(output) as file:
+        model = _load_generator(run)
+        for first_line, chunk in chunks:
+            found = model.hypotheses(
+                chunk,
+                num_hypotheses=num_hypotheses or 1,
+                truncate=truncate,
+                first_line=first_line,
+                **options,
+            )
+            for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
+                file.write(layout(line, text if echo else "", hypotheses).encode())
+            file.flush()
+            num_truncated += model.count_truncated(chunk) if truncate else 0
+    if truncate:
+        click.echo(f"{num_truncated} over-long inputs were truncated.", err=True)
+
+
+@_command
+@_run_argument
+@click.option("--source", type=_FILE, help="The inputs, one a line.")
+@click.option(
+    "--reference", "references", type=_FILE, multiple=True, help="The right outputs; repeatable."
+)
+@click.option("--tsv", type=_FILE, help="Inputs and right outputs; rows of one input are choices.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def evaluate(
+    run: Path, source: Path | None, references: tuple[Path, ...], tsv: Path | None, as_json: bool
+) -> None:
+    """Compare outputs with references.
+
+    Prints BLEU and chrF with sacrebleu's signatures, exact match and perplexity.
+
+    Give --source and --reference, line by line, or --tsv, where the rows of one input are its
+    several right answers. The columns of --tsv are those of the run's training TSV if it had one,
+    else 1 and 2. The perplexity is that of the first reference.
+    """
+    if (source is None) == (tsv is None) or bool(references) != (source is not None):
+        raise click.UsageError("Expected either --source with --reference, or --tsv.")
+    import json
+
+    model = _load_model(run)
+    answers = _read_answers(tsv, model) if tsv else _read_references(source, references)
+    sources = [text for text, _ in answers]
+    choices = [texts for _, texts in answers]
+    results = _evaluate(model, sources, choices)
+    click.echo(json.dumps(results, indent=2) if as_json else _table(results))
+
+
+@_command
+@_run_argument
+@click.option("--source", type=_FILE, help="The inputs, one a line.")
+@click.option("--target", type=_FILE, help="Their outputs, line by line with --source.")
+@click.option("--text", type=_FILE, help="Continuation: texts on their own, one a line.")
+def score(run: Path, source: Path | None, target: Path | None, text: Path | None) -> None:
+    """Write how likely given outputs are.
+
+    A line for each: log-probability in nats and number of tokens, with a tab between. The
+    perplexities of the whole go to standard error, per token, per whitespace word and per
+    character, so that models with other vocabularies compare.
+    """
+    if (text is None) == (source is None) or (source is None) != (target is None):
+        raise click.UsageError("Expected either --source with --target, or --text.")
+    from seq2seq_kit.config import CorpusConfig
+    from seq2seq_kit.corpus import read_corpus
+
+    pairs = list(read_corpus(CorpusConfig(source=source, target=target, lines=text)))
+    model = _load_model(run)
+    from seq2seq_kit.scoring import perplexity
+
+    targets = [pair.target for pair in pairs]
+    scores = model.score([pair.source for pair in pairs], targets)
+    for line in scores:
+        click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
+    whole = perplexity(scores, targets)
+    click.echo(
+        f"{len(scores)} lines; perplexity {whole.per_token:.4f} per token,"
+        f" {whole.per_word:.4f} per word, {whole.per_character:.4f} per character",
+        err=True,
+    )
+
+
+@_command
+@_run_argument
+@click.argument("folder", type=_FILE, metavar="DIR")
+def export(run: Path, folder: Path) -> None:
+    """Write a SavedModel, text in and text out.
+
+    Tokenizer and search are inside: it runs with nothing but tensorflow and tensorflow_text, and
+    is compared with the model before the command ends.
+    """
+    _load_model(run).export(folder)
+    click.echo(f"The SavedModel is in {folder}.", err=True)
+
+
+@_command
+@click.argument("folder", type=_FILE, metavar="DIR")
+def init(folder: Path) -> None:
+    """Write configs that run, and their data, to DIR."""
+    from seq2seq_kit.samples import write_starter
+
+    click.echo("Written; train with one of these:", err=True)
+    for config in write_starter(folder):
+        click.echo(shlex.join(["s2s", "fit", str(config)]))
+
+
+@_command
+@_run_argument
+def info(run: Path) -> None:
+    """Show what a run folder holds.
+
+    Config, vocabulary, parameters a layer, which LSTM kernel this machine would use, the history
+    of validations, and the results.
+    """
+    from seq2seq_kit.run_folder import RunFolder
+
+    folder = RunFolder(run).open_trained()
+    model = _load_model(run)
+    click.echo(folder.config.read_text(encoding="utf-8"))
+    click.echo(_table(_describe_model(model)))
+    for record in model.history:
+        click.echo("  ".join(f"{name} {_format(value)}" for name, value in record.items()))
+    _print_results(run)
+
+
+def _load_seq2seq() -> "type[Seq2Seq]":
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
+    from seq2seq_kit.seq2seq import Seq2Seq
+
+    return Seq2Seq
+
+
+def _load_model(run: Path) -> "Seq2Seq":
+    return _load_seq2seq().load(run)
+
+
+def _load_generator(run: Path) -> Any:
+    """Returns the model of a run folder, or what stands for it of a SavedModel."""
+    if not (run / "saved_model.pb").is_file():
+        return _load_model(run)
+    _load_seq2seq()
+    from seq2seq_kit.export import ExportedModel
+
+    return ExportedModel.load(run)
+
+
+def _read_references(
+    source: Path | None, references: Sequence[Path]
+) -> list[tuple[str, list[str]]]:
+    """Returns each input with its references, one from each file."""
+    from seq2seq_kit.config import CorpusConfig
+    from seq2seq_kit.corpus import read_corpus
+
+    corpora = [read_corpus(CorpusConfig(source=source, target=path)) for path in references]
+    return [
+        (pairs[0].source, [pair.target for pair in pairs]) for pairs in zip(*corpora, strict=True)
+    ]
+
+
+def _read_answers(tsv: Path, model: "Seq2Seq") -> list[tuple[str, list[str]]]:
+    """Returns each input of a TSV with all its right outputs, in the order of the inputs."""
+    from seq2seq_kit.config import CorpusConfig
+    from seq2seq_kit.corpus import read_corpus
+
+    trained_on = model.config.data.train[0]
+    columns = trained_on if trained_on.kind == "tsv" else CorpusConfig(tsv=tsv)
+    answers: dict[str, list[str]] = {}
+    for pair in read_corpus(columns.model_copy(update={"tsv": tsv})):
+        answers.setdefault(pair.source, []).append(pair.target)
+    return list(answers.items())
+
+
+def _evaluate(
+    model: "Seq2Seq", sources: list[str], references: list[list[str]]
+) -> dict[str, float | str]:
+    import dataclasses
+
+    from seq2seq_kit.scoring import perplexity
+
+    firsts = [texts[0] for texts in references]
+    quality = model.evaluate(sources, references)
+    surprise = perplexity(model.score(sources, firsts), firsts)
+    return dataclasses.asdict(quality) | {
+        f"perplexity_{unit}": value for unit, value in dataclasses.asdict(surprise).items()
+    }
+
+
+def _describe_model(model: "Seq2Seq") -> dict[str, Any]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    described: dict[str, Any] = {
+        "source vocabulary": model.source_tokenizer.vocab_size,
+        "target vocabulary": model.tokenizer.vocab_size,
+    }
+    for layer in model.model.layers:
+        described[f"parameters of {layer.name}"] = layer.count_params()
+    described["parameters"] = model.model.count_params()
+    described["LSTM kernel here"] = "cuDNN" if gpus else "TensorFlow's loop on the CPU (no GPU)"
+    return described
+
+
+def _print_results(run: Path) -> None:
+    import json
+
+    from seq2seq_kit.run_folder import RunFolder
+
+    results = RunFolder(run).results
+    if results.is_file():
+        click.echo(_table(json.loads(results.read_text(encoding="utf-8"))))
+
+
+def _table(values: dict[str, Any]) -> str:
+    """Returns one value a line, in two columns."""
+    width = max(map(len, values))
+    return "\n".join(f"{name:<{width}}  {_format(value)}" for name, value in values.items())
+
+
+def _format(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

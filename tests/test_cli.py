@@ -1,0 +1,432 @@
+"""Commands against a model that is no model: it writes each input backwards."""
+
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seq2seq_kit import cli_io, startup
+from seq2seq_kit.cli import main
+from seq2seq_kit.config import load_config
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
+
+ROOT = Path(__file__).parents[1]
+PAIRS = {"data": {"train": {"tsv": "pairs.tsv", "source_columns": 2, "target_columns": 1}}}
+
+
+@dataclass
+class Hypothesis:
+    text: str
+    score: float
+
+
+class Backwards:
+    """What the commands need of `Seq2Seq`: the best output is the input backwards, the next `?`."""
+
+    config = load_config(PAIRS)
+    calls: list[dict[str, Any]]
+
+    def __init__(self) -> None:
+        self.calls = []
+
+    def hypotheses(
+        self,
+        texts: Sequence[str],
+        *,
+        num_hypotheses: int,
+        truncate: bool,
+        first_line: int,
+        **options: Any,
+    ) -> Iterator[list[Hypothesis]]:
+        self.calls.append({"texts": list(texts), **options})
+        for number, text in enumerate(texts, first_line):
+            if len(text) > 20 and not truncate:
+                raise InputError(f"Line {number} has {len(text)} tokens.")
+            best = Hypothesis(text[::-1].replace("/", "\n"), -0.5)
+            yield [best, *[Hypothesis("?", -1.0)] * (num_hypotheses - 1)]
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        return sum(len(text) > 20 for text in texts)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Backwards:
+    """Stands for `Seq2Seq.load` of any folder; TensorFlow stays out."""
+    fake = Backwards()
+    module = types.ModuleType("seq2seq_kit.seq2seq")
+    module.Seq2Seq = types.SimpleNamespace(load=lambda _path: fake)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "seq2seq_kit.seq2seq", module)
+    monkeypatch.setattr(startup, "load_tensorflow", lambda: None)
+    return fake
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that sets the bytes of standard input."""
+
+    def give(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii"))
+
+    return give
+
+
+def run_s2s(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "seq2seq_kit", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["generate", "--help"]])
+def test_help_imports_click_alone(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from seq2seq_kit.cli import main\n"
+        f"assert main({arguments!r}) == 0\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'pydantic', 'yaml', 'sentencepiece'}\n"
+        "assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Usage: s2s")
+
+
+def test_the_module_runs_as_a_command() -> None:
+    result = run_s2s("--version")
+    assert (result.returncode, result.stdout) == (0, "s2s 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit"], "Missing argument 'CONFIG.yaml'. See `s2s fit --help`."),
+        (["generate", "run", "--beamsize", "3"], "No such option '--beamsize'"),
+        (["generate", "run", "--beam-size", "0"], "0 is not in the range x>=1"),
+        (["generate", "run", "in", "--prompt", "x"], "Expected INPUT or --prompt. Received both"),
+        (["evaluate", "run"], "Expected either --source with --reference, or --tsv"),
+        (["evaluate", "run", "--source", "a"], "Expected either --source with --reference"),
+        (["score", "run", "--source", "a"], "Expected either --source with --target, or --text"),
+        (["score", "run", "--source", "a", "--text", "b"], "Expected either --source"),
+        (["fit", "none.yaml"], "none.yaml: cannot be read as a config: No such file"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("s2s: error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "generate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("bad line"), 2, "s2s: error: bad line\n"),
+        (RunError("damaged"), 1, "s2s: error: damaged\n"),
+        (OSError(28, "No space left on device"), 1, "s2s: error: [Errno 28] No space left"),
+        (KeyError("x\ny"), 1, "s2s: error: KeyError: 'x\\ny' (--debug shows where)\n"),
+        (ZeroDivisionError("one\ntwo"), 1, "s2s: error: ZeroDivisionError: one (--debug"),
+        (KeyboardInterrupt(), 130, "s2s: error: interrupted.\n"),
+    ],
+)
+def test_exit_code_of_an_error(
+    model: Backwards,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(model, "hypotheses", fail)
+    assert main(["generate", "run", "--prompt", "x"]) == code
+    captured = capsys.readouterr().err.lstrip("\n")
+    assert captured.startswith(message)
+    assert "Traceback" not in captured
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "fit", "none"], ["fit", "none", "--debug"]])
+def test_debug_shows_the_traceback(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("model")
+def test_one_output_line_for_each_input_line(stdin: Any, capsysbinary: Any) -> None:
+    # U+2028 and the form feed end no line; a missing last newline is none; "/" comes out as one.
+    stdin("ab\n\n春天\u2028到\f了\r\na/b\\c".encode())
+    assert main(["generate", "run"]) == 0
+    assert capsysbinary.readouterr().out == "ba\n\n了\f到\u2028天春\nc\\\\b\\na\n".encode()
+
+
+@pytest.mark.usefixtures("model")
+def test_prompt_is_answered_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "run", "--prompt", "a/b\\", "--echo"]) == 0
+    assert capsys.readouterr().out == "a/b\\\\b\na\n"
+
+
+@pytest.mark.usefixtures("model")
+def test_hypotheses_are_tab_separated(stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    stdin(b"ab\nc/d\n")
+    assert main(["generate", "run", "--num-hypotheses", "2"]) == 0
+    assert capsys.readouterr().out == (
+        "1\t1\t-0.500000\tba\n1\t2\t-1.000000\t?\n2\t1\t-0.500000\td\\nc\n2\t2\t-1.000000\t?\n"
+    )
+
+
+@pytest.mark.usefixtures("model")
+def test_scores_show_the_best_with_its_score(
+    stdin: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin(b"ab\n")
+    assert main(["generate", "run", "--scores", "--echo"]) == 0
+    assert capsys.readouterr().out == "1\t1\t-0.500000\tabba\n"
+
+
+def test_options_reach_the_search(model: Backwards) -> None:
+    options = [
+        "--beam-size",
+        "3",
+        "--batch-size",
+        "7",
+        "--max-length",
+        "9",
+        "--length-penalty",
+        "0",
+    ]
+    assert main(["generate", "run", "--prompt", "x", *options]) == 0
+    assert model.calls == [
+        {"texts": ["x"], "beam_size": 3, "batch_size": 7, "max_length": 9, "length_penalty": 0.0}
+    ]
+
+
+def test_a_long_input_passes_in_chunks(
+    model: Backwards,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli_io, "LINES_AT_ONCE", 2)
+    source = tmp_path / "in.txt"
+    source.write_text("a\nb\nc\nd\ntoo long to be translated\n", encoding="utf-8")
+    assert main(["generate", "run", str(source)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "a\nb\nc\nd\n"
+    assert "Line 5 has 25 tokens" in captured.err
+    assert [call["texts"] for call in model.calls][:2] == [["a", "b"], ["c", "d"]]
+
+
+@pytest.mark.usefixtures("model")
+def test_truncated_inputs_are_counted(stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    stdin(b"ab\n" + b"x" * 21 + b"\n")
+    assert main(["generate", "run", "--long-lines", "truncate"]) == 0
+    assert capsys.readouterr().err == "1 over-long inputs were truncated.\n"
+
+
+@pytest.mark.usefixtures("model")
+def test_bytes_that_are_not_utf8_are_named_by_line(
+    stdin: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin(b"ab\n\xff\n")
+    assert main(["generate", "run"]) == 2
+    error = capsys.readouterr().err
+    assert "standard input" in error
+    assert "2" in error
+
+
+@pytest.mark.usefixtures("model")
+def test_output_is_written_whole_or_not_at_all(tmp_path: Path, stdin: Any) -> None:
+    output = tmp_path / "out.txt"
+    output.write_text("before", encoding="utf-8")
+    stdin(b"ab\n\xff\n")
+    assert main(["generate", "run", "-o", str(output)]) == 2
+    assert output.read_text(encoding="utf-8") == "before"
+    stdin(b"ab\n")
+    assert main(["generate", "run", "-o", str(output)]) == 0
+    assert output.read_text(encoding="utf-8") == "ba\n"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_output_without_a_folder_is_refused_before_the_model_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "run", "--prompt", "x", "-o", str(tmp_path / "no" / "out")]) == 2
+    assert "has no folder to be in" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such devices")
+@pytest.mark.usefixtures("model")
+def test_a_device_is_written_to_not_replaced(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    device.symlink_to(os.devnull)
+    assert main(["generate", "run", "--prompt", "x", "-o", str(device)]) == 0
+    assert device.is_symlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX pipe")
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    code = (
+        "import sys, types\n"
+        "sys.path.insert(0, 'tests')\n"
+        "from test_cli import Backwards\n"
+        "from seq2seq_kit import cli, startup\n"
+        "startup.load_tensorflow = lambda: None\n"
+        "module = types.ModuleType('seq2seq_kit.seq2seq')\n"
+        "module.Seq2Seq = types.SimpleNamespace(load=lambda path: Backwards())\n"
+        "sys.modules['seq2seq_kit.seq2seq'] = module\n"
+        "sys.exit(cli.main(['generate', 'run']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, error = process.communicate(b"some words\n" * 50_000)
+    assert error == b""
+    assert process.returncode == 1
+
+
+def test_interrupted_training_says_how_to_go_on(
+    model: Backwards,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fit(_config: Any, *, run_dir: Path, resume: bool) -> None:
+        assert not resume
+        raise TrainingInterrupted(run_dir)
+
+    monkeypatch.setattr(sys.modules["seq2seq_kit.seq2seq"].Seq2Seq, "fit", fit, raising=False)
+    (tmp_path / "pairs.tsv").write_text("a\tb\n", encoding="utf-8")
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(PAIRS), encoding="utf-8")
+    assert main(["fit", str(config), "--set", "training.epochs=2"]) == 130
+    error = capsys.readouterr().err
+    assert error.endswith(
+        f"To go on: s2s fit {config} --run-dir {Path('runs', 'tiny')}"
+        " --set training.epochs=2 --resume\n"
+    )
+
+
+@pytest.fixture
+def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The references that `evaluate` was called with; every score is a log-probability of -2."""
+    from seq2seq_kit.evaluation import compare_texts
+    from seq2seq_kit.scoring import Score
+
+    seen: list[list[str]] = []
+
+    def evaluate(sources: Sequence[str], references: Sequence[Sequence[str]]) -> Any:
+        seen.extend([source, *texts] for source, texts in zip(sources, references, strict=True))
+        return compare_texts([source[::-1] for source in sources], references)
+
+    def score(sources: Sequence[str], targets: Sequence[str]) -> list[Score]:
+        return [Score(-2.0, len(target)) for _, target in zip(sources, targets, strict=True)]
+
+    monkeypatch.setattr(model, "evaluate", evaluate, raising=False)
+    monkeypatch.setattr(model, "score", score, raising=False)
+    return seen
+
+
+def test_evaluate_takes_several_references_by_line(
+    answers: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {"in": "abc\nde\n", "first": "cba\nxx\n", "second": "zz\ned\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    options = ["--reference", str(tmp_path / "first"), "--reference", str(tmp_path / "second")]
+    assert main(["evaluate", "run", "--source", str(tmp_path / "in"), *options, "--json"]) == 0
+    assert answers == [["abc", "cba", "zz"], ["de", "xx", "ed"]]
+    results = json.loads(capsys.readouterr().out)
+    assert results["exact_match"] == 100.0
+    # Two lines of -2 nats each, over 3 + 2 tokens and over one word and a line end each.
+    assert results["perplexity_per_token"] == pytest.approx(math.exp(4 / 5))
+    assert results["perplexity_per_word"] == pytest.approx(math.exp(4 / 4))
+
+
+@pytest.mark.usefixtures("answers")
+def test_evaluate_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").write_text("abc\nde\n", encoding="utf-8")
+    (tmp_path / "out").write_text("cba\nxx\n", encoding="utf-8")
+    files = ["--source", str(tmp_path / "in"), "--reference", str(tmp_path / "out")]
+    assert main(["evaluate", "run", *files]) == 0
+    assert re.search(r"^exact_match +50\.0000$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_evaluate_groups_the_rows_of_a_source(answers: list[list[str]], tmp_path: Path) -> None:
+    # The columns are those that the run was trained on: source second, target first.
+    rows = "cba\tabc\ned\tde\nzz\tabc\n"
+    (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 0
+    assert answers == [["abc", "cba", "zz"], ["de", "ed"]]
+
+
+@pytest.mark.usefixtures("answers")
+def test_score_writes_a_line_for_each_and_perplexities(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").write_text("ab c\nd\n", encoding="utf-8")
+    assert main(["score", "run", "--text", str(tmp_path / "texts")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "-2.000000\t4\n-2.000000\t1\n"
+    # 4 nats over 5 tokens; 3 words and 2 line ends; 5 characters and 2 line ends.
+    assert captured.err == (
+        f"2 lines; perplexity {math.exp(4 / 5):.4f} per token,"
+        f" {math.exp(4 / 5):.4f} per word, {math.exp(4 / 7):.4f} per character\n"
+    )
+
+
+@pytest.mark.usefixtures("answers")
+def test_score_refuses_files_of_different_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("a\nb\n", encoding="utf-8")
+    (tmp_path / "out").write_text("a\n", encoding="utf-8")
+    files = ["--source", str(tmp_path / "in"), "--target", str(tmp_path / "out")]
+    assert main(["score", "run", *files]) == 2
+    assert capsys.readouterr().err.startswith("s2s: error: ")
+
+
+def test_init_writes_configs_that_find_their_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from seq2seq_kit.checks import check_files
+
+    assert main(["init", str(tmp_path / "start")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    for name in ("translation.yaml", "continuation.yaml"):
+        check_files(load_config(tmp_path / "start" / name))
+
+
+def test_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "translation.yaml"
+    mine.write_text("mine", encoding="utf-8")
+    assert main(["init", str(tmp_path)]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [mine]
+    assert mine.read_text(encoding="utf-8") == "mine"
