@@ -171,6 +171,12 @@ def validation_examples(prepared: PreparedData, tokenizers: Tokenizers) -> Examp
     )
 
 
+def corpus_examples(corpora: Sequence[CorpusConfig]) -> Examples:
+    """Returns all pairs of corpora as they stand in the files."""
+    pairs = list(chain.from_iterable(map(read_corpus, corpora)))
+    return Examples([pair.source for pair in pairs], [pair.target for pair in pairs])
+
+
 def _prompts(prepared: PreparedData, tokenizer: Tokenizer) -> Examples:
     """Cuts lines in two, and running text into stretches of a prompt and what follows it."""
     cuts = []

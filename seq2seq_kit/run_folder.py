@@ -1,9 +1,11 @@
-"""The names of the files in a run folder, and nothing else about them."""
+"""The names of the files in a run folder, and how its JSON is read and written."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from seq2seq_kit.errors import InputError
+from seq2seq_kit.errors import InputError, RunError
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,22 @@ class RunFolder:
                 f"Train one with `s2s fit CONFIG.yaml --run-dir {self.path}`."
             )
         return self
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file holds.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}). Restore it from a copy.") from error

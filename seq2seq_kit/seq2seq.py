@@ -3,8 +3,8 @@
 Composes the stages and adds nothing to them: whatever it does can be done with its parts.
 """
 
-import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +14,10 @@ import keras
 
 from seq2seq_kit.checkpoint import assign_variables, load_checkpoint
 from seq2seq_kit.checks import check_files
-from seq2seq_kit.config import Config, load_config, save_config
-from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.config import Config, DecodingConfig, load_config, save_config
+from seq2seq_kit.errors import InputError
 from seq2seq_kit.evaluation import TextScores, compare_texts
+from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
 from seq2seq_kit.generation import Generator, Hypothesis
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.pipeline import (
@@ -24,16 +25,18 @@ from seq2seq_kit.pipeline import (
     Tokenizers,
     batch_set,
     build_tokenizers,
+    corpus_examples,
     load_tokenizers,
     network,
+    prepare_corpora,
     prepare_data,
     save_tokenizers,
     validation_examples,
 )
-from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.run_folder import RunFolder, read_json, save_json
 from seq2seq_kit.scoring import Score, Scorer
 from seq2seq_kit.tokenizer import Tokenizer
-from seq2seq_kit.training import Trainer, TrainingState, make_strategy, read_metrics
+from seq2seq_kit.training import Trainer, make_strategy, read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,9 @@ class Seq2Seq:
         """The resolved config."""
         self.history = list(history)
         """A record a validation: step, epoch, loss, val_loss, val_perplexity and so on."""
+        self.results: dict[str, Any] = {}
+        """What training ended with: the numbers of the table that `s2s fit` prints."""
+        self._tokenizers = tokenizers
         self._generator = Generator(
             model,
             *tokenizers,
@@ -125,7 +131,17 @@ class Seq2Seq:
         state = trainer.fit()
         logger.info("Training ended: %s.", state.finished)
         fitted.history = trainer.history
-        assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
+        best = load_checkpoint(run.best)
+        assign_variables(model.trainable_variables, best, "weights")
+        fitted.results = {
+            "ended": state.finished,
+            "steps": state.step,
+            "minutes": round(state.seconds / 60, 2),
+            "best_step": best.facts["step"],
+            "validation_loss": best.facts["val_loss"],
+            "validation_perplexity": best.facts["val_perplexity"],
+        } | fitted._final_results(trainer, tokenizers, examples)
+        save_json(run.results, fitted.results)
         return fitted
 
     @classmethod
@@ -143,7 +159,9 @@ class Seq2Seq:
         tokenizers = load_tokenizers(run)
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
-        return cls(model, tokenizers, config, read_metrics(run))
+        loaded = cls(model, tokenizers, config, read_metrics(run))
+        loaded.results = read_json(run.results) if run.results.is_file() else {}
+        return loaded
 
     def hypotheses(self, texts: Sequence[str], **options: Any) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text; options as in `Generator.hypotheses`."""
@@ -186,6 +204,66 @@ class Seq2Seq:
             **options: As in `Generator.hypotheses`.
         """
         return compare_texts(self.generate(sources, **options), references, tokenize=tokenize)
+
+    def export(self, path: str | Path, *, decoding: DecodingConfig | None = None) -> None:
+        """Writes a SavedModel that takes and gives strings, and proves it in a fresh process.
+
+        Its `serving_default` takes `inputs`, string `(batch,)`, and returns `outputs`, string
+        `(batch,)`, and `scores`, float32 `(batch,)`. Search options are fixed in it.
+
+        Args:
+            path: A folder that does not exist yet, or is empty.
+            decoding: The search options; None takes the config's.
+
+        Raises:
+            InputError: If `path` is in use, or tensorflow-text is not installed.
+            RunError: If the export answers other than this model does.
+        """
+        decoding = decoding or self.config.decoding
+        limit = self.config.data.max_source_length
+        # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
+        model = network(self.config, self._tokenizers, use_cudnn=False)
+        for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
+            new.assign(old)
+        module = ExportModule(
+            model,
+            *self._tokenizers,
+            decoding=decoding,
+            max_source_length=limit,
+            continues=self.config.task == "continuation",
+        )
+        probes = probe_lines(self.source_tokenizer, limit)
+        best = [
+            hypotheses[0]
+            for hypotheses in self.hypotheses(
+                probes,
+                beam_size=decoding.beam_size,
+                max_length=decoding.max_length,
+                length_penalty=decoding.length_penalty,
+            )
+        ]
+        expected = Outputs([one.text for one in best], [one.score for one in best])
+        export_model(module, Path(path), probes, expected)
+
+    def _final_results(
+        self, trainer: Trainer, tokenizers: Tokenizers, examples: Examples
+    ) -> dict[str, Any]:
+        """Measures the best weights: on the test data, or on the validation data without them."""
+        test = self.config.data.test
+        results: dict[str, Any] = {}
+        if test is not None:
+            prepared = prepare_corpora(self.config, test, tokenizers)
+            loss = trainer.mean_loss(batch_set(self.config, prepared, shuffle=False))
+            results |= {"test_loss": loss, "test_perplexity": math.exp(loss)}
+        if self.config.task == "translation":
+            if test is not None:
+                examples = corpus_examples(test)
+            scores = self.evaluate(
+                examples.sources, [[target] for target in examples.targets], truncate=True
+            )
+            name = "validation" if test is None else "test"
+            results |= {f"{name}_{key}": value for key, value in asdict(scores).items()}
+        return results
 
     def _text_metrics(self, examples: Examples) -> Callable[[], dict[str, float]] | None:
         """Returns what the trainer calls for BLEU and chrF, or None if they decide nothing."""

@@ -26,7 +26,7 @@ def load_tensorflow() -> None:
     # of level 0 and 1, errors are 2.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _shown_on_failure():
+        with quiet_stderr():
             import keras
             import tensorflow as tf
 
@@ -51,8 +51,8 @@ def _check_backend(backend: str) -> None:
 
 
 @contextmanager
-def _shown_on_failure() -> Iterator[None]:
-    """Keeps what is written to standard error, by C++ too, and shows it if the body raises."""
+def quiet_stderr() -> Iterator[None]:
+    """Keeps what the body writes to standard error, in C++ too, and shows it only if it raises."""
     try:
         terminal = os.dup(2)
     except OSError:  # There is no standard error, so nothing to keep clean.

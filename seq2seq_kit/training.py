@@ -260,7 +260,7 @@ class Trainer:
             "learning_rate": float(self.model.optimizer.learning_rate),
             "tokens_per_second": round(state.num_tokens / seconds, 1),
             "loss": state.loss_sum / max(state.num_tokens, 1.0),
-            "val_loss": self._validation_loss(),
+            "val_loss": self.mean_loss(self.validation_set),
         }
         record["val_perplexity"] = math.exp(min(record["val_loss"], 700.0))
         if self.text_metrics is not None:
@@ -274,11 +274,10 @@ class Trainer:
         if self.show_samples is not None:
             self.show_samples()
 
-    def _validation_loss(self) -> float:
-        """Returns the mean negative log-likelihood of a validation token, in nats."""
-        plan = self.validation_set.plan(0)
+    def mean_loss(self, batch_set: BatchSet) -> float:
+        """Returns the mean negative log-likelihood of a target token, in nats."""
         total = tf.zeros([2], tf.float64)
-        for batch in self._batches(self.validation_set, plan):
+        for batch in self._batches(batch_set, batch_set.plan(0)):
             total += tf.cast(self._validation_step(batch), tf.float64)
         nll, num_tokens = (float(value) for value in total)
         return nll / num_tokens
