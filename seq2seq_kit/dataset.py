@@ -6,7 +6,7 @@ lengths come from a short ladder, so that few static shapes occur. Knows no mode
 
 import weakref
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -157,10 +157,10 @@ def plan_epoch(
     rng = np.random.Generator(np.random.PCG64(entropy))
     examples = _draw_examples(prepared, rng, architecture, window, shuffle)
     real_targets = examples.target_lengths + examples.ends_text
-    targets = padded_length(real_targets)
+    targets = _rung(real_targets)
     sources = np.zeros_like(targets)
     if architecture == "encoder_decoder":
-        sources = padded_length(examples.source_lengths + 1)
+        sources = _rung(examples.source_lengths + 1)
     order = rng.permutation(len(targets)) if shuffle else np.arange(len(targets))
     order = order[_order_by_length(sources[order], targets[order])]
     if batch_unit == "sentences":
@@ -177,6 +177,35 @@ def plan_epoch(
         target_lengths=np.maximum.reduceat(targets[order], starts)[batches],
         num_tokens=np.add.reduceat(real_targets[order], starts)[batches],
     )
+
+
+@dataclass(frozen=True, eq=False)
+class BatchSet:
+    """Prepared data and how they are cut: all that the plan of any epoch needs.
+
+    The fields are arguments of `plan_epoch`.
+    """
+
+    prepared: PreparedData
+    architecture: Architecture
+    window: int
+    batch_size: int
+    batch_unit: BatchUnit
+    seed: int
+    shuffle: bool
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """Returns the plan of an epoch, counted from 0."""
+        return plan_epoch(
+            self.prepared,
+            architecture=self.architecture,
+            window=self.window,
+            batch_size=self.batch_size,
+            batch_unit=self.batch_unit,
+            seed=self.seed,
+            epoch=epoch,
+            shuffle=self.shuffle,
+        )
 
 
 def padded_length(lengths: np.ndarray) -> np.ndarray:
@@ -198,6 +227,11 @@ def padded_length(lengths: np.ndarray) -> np.ndarray:
     doublings = np.frexp(np.maximum(lengths - 1, 0) // _SINGLE_STEPS)[1].astype(np.int64)
     steps = np.left_shift(1, doublings)
     return -(-lengths // steps) * steps
+
+
+def _rung(lengths: np.ndarray) -> np.ndarray:
+    """Padded lengths, none above the longest: most windows of 100 are 100, and 104 is waste."""
+    return np.minimum(padded_length(lengths), lengths.max(initial=0))
 
 
 def _draw_examples(
@@ -375,35 +409,6 @@ def make_dataset(
 
 
 @dataclass(frozen=True, eq=False)
-class BatchSet:
-    """Prepared data and how they are cut: all that the plan of any epoch needs.
-
-    The fields are arguments of `plan_epoch`.
-    """
-
-    prepared: PreparedData
-    architecture: Architecture
-    window: int
-    batch_size: int
-    batch_unit: BatchUnit
-    seed: int
-    shuffle: bool
-
-    def plan(self, epoch: int) -> EpochPlan:
-        """Returns the plan of an epoch, counted from 0."""
-        return plan_epoch(
-            self.prepared,
-            architecture=self.architecture,
-            window=self.window,
-            batch_size=self.batch_size,
-            batch_unit=self.batch_unit,
-            seed=self.seed,
-            epoch=epoch,
-            shuffle=self.shuffle,
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class _Elements:
     """What a dataset gives, in order."""
 
@@ -472,49 +477,3 @@ def _shift_right(target_ids: np.ndarray, real: np.ndarray) -> np.ndarray:
     shifted = np.full_like(target_ids, Tokenizer.bos_id)
     shifted[:, 1:] = target_ids[:, :-1]
     return np.where(real, shifted, Tokenizer.pad_id).astype(np.int32)
-
-
-@dataclass(frozen=True, eq=False)
-class BatchSet:
-    """A set and how it is cut into batches: what `plan_epoch` takes, but for the epoch."""
-
-    prepared: PreparedData
-    _: KW_ONLY
-    architecture: Architecture
-    window: int
-    batch_size: int
-    batch_unit: BatchUnit
-    seed: int
-    shuffle: bool = True
-
-    def plan(self, epoch: int) -> EpochPlan:
-        """Plans an epoch: see `plan_epoch`."""
-        return plan_epoch(
-            self.prepared,
-            architecture=self.architecture,
-            window=self.window,
-            batch_size=self.batch_size,
-            batch_unit=self.batch_unit,
-            seed=self.seed,
-            epoch=epoch,
-            shuffle=self.shuffle,
-        )
-
-    def dataset(
-        self,
-        plan: EpochPlan,
-        *,
-        start: int = 0,
-        worker: int = 0,
-        num_workers: int = 1,
-        replicas_per_worker: int = 1,
-    ) -> tf.data.Dataset:
-        """Gathers and pads the batches of a plan: see `make_dataset`."""
-        return make_dataset(
-            self.prepared,
-            plan,
-            start=start,
-            worker=worker,
-            num_workers=num_workers,
-            replicas_per_worker=replicas_per_worker,
-        )

@@ -1,0 +1,400 @@
+"""Plans and batches: against rows gathered one by one in plain Python."""
+
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq_kit.config import CorpusKind
+from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset, padded_length, plan_epoch
+from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
+
+PAD, BOS, EOS = 0, 2, 3
+REPORT = PreparationReport(0, 0, 0, 0, 0, 0, 0, (), ())
+
+
+def prepare_rows(
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    corpora: Sequence[tuple[CorpusKind, float, int]] | None = None,
+) -> PreparedData:
+    """Lays out (source, target) rows as `prepare` does; corpora are (kind, weight, rows)."""
+    sides = [side for row in rows for side in row]
+    bounds = np.concatenate([[0], np.cumsum([len(side) for side in sides])])
+    ids = np.array([token for side in sides for token in side], np.int32)
+    ranges, start = [], 0
+    for kind, weight, count in corpora or [("tsv", 1.0, len(rows))]:
+        ranges.append(CorpusRows(kind, weight, start, start + count))
+        start += count
+    return PreparedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], tuple(ranges), REPORT)
+
+
+def random_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
+    """Rows whose first tokens tell them apart, with lengths like those of sentences."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.lognormal(2.6, 0.35, (count, 1)) * rng.lognormal(0.0, 0.14, (count, 2))
+    return [
+        ([10 + number] * source, [10 + number] * target)
+        for number, (source, target) in enumerate(np.ceil(lengths).astype(int).tolist())
+    ]
+
+
+def plan_of(prepared: PreparedData, **options: Any) -> EpochPlan:
+    defaults = {
+        "architecture": "encoder_decoder",
+        "window": 8,
+        "batch_size": 16,
+        "batch_unit": "sentences",
+        "seed": 1,
+    }
+    return plan_epoch(prepared, **(defaults | options))
+
+
+def shown_rows(prepared: PreparedData, plan: EpochPlan) -> list[tuple[tuple[int, ...], ...]]:
+    """The (source, target) ids of all examples, in the order of the batches."""
+    shown = []
+    for batch in plan:
+        for begin, source, target, _ in zip(*plan.examples.take(batch.rows), strict=True):
+            split, end = begin + source, begin + source + target
+            shown.append((tuple(prepared.ids[begin:split]), tuple(prepared.ids[split:end])))
+    return shown
+
+
+def elements_of(dataset: tf.data.Dataset) -> list[dict[str, np.ndarray]]:
+    return list(dataset.as_numpy_iterator())
+
+
+def test_padded_lengths_are_rungs_of_a_ladder() -> None:
+    ladder = [*range(21), *range(22, 41, 2), *range(44, 81, 4), *range(88, 161, 8), 176, 192]
+    expected = [min(rung for rung in ladder if rung >= length) for length in range(193)]
+    assert padded_length(np.arange(193)).tolist() == expected
+
+
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])
+@pytest.mark.parametrize(("batch_unit", "batch_size"), [("sentences", 16), ("tokens", 500)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_row_is_shown_once(
+    architecture: str, batch_unit: str, batch_size: int, shuffle: bool
+) -> None:
+    rows = random_pairs(333)
+    prepared = prepare_rows(rows)
+    plan = plan_of(
+        prepared,
+        architecture=architecture,
+        batch_unit=batch_unit,
+        batch_size=batch_size,
+        shuffle=shuffle,
+    )
+    if architecture == "language_model":
+        rows = [([], source + target) for source, target in rows]
+    assert sorted(shown_rows(prepared, plan)) == sorted((tuple(s), tuple(t)) for s, t in rows)
+
+
+def test_batches_of_sentences_are_full_but_for_one() -> None:
+    plan = plan_of(prepare_rows(random_pairs(333)), batch_size=16)
+    assert Counter(len(batch.rows) for batch in plan) == {16: 20, 13: 1}
+
+
+def test_batches_of_tokens_keep_the_limit() -> None:
+    prepared = prepare_rows([*random_pairs(500), ([4] * 300, [5] * 20)])
+    plan = plan_of(prepared, batch_unit="tokens", batch_size=256)
+    sizes = []
+    for batch in plan:
+        positions = len(batch.rows) * max(batch.source_length, batch.target_length)
+        assert positions <= 256 or len(batch.rows) == 1
+        sizes.append(len(batch.rows))
+    assert 1 in sizes  # The row that alone is too long still is shown.
+    assert all(size % 8 == 0 for size in sizes if size > 8)
+
+
+def test_a_batch_knows_its_lengths_and_tokens() -> None:
+    prepared = prepare_rows(random_pairs(200))
+    plan = plan_of(prepared)
+    for batch in plan:
+        sources = prepared.source.lengths[batch.rows] + 1
+        targets = prepared.target.lengths[batch.rows] + 1
+        longest_source = prepared.source.lengths.max() + 1
+        longest_target = prepared.target.lengths.max() + 1
+        assert batch.source_length == min(padded_length(sources).max(), longest_source)
+        assert batch.target_length == min(padded_length(targets).max(), longest_target)
+        assert batch.num_tokens == targets.sum()
+
+
+def test_padding_share_is_what_the_masks_say() -> None:
+    prepared = prepare_rows(random_pairs(200))
+    for architecture in ("encoder_decoder", "language_model"):
+        plan = plan_of(prepared, architecture=architecture)
+        positions = real = 0
+        for element in elements_of(make_dataset(prepared, plan)):
+            for key in {"source_ids", "target_ids"} & element.keys():
+                positions += element[key].size
+                real += np.count_nonzero(element[key] != PAD)
+        assert plan.padding_share == pytest.approx(1 - real / positions)
+
+
+def test_little_padding_and_few_shapes_on_lengths_like_those_of_sentences() -> None:
+    prepared = prepare_rows(random_pairs(30_000))
+    plans = [plan_of(prepared, batch_size=64, epoch=epoch) for epoch in range(2)]
+    shapes = [
+        {(len(batch.rows), batch.source_length, batch.target_length) for batch in plan}
+        for plan in plans
+    ]
+    assert plans[0].padding_share < 0.03
+    assert shapes[0] == shapes[1]  # A step compiled in the first epoch serves in all.
+    assert len(shapes[0]) < 200
+
+
+def test_the_same_arguments_give_the_same_plan() -> None:
+    rows = random_pairs(300)
+    plans = [plan_of(prepare_rows(rows), epoch=3) for _ in range(2)]
+    for first, second in zip(*plans, strict=True):
+        assert first.rows.tolist() == second.rows.tolist()
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"epoch": 1}])
+def test_seed_and_epoch_change_the_batches_and_their_order(change: dict[str, int]) -> None:
+    # Few distinct lengths: which rows share a batch is then mostly a matter of the draw.
+    prepared = prepare_rows([([number], [number] * (1 + number % 2)) for number in range(4, 200)])
+    before, after = plan_of(prepared), plan_of(prepared, **change)
+    first, second = ([frozenset(batch.rows.tolist()) for batch in p] for p in (before, after))
+    assert not set(first) & set(second)
+    assert before.num_tokens.tolist() != after.num_tokens.tolist()
+
+
+def test_without_shuffle_rows_come_by_length_alike_in_every_epoch() -> None:
+    prepared = prepare_rows(random_pairs(300), [("tsv", 2.5, 300)])
+    plans = [plan_of(prepared, shuffle=False, epoch=epoch) for epoch in range(2)]
+    assert shown_rows(prepared, plans[0]) == shown_rows(prepared, plans[1])
+    lengths = plans[0].target_lengths.tolist()
+    assert lengths == sorted(lengths)
+    assert len(plans[0].order) == 300
+
+
+def test_weights_repeat_rows() -> None:
+    rows = [([4 + number], [4 + number]) for number in range(60)]
+    prepared = prepare_rows(rows, [("tsv", 2.0, 20), ("tsv", 1.25, 20), ("tsv", 0.5, 20)])
+    drawn = []
+    for epoch in range(2):
+        counts = Counter(
+            row[0][0] - 4 for row in shown_rows(prepared, plan_of(prepared, epoch=epoch))
+        )
+        assert [counts[row] for row in range(20)] == [2] * 20
+        assert sorted(counts[row] for row in range(20, 40)) == [1] * 15 + [2] * 5
+        assert sorted(counts[row] for row in range(40, 60)) == [0] * 10 + [1] * 10
+        drawn.append({row for row in range(40, 60) if counts[row]})
+    assert drawn[0] != drawn[1]
+
+
+def prepare_stream(num_tokens: int, weight: float = 1.0) -> PreparedData:
+    return prepare_rows([([], range(10, 10 + num_tokens))], [("text", weight, 1)])
+
+
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])
+@pytest.mark.parametrize("num_tokens", [1, 7, 8, 9, 100, 1000])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_token_of_a_stream_is_shown_once(
+    architecture: str, num_tokens: int, shuffle: bool
+) -> None:
+    prepared = prepare_stream(num_tokens)
+    for epoch in range(4):
+        plan = plan_of(prepared, architecture=architecture, shuffle=shuffle, epoch=epoch)
+        shown = [token for row in shown_rows(prepared, plan) for side in row for token in side]
+        assert sorted(shown) == list(range(10, 10 + num_tokens))
+        assert np.count_nonzero(plan.examples.ends_text) == 1
+
+
+def test_windows_are_full_but_for_the_ends_and_begin_anywhere() -> None:
+    prepared = prepare_stream(1000)
+    first_lengths = set()
+    for epoch in range(30):
+        plan = plan_of(prepared, architecture="language_model", epoch=epoch)
+        examples = plan.examples
+        lengths = examples.target_lengths + examples.ends_text
+        assert set(lengths[1:-1].tolist()) == {8}
+        assert 1 <= lengths[0] <= 8
+        assert 1 <= lengths[-1] <= 8
+        first_lengths.add(int(lengths[0]))
+    assert first_lengths == set(range(1, 9))
+
+
+def test_windows_and_lines_are_split_anywhere_into_prompt_and_continuation() -> None:
+    line = list(range(1000, 1006))
+    prepared = prepare_rows(
+        [([], range(10, 410)), ([], line), ([], [9])], [("text", 1.0, 1), ("lines", 1.0, 2)]
+    )
+    line_splits = set()
+    for epoch in range(50):
+        for source, target in shown_rows(prepared, plan_of(prepared, epoch=epoch)):
+            if source + target == tuple(line):
+                line_splits.add(len(source))
+            if len(source) + len(target) > 1:
+                assert source
+                assert target
+            else:
+                assert not source
+    assert line_splits == {1, 2, 3, 4, 5}
+
+
+def test_a_weight_repeats_a_stream_with_other_windows() -> None:
+    prepared = prepare_stream(800, weight=2.0)
+    plan = plan_of(prepared, architecture="language_model")
+    counts = Counter(token for _, target in shown_rows(prepared, plan) for token in target)
+    assert set(counts.values()) == {2}
+    assert len(set(plan.examples.begins.tolist())) > 190
+
+
+def test_pairs_for_an_encoder_decoder() -> None:
+    prepared = prepare_rows([([11, 12], [21]), ([13], [22, 23, 24])])
+    plan = plan_of(prepared, batch_size=2, shuffle=False)
+    (element,) = elements_of(make_dataset(prepared, plan))
+    assert element["source_ids"].tolist() == [[11, 12, EOS], [13, EOS, PAD]]
+    assert element["decoder_input_ids"].tolist() == [[BOS, 21, PAD, PAD], [BOS, 22, 23, 24]]
+    assert element["target_ids"].tolist() == [[21, EOS, PAD, PAD], [22, 23, 24, EOS]]
+    assert element["weights"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert element["num_tokens"] == 6
+    dtypes = {key: value.dtype for key, value in element.items()}
+    assert dtypes.pop("weights") == dtypes.pop("num_tokens") == np.float32
+    assert set(dtypes.values()) == {np.dtype(np.int32)}
+
+
+def test_pairs_for_a_language_model() -> None:
+    prepared = prepare_rows([([11, 12], [21]), ([13], [22])])
+    plan = plan_of(prepared, architecture="language_model", batch_size=2, shuffle=False)
+    (element,) = elements_of(make_dataset(prepared, plan))
+    assert "source_ids" not in element
+    assert element["decoder_input_ids"].tolist() == [[BOS, 13, 22, PAD], [BOS, 11, 12, 21]]
+    assert element["target_ids"].tolist() == [[13, 22, EOS, PAD], [11, 12, 21, EOS]]
+    assert element["num_tokens"] == 7
+
+
+def test_windows_for_a_language_model() -> None:
+    prepared = prepare_stream(6)
+    plan = plan_of(prepared, architecture="language_model", window=4, shuffle=False)
+    (element,) = elements_of(make_dataset(prepared, plan))
+    assert element["decoder_input_ids"].tolist() == [[BOS, 14, 15, PAD], [BOS, 10, 11, 12]]
+    assert element["target_ids"].tolist() == [[14, 15, EOS, PAD], [10, 11, 12, 13]]
+    assert element["weights"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+
+
+def test_full_windows_need_no_padding() -> None:
+    plan = plan_of(prepare_stream(99_999), architecture="language_model", window=100, shuffle=False)
+    assert set(plan.target_lengths.tolist()) == {100}
+    assert plan.padding_share == 0.0
+
+
+def test_windows_for_an_encoder_decoder() -> None:
+    prepared = prepare_stream(6)
+    plan = plan_of(prepared, window=4)
+    shown = shown_rows(prepared, plan)
+    (element,) = elements_of(make_dataset(prepared, plan))
+    for row, (source, target) in enumerate(shown):
+        expected_target = [*target, EOS] if 15 in target else list(target)
+        ids = element["source_ids"][row].tolist()
+        assert ids == [*source, EOS] + [PAD] * (len(ids) - len(source) - 1)
+        real = element["weights"][row] > 0
+        assert element["target_ids"][row][real].tolist() == expected_target
+        assert element["decoder_input_ids"][row][real].tolist() == [BOS, *expected_target[:-1]]
+
+
+def test_a_dataset_can_start_at_any_batch() -> None:
+    prepared = prepare_rows(random_pairs(100))
+    plan = plan_of(prepared)
+    whole = elements_of(make_dataset(prepared, plan))
+    for start in (0, 1, 5, len(plan)):
+        rest = make_dataset(prepared, plan, start=start)
+        assert len(rest) == len(plan) - start
+        for expected, element in zip(whole[start:], elements_of(rest), strict=True):
+            for key in expected:
+                np.testing.assert_array_equal(element[key], expected[key])
+
+
+@pytest.mark.parametrize(("num_workers", "replicas_per_worker"), [(1, 2), (3, 1), (2, 3), (1, 16)])
+def test_replicas_share_each_batch(num_workers: int, replicas_per_worker: int) -> None:
+    prepared = prepare_rows(random_pairs(90))
+    plan = plan_of(prepared, batch_size=16)  # The last of the six batches has 10 rows.
+    whole = elements_of(make_dataset(prepared, plan))
+    num_replicas = num_workers * replicas_per_worker
+    per_worker = [
+        elements_of(
+            make_dataset(
+                prepared,
+                plan,
+                worker=worker,
+                num_workers=num_workers,
+                replicas_per_worker=replicas_per_worker,
+            )
+        )
+        for worker in range(num_workers)
+    ]
+    for index, expected in enumerate(whole):
+        first = index * replicas_per_worker
+        parts = [
+            part for worker in per_worker for part in worker[first : first + replicas_per_worker]
+        ]
+        assert len({part["target_ids"].shape for part in parts}) == 1
+        for replica, part in enumerate(parts):
+            real = np.flatnonzero(part["weights"].any(axis=1))
+            for key in ("source_ids", "decoder_input_ids", "target_ids", "weights"):
+                np.testing.assert_array_equal(part[key][real], expected[key][replica::num_replicas])
+            assert part["source_ids"].any(axis=1).all()  # A row of padding alone stops cuDNN.
+            assert part["target_ids"].any(axis=1).all()
+            assert part["num_tokens"] == expected["weights"].sum()
+
+
+def test_shapes_are_unknown_but_ranks_are_not() -> None:
+    prepared = prepare_rows(random_pairs(20))
+    spec = make_dataset(prepared, plan_of(prepared)).element_spec
+    assert spec.pop("num_tokens").shape == ()
+    assert set(spec) == {"source_ids", "decoder_input_ids", "target_ids", "weights"}
+    assert all(tensor.shape.as_list() == [None, None] for tensor in spec.values())
+
+
+def test_a_dataset_outlives_the_names_of_its_parts_but_not_itself() -> None:
+    prepared = prepare_rows(random_pairs(100))
+    plan = plan_of(prepared)
+    reference, num_batches = weakref.ref(plan), len(plan)
+    iterator = iter(make_dataset(prepared, plan).map(lambda element: element["target_ids"]))
+    del plan
+    gc.collect()
+    assert sum(1 for _ in iterator) == num_batches
+    del iterator
+    gc.collect()
+    assert reference() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": 8}, r"`start` must be from 0 to 7 batches. Received: start=8"),
+        ({"start": -1}, r"Received: start=-1"),
+        ({"worker": 2, "num_workers": 2}, r"`worker` must be from 0 to 1 .* Received: worker=2"),
+    ],
+)
+def test_a_dataset_outside_the_plan_is_an_error(options: dict[str, int], message: str) -> None:
+    prepared = prepare_rows(random_pairs(100))
+    with pytest.raises(ValueError, match=message):
+        make_dataset(prepared, plan_of(prepared), **options)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"window": 0}])
+def test_sizes_must_be_positive(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        plan_of(prepare_rows(random_pairs(5)), **options)
+
+
+def test_a_batch_set_plans_epochs() -> None:
+    prepared = prepare_rows(random_pairs(50))
+    batches = BatchSet(
+        prepared,
+        architecture="encoder_decoder",
+        window=8,
+        batch_size=16,
+        batch_unit="sentences",
+        seed=1,
+        shuffle=True,
+    )
+    assert batches.plan(3).order.tolist() == plan_of(prepared, epoch=3).order.tolist()
