@@ -42,8 +42,8 @@ _SCORE_STEPS = 2**10
 # Training takes up to 100 bytes of memory a character, measured on Chinese (BPE; unigram takes 60).
 _MAX_TRAINING_CHARACTERS = 20_000_000
 
-# The trainer skips longer texts without a word, and its BPE aborts the process beyond 65,535
-# characters without a space. Cutting costs at most one odd piece in so many characters.
+# The trainer skips texts longer than its limit without a word, so they are cut to fit: that costs
+# at most one odd piece in so many characters.
 _MAX_TEXT_CHARACTERS = 10_000
 
 # The trainer skips a whole text for one U+2585 (its mark for unknown characters) and a word for
