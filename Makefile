@@ -1,5 +1,11 @@
 # Works on a fresh machine with make and Python 3.11 to 3.13; everything is installed into .venv.
-#   make quickstart [FRESH=1]   make test   make lint   make venv   make clean
+#
+#   make quickstart   train a translation and a continuation model, and show what they do
+#                     (FRESH=1 trains them anew)
+#   make test         run the tests
+#   make lint         check style and types
+#   make venv         install only
+#   make clean        remove what the others have made, except for runs
 
 # Only looked for when .venv is to be built; PYTHON=/path/to/python chooses one.
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
@@ -8,7 +14,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help venv quickstart test lint clean
 help:
-	@sed -n 's/^#   //p' Makefile
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.installed-dev
 
@@ -40,7 +46,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
 	    echo "make: $$python lacks its venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	fi; \
-	echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV)
+	echo "Installing into $(VENV); TensorFlow is some 600 MB, which takes a few minutes."; \
+	$$python -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 

@@ -8,7 +8,7 @@ import logging
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ import click
 from seq2seq_kit.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from seq2seq_kit.export import ExportedModel
+    from seq2seq_kit.generation import Hypothesis
     from seq2seq_kit.seq2seq import Seq2Seq
 
 _FAILED, _WRONG_USAGE, _INTERRUPTED = 1, 2, 130
@@ -77,6 +79,15 @@ def _set_debug(context: click.Context, _option: click.Parameter, debug: bool) ->
         context.find_root().obj.debug = True
 
 
+def _check_text(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """Refuses what the shell passed in another encoding, which Python keeps as surrogates."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter(f"must be UTF-8. Received: {text!r}.") from error
+    return text
+
+
 def _log_to_stderr() -> None:
     """Shows the package's log. On the root logger, where progress bars can make way for it."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
@@ -133,22 +144,19 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     best checkpoint and prints the results. Ctrl-C saves and stops; --resume goes on. Relative
     paths in the config and in --set are taken from the config file's folder.
     """
-    from seq2seq_kit.checks import check_files
     from seq2seq_kit.config import load_config
     from seq2seq_kit.errors import TrainingInterrupted
 
-    # What can be wrong with config and files shows before TensorFlow takes its seconds.
-    checked = load_config(config, overrides)
-    check_files(checked)
+    checked = load_config(config, overrides)  # before TensorFlow takes its seconds
     run_dir = run_dir or Path("runs", config.stem)
     try:
-        _load_seq2seq().fit(checked, run_dir=run_dir, resume=resume)
+        fitted = _load_seq2seq().fit(checked, run_dir=run_dir, resume=resume)
     except TrainingInterrupted as error:
         settings = [argument for override in overrides for argument in ("--set", override)]
         again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings, "--resume"]
         click.echo(f"{error} To go on: {shlex.join(again)}", err=True)
         return _INTERRUPTED
-    _print_results(run_dir)
+    click.echo(_table(fitted.results))
     return 0
 
 
@@ -162,7 +170,9 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
 @click.option("--length-penalty", type=click.FloatRange(0), help="0 ranks by log-probability.")
 @click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
 @click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
-@click.option("--prompt", metavar="TEXT", help="Use this text as the only input.")
+@click.option(
+    "--prompt", metavar="TEXT", callback=_check_text, help="Use this text as the only input."
+)
 @click.option("--echo", is_flag=True, help="Put the input before its output.")
 @click.option(
     "--long-lines",
@@ -196,9 +206,10 @@ def generate(
     plain = as_line if prompt is None else as_text
     layout = as_tsv if scores or num_hypotheses is not None else plain
     truncate = long_lines == "truncate"
+    searches_as_set = num_hypotheses is None and all(value is None for value in options.values())
     num_truncated = 0
     with open_output(output) as file:
-        model = _load_generator(run)
+        model = _load_generator(run, is_fixed=not truncate and searches_as_set)
         for first_line, chunk in chunks:
             found = model.hypotheses(
                 chunk,
@@ -210,7 +221,7 @@ def generate(
             for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
                 file.write(layout(line, text if echo else "", hypotheses).encode())
             file.flush()
-            num_truncated += model.count_truncated(chunk) if truncate else 0
+            num_truncated += _count_overlong(model, chunk) if truncate else 0
     if truncate:
         click.echo(f"{num_truncated} over-long inputs were truncated.", err=True)
 
@@ -273,8 +284,8 @@ def score(run: Path, source: Path | None, target: Path | None, text: Path | None
         click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
     whole = perplexity(scores, targets)
     click.echo(
-        f"{len(scores)} lines; perplexity {whole.per_token:.4f} per token,"
-        f" {whole.per_word:.4f} per word, {whole.per_character:.4f} per character",
+        f"{len(scores)} lines; perplexity {whole.per_token:.6g} per token,"
+        f" {whole.per_word:.6g} per word, {whole.per_character:.6g} per character",
         err=True,
     )
 
@@ -319,7 +330,7 @@ def info(run: Path) -> None:
     click.echo(_table(_describe_model(model)))
     for record in model.history:
         click.echo("  ".join(f"{name} {_format(value)}" for name, value in record.items()))
-    _print_results(run)
+    click.echo(_table(model.results))
 
 
 def _load_seq2seq() -> "type[Seq2Seq]":
@@ -335,14 +346,47 @@ def _load_model(run: Path) -> "Seq2Seq":
     return _load_seq2seq().load(run)
 
 
-def _load_generator(run: Path) -> Any:
-    """Returns the model of a run folder, or what stands for it of a SavedModel."""
+def _load_generator(run: Path, *, is_fixed: bool) -> "Seq2Seq | _Export":
+    """Returns the model of a run folder, or what stands for it of a SavedModel.
+
+    Args:
+        run: Either folder.
+        is_fixed: Whether no option asks for another search than the one fixed in a SavedModel.
+    """
     if not (run / "saved_model.pb").is_file():
         return _load_model(run)
+    if not is_fixed:
+        raise click.UsageError(
+            f"{run} is an exported SavedModel, whose search is fixed: of the options it takes"
+            " --output, --scores, --prompt and --echo. Generate from the run folder instead."
+        )
     _load_seq2seq()
     from seq2seq_kit.export import ExportedModel
 
-    return ExportedModel.load(run)
+    return _Export(ExportedModel(run))
+
+
+class _Export:
+    """A SavedModel that answers as `Seq2Seq.hypotheses` does.
+
+    Args:
+        model: The loaded SavedModel.
+    """
+
+    def __init__(self, model: "ExportedModel") -> None:
+        self._model = model
+
+    def hypotheses(self, texts: Sequence[str], **_fixed: Any) -> "Iterator[list[Hypothesis]]":
+        from seq2seq_kit.generation import Hypothesis
+
+        found = self._model.generate(texts)
+        for text, score in zip(found.texts, found.scores, strict=True):
+            yield [Hypothesis(text, token_ids=(), log_prob=score, score=score)]
+
+
+def _count_overlong(model: Any, texts: Sequence[str]) -> int:
+    limit = model.config.data.max_source_length
+    return sum(len(ids) > limit for ids in model.source_tokenizer.encode(texts))
 
 
 def _read_references(
@@ -401,16 +445,6 @@ def _describe_model(model: "Seq2Seq") -> dict[str, Any]:
     return described
 
 
-def _print_results(run: Path) -> None:
-    import json
-
-    from seq2seq_kit.run_folder import RunFolder
-
-    results = RunFolder(run).results
-    if results.is_file():
-        click.echo(_table(json.loads(results.read_text(encoding="utf-8"))))
-
-
 def _table(values: dict[str, Any]) -> str:
     """Returns one value a line, in two columns."""
     width = max(map(len, values))
@@ -418,4 +452,4 @@ def _table(values: dict[str, Any]) -> str:
 
 
 def _format(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -22,9 +22,9 @@ def load_tensorflow() -> None:
         RunError: If TensorFlow cannot be imported.
     """
     _check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
-    # Lines about the CPU and XLA come with the first operation, long after the import: they are
-    # of level 0 and 1, errors are 2.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Lines about the CPU, oneDNN and XLA come with the first operations, long after the import,
+    # some of them called errors. An operation that does fail raises an exception as well.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with quiet_stderr():
             import keras

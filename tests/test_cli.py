@@ -55,8 +55,10 @@ class Backwards:
             best = Hypothesis(text[::-1].replace("/", "\n"), -0.5)
             yield [best, *[Hypothesis("?", -1.0)] * (num_hypotheses - 1)]
 
-    def count_truncated(self, texts: Sequence[str]) -> int:
-        return sum(len(text) > 20 for text in texts)
+    @property
+    def source_tokenizer(self) -> Any:
+        """A tokenizer of characters, each of them five tokens: 20 characters are the limit."""
+        return types.SimpleNamespace(encode=lambda texts: [list(text) * 5 for text in texts])
 
 
 @pytest.fixture
@@ -113,6 +115,7 @@ def test_the_module_runs_as_a_command() -> None:
         (["generate", "run", "--beamsize", "3"], "No such option '--beamsize'"),
         (["generate", "run", "--beam-size", "0"], "0 is not in the range x>=1"),
         (["generate", "run", "in", "--prompt", "x"], "Expected INPUT or --prompt. Received both"),
+        (["generate", "run", "--prompt", "\udcff"], "must be UTF-8. Received: '\\udcff'"),
         (["evaluate", "run"], "Expected either --source with --reference, or --tsv"),
         (["evaluate", "run", "--source", "a"], "Expected either --source with --reference"),
         (["score", "run", "--source", "a"], "Expected either --source with --target, or --text"),
@@ -245,6 +248,33 @@ def test_truncated_inputs_are_counted(stdin: Any, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "1 over-long inputs were truncated.\n"
 
 
+def test_a_saved_model_answers_with_its_own_search(
+    model: Backwards,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class ExportedModel:
+        def __init__(self, path: Path) -> None:
+            assert path == tmp_path
+
+        def generate(self, texts: Sequence[str]) -> Any:
+            return types.SimpleNamespace(
+                texts=[t[::-1] for t in texts], scores=[-0.25] * len(texts)
+            )
+
+    module = types.ModuleType("seq2seq_kit.export")
+    module.ExportedModel = ExportedModel  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "seq2seq_kit.export", module)
+    (tmp_path / "saved_model.pb").touch()
+    assert main(["generate", str(tmp_path), "--prompt", "ab", "--scores"]) == 0
+    assert capsys.readouterr().out == "1\t1\t-0.250000\tba\n"
+    for other in (["--length-penalty", "0"], ["--long-lines", "truncate"]):
+        assert main(["generate", str(tmp_path), "--prompt", "ab", *other]) == 2
+        assert "whose search is fixed" in capsys.readouterr().err
+    assert model.calls == []
+
+
 @pytest.mark.usefixtures("model")
 def test_bytes_that_are_not_utf8_are_named_by_line(
     stdin: Any, capsys: pytest.CaptureFixture[str]
@@ -375,7 +405,7 @@ def test_evaluate_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "out").write_text("cba\nxx\n", encoding="utf-8")
     files = ["--source", str(tmp_path / "in"), "--reference", str(tmp_path / "out")]
     assert main(["evaluate", "run", *files]) == 0
-    assert re.search(r"^exact_match +50\.0000$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^exact_match +50$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_evaluate_groups_the_rows_of_a_source(answers: list[list[str]], tmp_path: Path) -> None:
@@ -396,8 +426,8 @@ def test_score_writes_a_line_for_each_and_perplexities(
     assert captured.out == "-2.000000\t4\n-2.000000\t1\n"
     # 4 nats over 5 tokens; 3 words and 2 line ends; 5 characters and 2 line ends.
     assert captured.err == (
-        f"2 lines; perplexity {math.exp(4 / 5):.4f} per token,"
-        f" {math.exp(4 / 5):.4f} per word, {math.exp(4 / 7):.4f} per character\n"
+        f"2 lines; perplexity {math.exp(4 / 5):.6g} per token,"
+        f" {math.exp(4 / 5):.6g} per word, {math.exp(4 / 7):.6g} per character\n"
     )
 
 
