@@ -86,7 +86,7 @@ CorpusKind = Literal["parallel", "tsv", "lines", "text"]
 class CorpusConfig(Section):
     """One corpus: exactly one of parallel files, `tsv`, `lines` or `text`.
 
-    Files are UTF-8, plain or gzipped.
+    Files are UTF-8, plain or gzipped. A path without a key is a `tsv`.
     """
 
     source: Path | None = None
@@ -109,6 +109,11 @@ class CorpusConfig(Section):
     """Continuation: running text, one stream with the newline as a token."""
     weight: PositiveFloat = 1.0
     """Times that each line is seen in an epoch; 0.5 sees a new random half each epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_means_tsv(cls, values: Any) -> Any:
+        return {"tsv": values} if isinstance(values, str | Path) else values
 
     @property
     def kind(self) -> CorpusKind:
@@ -171,7 +176,7 @@ class DataConfig(Section):
     test: Corpora | None = None
     """Scored once, after training."""
     holdout: PositiveInt = 1000
-    """Without `validation`: lines (running text: thousands of characters) held out, up to 10 %."""
+    """Without `validation`: lines (running text: thousands of tokens) held out, up to 10 %."""
     max_source_length: PositiveInt = 100
     """Tokens of a source line, EOS not counted."""
     max_target_length: PositiveInt = 100

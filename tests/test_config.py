@@ -35,6 +35,12 @@ def test_a_config_of_one_key_is_enough() -> None:
     assert config.tokenizer.lossless is False
 
 
+def test_a_path_alone_is_a_tsv() -> None:
+    config = load_config({"data": {"train": "pairs.tsv", "test": ["a.tsv", {"tsv": "b.tsv"}]}})
+    assert config.data.train == load_config(minimal()).data.train
+    assert [corpus.kind for _, corpus in config.data.corpora()] == ["tsv"] * 3
+
+
 def test_continuation_fills_in_its_own_defaults() -> None:
     config = load_config({"task": "continuation", "data": {"train": {"text": "novel.txt"}}})
     assert config.model.architecture == "language_model"
