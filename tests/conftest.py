@@ -1,0 +1,120 @@
+"""What tests share: TensorFlow started quietly, a cache of their own, and two small trained runs."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from seq2seq_kit.startup import load_tensorflow
+
+if TYPE_CHECKING:
+    from seq2seq_kit.seq2seq import Seq2Seq
+
+load_tensorflow()  # Before a test module imports it.
+
+ALPHABET = "abcde"
+CYCLE = "one two three four five six seven\n"
+
+
+class TrainedRun(NamedTuple):
+    """A run folder and the object that training gave."""
+
+    path: Path
+    fitted: "Seq2Seq"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keeps the tests out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S2S_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def unseen_words() -> list[str]:
+    """Words that the translation run has not seen in training."""
+    return shuffled_words()[:60]
+
+
+@pytest.fixture(scope="session")
+def translation_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with words of up to four letters and their reversals, train.tsv and dev.tsv."""
+    folder = tmp_path_factory.mktemp("reversal")
+    words = shuffled_words()
+    for name, chosen in (("train", words[60:]), ("dev", words[:60])):
+        lines = "".join(f"{word}\t{word[::-1]}\n" for word in chosen)
+        (folder / f"{name}.tsv").write_text(lines, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def translation_config(translation_files: Path) -> dict[str, Any]:
+    """A config that learns to reverse words, with sizes that train in seconds."""
+    return reversal(translation_files)
+
+
+@pytest.fixture(scope="session")
+def translation_run(
+    translation_files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TrainedRun:
+    from seq2seq_kit.seq2seq import Seq2Seq
+
+    path = tmp_path_factory.mktemp("runs") / "translation"
+    return TrainedRun(path, Seq2Seq.fit(reversal(translation_files), run_dir=path))
+
+
+@pytest.fixture(scope="session")
+def continuation_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A language model that has read the same line again and again."""
+    from seq2seq_kit.seq2seq import Seq2Seq
+
+    folder = tmp_path_factory.mktemp("counting")
+    (folder / "text.txt").write_text(60 * CYCLE, encoding="utf-8")
+    config = {
+        "task": "continuation",
+        "data": {"train": {"text": str(folder / "text.txt")}, "window": 16},
+        "tokenizer": {"type": "bpe", "vocab_size": 40, "byte_fallback": False},
+        "model": {"embedding_dim": 16, "units": 32, "dropout": 0.0, "init_scale": 0.3},
+        "training": {"epochs": 6, "batch_size": 8, **FAST},
+        "decoding": {"max_length": 20},
+    }
+    return TrainedRun(folder / "run", Seq2Seq.fit(config, run_dir=folder / "run"))
+
+
+FAST = {
+    "learning_rate": 0.01,
+    "label_smoothing": 0.0,
+    "plateau_patience": 4,
+    "validation_samples": 0,
+    "tensorboard": False,
+}
+
+
+def shuffled_words() -> list[str]:
+    words = ["".join(w) for size in (1, 2, 3, 4) for w in itertools.product(ALPHABET, repeat=size)]
+    random.Random(1).shuffle(words)
+    return words
+
+
+def reversal(files: Path) -> dict[str, Any]:
+    return {
+        "data": {
+            "train": {"tsv": str(files / "train.tsv")},
+            "validation": {"tsv": str(files / "dev.tsv")},
+        },
+        "tokenizer": {"type": "char", "vocab_size": 16, "byte_fallback": False},
+        "model": {
+            "embedding_dim": 16,
+            "units": 32,
+            "attention": "additive",
+            "dropout": 0.0,
+            "init_scale": 0.3,
+        },
+        "training": {"epochs": 10, "batch_size": 32, **FAST},
+        "decoding": {"max_length": 12},
+    }

@@ -1,0 +1,102 @@
+"""Plain NumPy versions of what the layers compute, and networks with random weights."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from seq2seq_kit.config import ModelConfig
+from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
+from seq2seq_kit.tokenizer import Tokenizer
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def lstm(
+    inputs: np.ndarray, weights: Sequence[np.ndarray], state: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Runs one layer over `(batch, time, features)`; gates in Keras's order: i, f, c, o."""
+    kernel, recurrent_kernel, bias = weights
+    hidden, cell = state
+    outputs = []
+    for time in range(inputs.shape[1]):
+        gates = inputs[:, time] @ kernel + hidden @ recurrent_kernel + bias
+        i, f, c, o = np.split(gates, 4, axis=1)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(c)
+        hidden = sigmoid(o) * np.tanh(cell)
+        outputs.append(hidden)
+    return np.stack(outputs, axis=1), (hidden, cell)
+
+
+def lstm_stack(
+    inputs: np.ndarray,
+    weights: Sequence[np.ndarray],
+    states: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Runs layers on top of each other, with a residual connection from the second on."""
+    finals = []
+    for layer, state in enumerate(states):
+        outputs, final = lstm(inputs, weights[3 * layer : 3 * layer + 3], state)
+        inputs = outputs + inputs if layer else outputs
+        finals.append(final)
+    return inputs, finals
+
+
+def zeros(batch: int, units: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((batch, units)), np.zeros((batch, units))
+
+
+def attend(
+    scores: np.ndarray, values: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns contexts and weights for `(batch, time, source_time)` scores."""
+    weights = softmax(np.where(mask[:, None, :], scores, -np.inf))
+    return np.einsum("bts,bsf->btf", weights, values), weights
+
+
+class NumberTokenizer:
+    """A tokenizer of texts that name their tokens: "7 12" stands for the ids 7 and 12."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[int(word) for word in text.split()] for text in texts]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [" ".join(str(token) for token in row if token > 3) for row in ids]
+
+
+NETWORKS = {
+    "multiplicative": {"architecture": "encoder_decoder", "attention": "multiplicative"},
+    "additive": {"architecture": "encoder_decoder", "attention": "additive"},
+    "language model": {"architecture": "language_model"},
+}
+"""The kinds of network, as keys of `ModelConfig`."""
+VOCAB_SIZE = 500
+
+
+def random_network(kind: str, **sizes: int) -> EncoderDecoder | LanguageModel:
+    """A network with weights so large that its outputs differ much, and end now and then."""
+    keras.utils.set_random_seed(3)
+    config = ModelConfig(
+        **NETWORKS[kind],
+        **{"embedding_dim": 96, "units": 128, "decoder_layers": 2} | sizes,
+        init_scale=0.5,
+    )
+    model = build_model(config, VOCAB_SIZE)
+    bias = np.zeros(VOCAB_SIZE, np.float32)
+    bias[Tokenizer.eos_id] = 4.0
+    model.output_bias.assign(bias)
+    return model
+
+
+def random_lines(number: int, longest: int, seed: int = 0) -> list[str]:
+    """Texts for `NumberTokenizer`, of 1 to `longest` tokens."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, longest + 1, number)
+    return [" ".join(map(str, rng.integers(4, VOCAB_SIZE, length))) for length in lengths]

@@ -1,0 +1,320 @@
+"""Searches over scripted logits, against brute force and a beam search in plain Python."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq_kit.decoding import (
+    SearchResult,
+    StepOutput,
+    beam_search,
+    greedy_search,
+    normalize_log_probs,
+)
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+A, B, C = 4, 5, 6
+NEVER = (PAD, BOS)
+
+
+class Found(NamedTuple):
+    tokens: tuple[int, ...]
+    log_prob: float
+    score: float
+
+
+class RandomChain:
+    """A model whose next token depends on the last one and on a state of all tokens before."""
+
+    def __init__(self, vocab_size: int, batch: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.table = rng.normal(size=(vocab_size, vocab_size)) * 2
+        self.mixing = rng.normal(size=(1, vocab_size))
+        self.start = rng.normal(size=(batch, 1))
+
+    def __call__(self, token_ids: tf.Tensor, state: dict[str, tf.Tensor]) -> StepOutput:
+        logits = tf.gather(tf.constant(self.table, tf.float32), token_ids)
+        logits += state["hidden"] * tf.constant(self.mixing, tf.float32)
+        fed = tf.cast(token_ids, tf.float32)[:, tf.newaxis]
+        return StepOutput(logits, {"hidden": tf.sin(3 * state["hidden"] + fed)})
+
+    def run(self, search: Callable[..., SearchResult], **options: Any) -> list[list[Found]]:
+        state = {"hidden": tf.constant(self.start, tf.float32)}
+        first = tf.fill([len(self.start)], BOS)
+        return unpack(tf.function(lambda: search(self, first, state, **options))())
+
+    def next_log_probs(self, line: int, tokens: Sequence[int]) -> np.ndarray:
+        hidden = self.start[line]
+        for last, token in itertools.pairwise([BOS, *tokens, None]):
+            logits = self.table[last] + hidden * self.mixing[0]
+            hidden = np.sin(3 * hidden + last)
+            if token is None:
+                break
+        log_probs = logits - np.log(np.sum(np.exp(logits)))
+        log_probs[list(NEVER)] = -np.inf
+        return log_probs
+
+
+def unpack(result: SearchResult) -> list[list[Found]]:
+    """The hypotheses of each line; checks that nothing but padding follows the end of one."""
+    lines = []
+    for parts in zip(*(part.numpy() for part in result), strict=True):
+        line = []
+        for ids, length, log_prob, score in zip(*parts, strict=True):
+            assert not ids[length:].any()
+            line.append(Found(tuple(ids[:length].tolist()), float(log_prob), float(score)))
+        lines.append(line)
+    return lines
+
+
+def scripted(table: dict[int, dict[int, float]], vocab_size: int = 7) -> Callable[..., StepOutput]:
+    """A step whose next probabilities depend on the token fed: {fed: {next: probability}}."""
+    log_probs = np.full((vocab_size, vocab_size), -50.0, np.float32)
+    for fed, nexts in table.items():
+        for token, probability in nexts.items():
+            log_probs[fed, token] = np.log(probability)
+
+    def step(token_ids: tf.Tensor, state: tf.Tensor) -> StepOutput:
+        return StepOutput(tf.gather(tf.constant(log_probs), token_ids), state + 1)
+
+    return step
+
+
+def search_one(
+    table: dict[int, dict[int, float]], beam_size: int, max_length: int, **options: Any
+) -> list[Found]:
+    """The hypotheses of one line under scripted probabilities."""
+    arguments = (scripted(table), tf.constant([BOS]), tf.zeros([1, 1]))
+    options["max_length"] = max_length
+    if beam_size == 1:
+        return unpack(greedy_search(*arguments, **options))[0]
+    return unpack(beam_search(*arguments, beam_size=beam_size, **options))[0]
+
+
+def length_normalized(log_prob: float, length: int, length_penalty: float) -> float:
+    return log_prob / ((5 + length) / 6) ** length_penalty
+
+
+def every_hypothesis(
+    model: RandomChain, line: int, max_length: int, length_penalty: float
+) -> list[Found]:
+    """All that end with EOS, best first."""
+    found = []
+
+    def grow(tokens: tuple[int, ...], log_prob: float) -> None:
+        for token, gain in enumerate(model.next_log_probs(line, tokens)):
+            if token == EOS:
+                total = log_prob + gain
+                score = length_normalized(total, len(tokens) + 1, length_penalty)
+                found.append(Found((*tokens, EOS), total, score))
+            elif token not in NEVER and len(tokens) < max_length:
+                grow((*tokens, token), log_prob + gain)
+
+    grow((), 0.0)
+    return sorted(found, key=lambda one: -one.score)
+
+
+def plain_beam_search(
+    model: RandomChain, line: int, beam_size: int, max_length: int, length_penalty: float
+) -> list[Found]:
+    """Finished hypotheses by score, then those cut at `max_length` by log-probability."""
+    alive: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    finished: list[Found] = []
+    for time in range(max_length + 1):
+        grown = [
+            ((*tokens, token), log_prob + gain)
+            for tokens, log_prob in alive
+            for token, gain in enumerate(model.next_log_probs(line, tokens))
+        ]
+        grown.sort(key=lambda one: -one[1])
+        for tokens, log_prob in grown[:beam_size]:
+            if tokens[-1] == EOS:
+                score = length_normalized(log_prob, len(tokens), length_penalty)
+                finished.append(Found(tokens, log_prob, score))
+        if len(finished) >= beam_size:
+            alive = []
+            break
+        if time < max_length:
+            alive = [one for one in grown if one[0][-1] != EOS][:beam_size]
+    finished.sort(key=lambda one: -one.score)
+    cut = [Found(t, p, length_normalized(p, len(t), length_penalty)) for t, p in alive]
+    return [*finished, *cut][:beam_size]
+
+
+def assert_same(found: Sequence[Found], expected: Sequence[Found]) -> None:
+    assert [one.tokens for one in found] == [one.tokens for one in expected]
+    for field in ("log_prob", "score"):
+        np.testing.assert_allclose(
+            [getattr(one, field) for one in found],
+            [getattr(one, field) for one in expected],
+            atol=1e-4,
+        )
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.5])
+def test_a_beam_that_holds_everything_finds_the_best(length_penalty: float) -> None:
+    model = RandomChain(vocab_size=6, batch=4)
+    found = model.run(
+        beam_search,
+        beam_size=60,
+        num_hypotheses=5,
+        max_length=3,
+        length_penalty=length_penalty,
+        suppressed_ids=NEVER,
+    )
+    for line, hypotheses in enumerate(found):
+        best = every_hypothesis(model, line, max_length=3, length_penalty=length_penalty)[:5]
+        assert_same(hypotheses, best)
+
+
+@pytest.mark.parametrize("beam_size", [2, 3, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_narrow_beams_equal_a_plain_beam_search(beam_size: int, length_penalty: float) -> None:
+    model = RandomChain(vocab_size=9, batch=6, seed=1)
+    found = model.run(
+        beam_search,
+        beam_size=beam_size,
+        num_hypotheses=beam_size,
+        max_length=5,
+        length_penalty=length_penalty,
+        suppressed_ids=NEVER,
+    )
+    for line, hypotheses in enumerate(found):
+        assert_same(hypotheses, plain_beam_search(model, line, beam_size, 5, length_penalty))
+
+
+def test_greedy_search_takes_the_likeliest_token_each_time() -> None:
+    model = RandomChain(vocab_size=9, batch=6, seed=2)
+    found = model.run(greedy_search, max_length=7, length_penalty=1.0, suppressed_ids=NEVER)
+    for line, (hypothesis,) in enumerate(found):
+        tokens: tuple[int, ...] = ()
+        log_prob = 0.0
+        while EOS not in tokens:
+            log_probs = model.next_log_probs(line, tokens)
+            if len(tokens) == 7 and log_probs.argmax() != EOS:
+                break
+            tokens = (*tokens, int(log_probs.argmax()))
+            log_prob += log_probs.max()
+        score = length_normalized(log_prob, len(tokens), 1.0)
+        assert_same([hypothesis], [Found(tokens, log_prob, score)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beam_of_one_is_greedy_search_bit_for_bit(seed: int) -> None:
+    model = RandomChain(vocab_size=11, batch=16, seed=seed)
+    options = {"max_length": 6, "length_penalty": 0.7, "suppressed_ids": NEVER}
+    assert model.run(beam_search, beam_size=1, **options) == model.run(greedy_search, **options)
+
+
+def test_a_finished_hypothesis_is_never_extended() -> None:
+    # Whoever feeds EOS finds A for certain: a search that goes on after EOS would take it.
+    table = {BOS: {A: 0.6, EOS: 0.4}, A: {EOS: 1.0}, EOS: {A: 1.0}}
+    for beam_size in (2, 3):
+        best, second = search_one(table, beam_size, 4, num_hypotheses=2)
+        assert best.tokens == (A, EOS)
+        assert second.tokens == (EOS,)
+        np.testing.assert_allclose(np.exp([best.log_prob, second.log_prob]), [0.6, 0.4], rtol=1e-5)
+
+
+def test_a_wider_beam_finds_what_greedy_search_misses() -> None:
+    # Greedy: A first, then 0.6 * 0.5. Better: B, 0.4 * 1.
+    table = {BOS: {A: 0.6, B: 0.4}, A: {A: 0.5, EOS: 0.5 - 1e-3}, B: {EOS: 1.0}}
+    assert search_one(table, 1, 1)[0].tokens == (A,)
+    best, *_ = search_one(table, 2, 1)
+    assert best.tokens == (B, EOS)
+    np.testing.assert_allclose(np.exp(best.log_prob), 0.4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length_penalty", "best"),
+    # log(0.3) = -1.204 against log(0.25) = -1.386, divided by 1 and by 7 / 6: -1.204, -1.188.
+    [(0.0, (EOS,)), (1.0, (A, EOS))],
+)
+def test_length_penalty_lets_a_longer_hypothesis_win(
+    length_penalty: float, best: tuple[int, ...]
+) -> None:
+    table = {BOS: {EOS: 0.3, A: 0.25, B: 0.45}, A: {EOS: 1.0}, B: {B: 1.0}}
+    found = search_one(table, 3, 2, length_penalty=length_penalty)
+    assert found[0].tokens == best
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 3])
+def test_eos_may_follow_the_last_token_and_nothing_else(beam_size: int) -> None:
+    table = {BOS: {A: 1.0}, A: {A: 0.9, EOS: 0.1}}
+    cut = search_one(table, 1, 3)[0]
+    assert cut.tokens == (A, A, A)
+    np.testing.assert_allclose(cut.log_prob, 2 * np.log(0.9), rtol=1e-5)
+    table = {BOS: {A: 1.0}, A: {B: 1.0}, B: {EOS: 1.0}}
+    assert search_one(table, beam_size, 2)[0].tokens == (A, B, EOS)
+
+
+def test_hypotheses_that_were_cut_come_after_those_that_ended() -> None:
+    table = {BOS: {A: 0.99, EOS: 0.01}, A: {A: 1.0}}
+    ended, cut = search_one(table, 2, 3, num_hypotheses=2)
+    assert ended.tokens == (EOS,)
+    assert cut.tokens == (A, A, A)
+    assert cut.score > ended.score
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 5])
+def test_suppressed_tokens_never_appear_and_keep_their_probability(beam_size: int) -> None:
+    table = {BOS: {UNK: 0.7, A: 0.3}, A: {PAD: 0.5, EOS: 0.5}}
+    best, *_ = search_one(table, beam_size, 3, suppressed_ids=(PAD, UNK, BOS))
+    assert best.tokens == (A, EOS)
+    np.testing.assert_allclose(np.exp(best.log_prob), 0.15, rtol=1e-5)
+
+
+def test_places_that_nothing_can_fill_hold_no_suppressed_tokens() -> None:
+    # Only EOS, A and EOS, and A alone, cut, are allowed.
+    suppressed = (PAD, UNK, BOS, B, C)
+    found = search_one({}, 6, 1, num_hypotheses=6, suppressed_ids=suppressed)
+    assert [one.tokens for one in found[:3]] == [(EOS,), (A, EOS), (A,)]
+    assert not {token for one in found for token in one.tokens} & set(suppressed)
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_a_line_is_done_whatever_the_others_do(search: Callable[..., SearchResult]) -> None:
+    # The line fed B goes on for ever.
+    endless = {B: 0.6, C: 0.4}
+    step = scripted({A: {A: 0.49, EOS: 0.51}, B: endless, C: endless})
+    options = {} if search is greedy_search else {"beam_size": 2, "num_hypotheses": 2}
+    alone, together = (
+        unpack(search(step, tf.constant(fed), tf.zeros([len(fed), 1]), max_length=9, **options))
+        for fed in ([A], [A, B])
+    )
+    assert together[0] == alone[0]
+    assert together[1][0].tokens == (B,) * 9
+
+
+def test_search_of_no_line_gives_no_line() -> None:
+    step, nobody = scripted({}), tf.zeros([0], tf.int32)
+    for search, options in ((greedy_search, {}), (beam_search, {"beam_size": 3})):
+        found = search(step, nobody, tf.zeros([0, 1]), max_length=4, **options)
+        assert found.token_ids.shape == (0, 1, 5)
+
+
+def test_limits_may_be_tensors() -> None:
+    model = RandomChain(vocab_size=9, batch=3)
+    numbers = {"max_length": tf.constant(5), "length_penalty": tf.constant(1.0)}
+    plain = {"max_length": 5, "length_penalty": 1.0}
+    for search, options in ((greedy_search, {}), (beam_search, {"beam_size": 3})):
+        assert model.run(search, **options, **numbers) == model.run(search, **options, **plain)
+
+
+@pytest.mark.parametrize("num_hypotheses", [0, 3])
+def test_more_hypotheses_than_the_beam_holds_are_refused(num_hypotheses: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_hypotheses={num_hypotheses}, beam_size=2"):
+        search_one({}, 2, 1, num_hypotheses=num_hypotheses)
+
+
+@pytest.mark.parametrize(
+    ("length", "length_penalty", "score"),
+    [(1, 1.0, -6.0), (7, 1.0, -3.0), (13, 2.0, -6 / 9), (100, 0.0, -6.0)],
+)
+def test_score_divides_by_the_length(length: int, length_penalty: float, score: float) -> None:
+    found = normalize_log_probs(tf.constant([-6.0]), tf.constant([length]), length_penalty)
+    np.testing.assert_allclose(found, [score], rtol=1e-6)

@@ -1,0 +1,178 @@
+"""Texts in, texts out: above all that a line's answer depends on nothing but the line."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TrainedRun
+from reference import NETWORKS, NumberTokenizer, random_lines, random_network
+
+from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.errors import InputError
+from seq2seq_kit.generation import Generator, Hypothesis
+
+LINES = random_lines(40, longest=13)
+
+
+def make_generator(kind: str, *, keep_end: bool = False, longest: int = 20) -> Generator:
+    return Generator(
+        random_network(kind),
+        NumberTokenizer(),
+        NumberTokenizer(),
+        defaults=DecodingConfig(max_length=15),
+        max_source_length=longest,
+        keep_end=keep_end,
+    )
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def generator(request: pytest.FixtureRequest) -> Generator:
+    return make_generator(request.param)
+
+
+@pytest.fixture(scope="module")
+def translator() -> Generator:
+    return make_generator("multiplicative")
+
+
+@pytest.fixture(scope="module")
+def continuer() -> Generator:
+    return make_generator("language model", keep_end=True)
+
+
+@pytest.mark.parametrize("options", [{"beam_size": 1}, {"beam_size": 5, "num_hypotheses": 2}])
+def test_an_answer_is_bit_for_bit_the_same_in_any_company(
+    generator: Generator, options: dict[str, Any]
+) -> None:
+    found = dict(zip(LINES, generator.hypotheses(LINES, **options), strict=True))
+    assert len({line[0].text for line in found.values()}) > len(LINES) / 2
+    for batch_size in (1, 2, 7, 32):
+        lines = random.Random(batch_size).sample(LINES, len(LINES))
+        again = generator.hypotheses(lines, batch_size=batch_size, **options)
+        assert dict(zip(lines, again, strict=True)) == found
+    for line in LINES[:5]:
+        assert list(generator.hypotheses([line], **options)) == [found[line]]
+
+
+def test_answers_beyond_one_graph_call_come_in_order(translator: Generator) -> None:
+    lines = [LINES[place % 7] for place in range(50)]
+    few = list(translator.hypotheses(LINES[:7], beam_size=2))
+    many = list(translator.hypotheses(lines, beam_size=2, batch_size=2))
+    assert many == [few[place % 7] for place in range(50)]
+
+
+def test_generation_can_start_again_after_a_change_of_weights() -> None:
+    generator = make_generator("multiplicative")
+    before = list(generator.hypotheses(LINES[:4], beam_size=1))
+    for variable in generator.model.trainable_variables:
+        variable.assign(-variable)
+    assert list(generator.hypotheses(LINES[:4], beam_size=1)) != before
+
+
+def test_hypotheses_are_ranked_and_differ(translator: Generator) -> None:
+    for hypotheses in translator.hypotheses(LINES[:8], beam_size=5, num_hypotheses=5):
+        assert len({one.token_ids for one in hypotheses}) == 5
+        ended = [one.score for one in hypotheses if one.token_ids[-1] == 3]
+        assert ended == sorted(ended, reverse=True)
+
+
+def test_score_is_the_log_prob_under_the_length_penalty(translator: Generator) -> None:
+    for penalty in (0.0, 0.5, 2.0):
+        for (one,) in translator.hypotheses(LINES[:8], beam_size=3, length_penalty=penalty):
+            expected = one.log_prob / ((5 + len(one.token_ids)) / 6) ** penalty
+            np.testing.assert_allclose(one.score, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_max_length_bounds_the_tokens_before_eos(translator: Generator, beam_size: int) -> None:
+    found = list(translator.hypotheses(LINES, beam_size=beam_size, max_length=3))
+    lengths = [len([i for i in one.token_ids if i != 3]) for (one,) in found]
+    assert max(lengths) == 3
+
+
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_padding_unknown_and_bos_are_never_generated(beam_size: int) -> None:
+    generator = make_generator("multiplicative")
+    bias = np.zeros(500, np.float32)
+    bias[:3] = 9.0
+    generator.model.output_bias.assign(bias)
+    for (one,) in generator.hypotheses(LINES, beam_size=beam_size):
+        assert not {0, 1, 2} & set(one.token_ids)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_an_empty_line_is_translated_to_nothing(translator: Generator, beam_size: int) -> None:
+    options = {"beam_size": beam_size, "num_hypotheses": beam_size}
+    alone, empty, _ = translator.hypotheses([LINES[0], "", LINES[1]], **options)
+    assert empty == [Hypothesis("", (), 0.0, 0.0)] * beam_size
+    assert [alone] == list(translator.hypotheses([LINES[0]], **options))
+
+
+@pytest.mark.parametrize("kind", ["multiplicative", "language model"])
+def test_an_empty_prompt_is_continued(kind: str) -> None:
+    generator = make_generator(kind, keep_end=True)
+    alone = list(generator.hypotheses([""], beam_size=2))
+    assert alone[0][0].token_ids
+    assert list(generator.hypotheses([LINES[0], "", LINES[1]], beam_size=2))[1:2] == alone
+
+
+def test_no_text_gives_no_answer(translator: Generator) -> None:
+    assert list(translator.hypotheses([])) == []
+
+
+def test_inputs_end_with_eos_and_prompts_begin_with_bos(
+    translator: Generator, continuer: Generator
+) -> None:
+    ids, lengths = translator.encode_inputs(["7 8", "", "9"])
+    assert (ids.tolist(), lengths.tolist()) == ([[7, 8, 3], [3, 0, 0], [9, 3, 0]], [3, 1, 2])
+    ids, lengths = continuer.encode_inputs(["7 8", ""])
+    assert (ids.tolist(), lengths.tolist()) == ([[2, 7, 8], [2, 0, 0]], [3, 1])
+
+
+def test_a_long_line_is_refused_by_its_number(translator: Generator) -> None:
+    lines = ["7"] * 70 + ["7 " * 21]
+    message = r"Line 81 has 21 tokens; the model takes at most 20.*truncate"
+    with pytest.raises(InputError, match=message):
+        list(translator.hypotheses(lines, beam_size=1, batch_size=1, first_line=11))
+    assert translator.count_truncated(lines) == 1
+
+
+def test_truncation_keeps_the_beginning_of_a_source_and_the_end_of_a_prompt(
+    translator: Generator, continuer: Generator
+) -> None:
+    line = " ".join(map(str, range(4, 34)))
+    assert translator.encode_inputs([line], truncate=True)[0].tolist() == [[*range(4, 24), 3]]
+    assert continuer.encode_inputs([line], truncate=True)[0].tolist() == [[2, *range(14, 34)]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "`beam_size` must be 1 or more. Received: 0"),
+        ({"max_length": 0}, "`max_length` must be 1 or more"),
+        ({"batch_size": -1}, "`batch_size` must be 1 or more. Received: -1"),
+        ({"num_hypotheses": 0}, "`num_hypotheses` must be 1 or more"),
+        ({"num_hypotheses": 3, "beam_size": 2}, "num_hypotheses=3, beam_size=2"),
+        ({"length_penalty": -0.5}, "`length_penalty` must be 0 or more. Received: -0.5"),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    translator: Generator, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        list(translator.hypotheses(["7"], **options))
+
+
+def test_options_left_out_come_from_the_config(translator: Generator) -> None:
+    given = {"beam_size": 5, "max_length": 15, "length_penalty": 1.0, "batch_size": 64}
+    plain = list(translator.hypotheses(LINES[:5]))
+    assert plain == list(translator.hypotheses(LINES[:5], **given))
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "\0", "春天", "😀 a", "a\tb", " ", "a" * 12, "\u2028"])
+def test_odd_lines_have_an_answer_and_disturb_nobody(translation_run: TrainedRun, odd: str) -> None:
+    generate = translation_run.fitted.generate
+    before, answer, after = generate(["ab", odd, "cd"])
+    assert [before, after] == generate(["ab", "cd"])
+    assert [answer] == generate([odd])
