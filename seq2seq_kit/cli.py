@@ -233,9 +233,19 @@ def generate(
     "--reference", "references", type=_FILE, multiple=True, help="The right outputs; repeatable."
 )
 @click.option("--tsv", type=_FILE, help="Inputs and right outputs; rows of one input are choices.")
+@click.option(
+    "--tokenize",
+    type=click.Choice(["13a", "intl", "zh", "char", "none"]),
+    help="sacrebleu's tokenizer for BLEU. [as the config says]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def evaluate(
-    run: Path, source: Path | None, references: tuple[Path, ...], tsv: Path | None, as_json: bool
+    run: Path,
+    source: Path | None,
+    references: tuple[Path, ...],
+    tsv: Path | None,
+    tokenize: str | None,
+    as_json: bool,
 ) -> None:
     """Compare outputs with references.
 
@@ -253,7 +263,7 @@ def evaluate(
     answers = _read_answers(tsv, model) if tsv else _read_references(source, references)
     sources = [text for text, _ in answers]
     choices = [texts for _, texts in answers]
-    results = _evaluate(model, sources, choices)
+    results = _evaluate(model, sources, choices, tokenize)
     click.echo(json.dumps(results, indent=2) if as_json else _table(results))
 
 
@@ -416,14 +426,14 @@ def _read_answers(tsv: Path, model: "Seq2Seq") -> list[tuple[str, list[str]]]:
 
 
 def _evaluate(
-    model: "Seq2Seq", sources: list[str], references: list[list[str]]
+    model: "Seq2Seq", sources: list[str], references: list[list[str]], tokenize: str | None
 ) -> dict[str, float | str]:
     import dataclasses
 
     from seq2seq_kit.scoring import perplexity
 
     firsts = [texts[0] for texts in references]
-    quality = model.evaluate(sources, references)
+    quality = model.evaluate(sources, references, tokenize=tokenize)
     surprise = perplexity(model.score(sources, firsts), firsts)
     return dataclasses.asdict(quality) | {
         f"perplexity_{unit}": value for unit, value in dataclasses.asdict(surprise).items()

@@ -185,6 +185,8 @@ class DataConfig(Section):
     """What becomes of longer training lines; skipped and truncated ones are counted and shown."""
     window: Annotated[int, Field(ge=2, strict=True)] = 64
     """Running text: tokens of one training sequence."""
+    bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
+    """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenised text."""
 
     def corpora(self) -> Iterator[tuple[str, CorpusConfig]]:
         """Every corpus under its key: `train`, or `train.0` where there are several."""

@@ -48,10 +48,10 @@ def compare_texts(
     # sacrebleu takes one list for each reference; None stands for one that a line lacks.
     most = max(map(len, references))
     streams = [
-        [line[place] if place < len(line) else None for line in references]
-        for place in range(most)
+        [line[place] if place < len(line) else None for line in references] for place in range(most)
     ]
-    bleu, chrf = BLEU(tokenize=tokenize), CHRF()
+    # `force` keeps sacrebleu from warning of text that is tokenised already, as here it may be.
+    bleu, chrf = BLEU(tokenize=tokenize, force=True), CHRF()
     matches = sum(output in line for output, line in zip(outputs, references, strict=True))
     return TextScores(
         bleu=bleu.corpus_score(outputs, streams).score,

@@ -167,7 +167,9 @@ class ExportedModel:
         )
 
 
-def export_model(module: ExportModule, path: Path, probes: Sequence[str], expected: Outputs) -> None:
+def export_model(
+    module: ExportModule, path: Path, probes: Sequence[str], expected: Outputs
+) -> None:
     """Writes a SavedModel, whole or not at all, once a fresh process has answered as expected.
 
     Args:

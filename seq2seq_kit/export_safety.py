@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -18,22 +17,29 @@ from seq2seq_kit.errors import InputError
 
 # What exports of this package are made of: arithmetic, shapes, control flow, variables, and the
 # tokenizer. None of these reads or writes a file, runs code or opens a connection.
+# fmt: off
 _ALLOWED_OPS = frozenset(
-    """
-    Abs AddN AddV2 All Any ArgMax Assert AssignVariableOp BatchMatMulV2 BiasAdd BroadcastArgs
-    BroadcastTo Cast Ceil ConcatV2 Const Cumsum DisableCopyOnRead Einsum Equal Exp ExpandDims Fill
-    Floor FloorDiv FloorMod GatherNd GatherV2 Greater GreaterEqual Identity IdentityN If Less
-    LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr LoopCond MatMul Max Maximum Mean
-    Min Minimum Mul Neg NoOp NotEqual OnesLike Pack Pad PadV2 PartitionedCall Placeholder Pow Prod
-    RaggedGather RaggedRange RaggedTensorToTensor Range Rank ReadVariableOp RealDiv Relu Reshape
-    ReverseV2 Rsqrt ScatterNd Select SelectV2 SentencepieceDetokenizeOp SentencepieceOp
-    SentencepieceTokenizeOp Shape Sigmoid Size Slice Softmax Split SplitV Sqrt Square Squeeze
-    StatefulPartitionedCall StatelessIf StatelessWhile StopGradient StridedSlice Sub Sum Tanh
-    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack
-    TensorScatterAdd TensorScatterUpdate Tile TopKV2 Transpose Unpack VarHandleOp Where While
-    ZerosLike
-    """.split()
+    {
+        "Abs", "AddN", "AddV2", "All", "Any", "ArgMax", "Assert", "AssignVariableOp",
+        "BatchMatMulV2", "BiasAdd", "BroadcastArgs", "BroadcastTo", "Cast", "Ceil",
+        "ConcatV2", "Const", "Cumsum", "DisableCopyOnRead", "Einsum", "Equal", "Exp",
+        "ExpandDims", "Fill", "Floor", "FloorDiv", "FloorMod", "GatherNd", "GatherV2",
+        "Greater", "GreaterEqual", "Identity", "IdentityN", "If", "Less", "LessEqual", "Log",
+        "Log1p", "LogSoftmax", "LogicalAnd", "LogicalNot", "LogicalOr", "LoopCond", "MatMul",
+        "Max", "Maximum", "Mean", "Min", "Minimum", "Mul", "Neg", "NoOp", "NotEqual",
+        "OnesLike", "Pack", "Pad", "PadV2", "PartitionedCall", "Placeholder", "Pow", "Prod",
+        "RaggedGather", "RaggedRange", "RaggedTensorToTensor", "Range", "Rank",
+        "ReadVariableOp", "RealDiv", "Relu", "Reshape", "ReverseV2", "Rsqrt", "ScatterNd",
+        "Select", "SelectV2", "SentencepieceDetokenizeOp", "SentencepieceOp",
+        "SentencepieceTokenizeOp", "Shape", "Sigmoid", "Size", "Slice", "Softmax", "Split",
+        "SplitV", "Sqrt", "Square", "Squeeze", "StatefulPartitionedCall", "StatelessIf",
+        "StatelessWhile", "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh",
+        "TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem",
+        "TensorListStack", "TensorScatterAdd", "TensorScatterUpdate", "Tile", "TopKV2",
+        "Transpose", "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
+    }
 )
+# fmt: on
 
 
 def check_ops(path: Path) -> None:

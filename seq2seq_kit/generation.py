@@ -186,7 +186,7 @@ class Generator:
     def encode_inputs(
         self, texts: Sequence[str], *, truncate: bool = False, first_line: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what `search_model` takes: source and EOS, or for a language model BOS and prompt.
+        """Returns what `search_model` takes: source and EOS; for language models BOS and prompt.
 
         Args:
             texts: The inputs.
@@ -218,10 +218,6 @@ class Generator:
         ids = np.full((len(rows), lengths.max(initial=1)), Tokenizer.pad_id, np.int32)
         ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
         return ids, lengths
-
-    def count_truncated(self, texts: Sequence[str]) -> int:
-        """Returns how many of the texts have more than `max_source_length` tokens."""
-        return sum(len(row) > self.max_source_length for row in self.source_tokenizer.encode(texts))
 
     def _trace(self, beam_size: int, num_hypotheses: int) -> Any:
         number = tf.TensorSpec([], tf.int32)

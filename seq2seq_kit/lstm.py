@@ -101,9 +101,7 @@ class LSTMStack(keras.layers.Layer):
             states.append(LSTMState(hidden, cell))
         return inputs, tuple(states)
 
-    def step(
-        self, inputs: Any, states: tuple[LSTMState, ...]
-    ) -> tuple[Any, tuple[LSTMState, ...]]:
+    def step(self, inputs: Any, states: tuple[LSTMState, ...]) -> tuple[Any, tuple[LSTMState, ...]]:
         """Runs one time step without dropout.
 
         Args:

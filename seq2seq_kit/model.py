@@ -165,7 +165,11 @@ class EncoderDecoder(TokenModel):
                 name="source_embedding",
             )
         )
-        layer_options = {"dropout": dropout, "init_scale": init_scale, "use_cudnn": use_cudnn}
+        layer_options: dict[str, Any] = {
+            "dropout": dropout,
+            "init_scale": init_scale,
+            "use_cudnn": use_cudnn,
+        }
         self.encoder = LSTMEncoder(units, encoder_layers, name="encoder", **layer_options)
         self.decoder = LSTMDecoder(
             units,
@@ -215,13 +219,13 @@ class EncoderDecoder(TokenModel):
         bos = ops.full((ops.shape(source_ids)[0],), BOS_ID, dtype="int32")
         return Start(bos, states, memory)
 
-    def step(self, token_ids: Any, states: tuple[LSTMState, ...], memory: Memory | None) -> Step:
+    def step(self, token_ids: Any, states: tuple[LSTMState, ...], memory: Any) -> Step:
         """Feeds one token to each row.
 
         Args:
             token_ids: int32 `(batch * rows,)`: the rows of a source stand together.
             states: As in `Start`, `(batch * rows, units)`.
-            memory: The memory of `batch` sources.
+            memory: The `Memory` of `batch` sources.
 
         Returns:
             The `Step`, of `batch * rows` rows.
@@ -337,7 +341,7 @@ class LanguageModel(TokenModel):
         )
         return Start(ops.take_along_axis(source_ids, last, axis=1)[:, 0], states, None)
 
-    def step(self, token_ids: Any, states: tuple[LSTMState, ...], memory: None = None) -> Step:
+    def step(self, token_ids: Any, states: tuple[LSTMState, ...], memory: Any = None) -> Step:
         """Feeds one token to each row.
 
         Args:
@@ -375,7 +379,7 @@ def build_model(
             with tied embeddings, both sides share them.
         use_cudnn: False for a network that must run on any machine, such as an export.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "embedding_dim": config.embedding_dim,
         "units": config.units,
         "dropout": config.dropout,

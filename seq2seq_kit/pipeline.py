@@ -128,7 +128,7 @@ def batch_set(config: Config, prepared: PreparedData, *, shuffle: bool) -> Batch
     """Returns the batches of prepared data as a config cuts them."""
     return BatchSet(
         prepared,
-        architecture=config.model.architecture,
+        architecture=config.model.architecture or "encoder_decoder",
         window=config.data.window,
         batch_size=config.training.batch_size,
         batch_unit=config.training.batch_unit,

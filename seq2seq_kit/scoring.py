@@ -106,7 +106,9 @@ class Scorer:
             )
         source_ids = self.source_tokenizer.encode(sources)
         target_ids = self.target_tokenizer.encode(targets)
-        return self.score_ids(source_ids, [[*row, self.ends_with] for row in target_ids], batch_size)
+        return self.score_ids(
+            source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
+        )
 
     def score_ids(
         self,

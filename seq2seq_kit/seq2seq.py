@@ -192,7 +192,7 @@ class Seq2Seq:
         sources: Sequence[str],
         references: Sequence[Sequence[str]],
         *,
-        tokenize: str = "13a",
+        tokenize: str | None = None,
         **options: Any,
     ) -> TextScores:
         """Returns how the outputs for the sources compare with references.
@@ -200,10 +200,14 @@ class Seq2Seq:
         Args:
             sources: The inputs.
             references: For each source its right answers, one or more.
-            tokenize: sacrebleu's tokenizer for BLEU.
+            tokenize: sacrebleu's tokenizer for BLEU; None takes the config's.
             **options: As in `Generator.hypotheses`.
         """
-        return compare_texts(self.generate(sources, **options), references, tokenize=tokenize)
+        return compare_texts(
+            self.generate(sources, **options),
+            references,
+            tokenize=tokenize or self.config.data.bleu_tokenize,
+        )
 
     def export(self, path: str | Path, *, decoding: DecodingConfig | None = None) -> None:
         """Writes a SavedModel that takes and gives strings, and proves it in a fresh process.

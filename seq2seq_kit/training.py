@@ -219,7 +219,7 @@ class Trainer:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None), num_tokens
 
     def _replica_train_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Applies the gradient of the global batch's mean loss; returns this replica's part of it."""
+        """Applies the gradient of the global batch's mean loss; returns its part of that loss."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.model(batch, training=True)
@@ -309,9 +309,7 @@ class Trainer:
         is_warm = state.step >= self.config.warmup_steps
         if is_warm and state.validations_on_plateau >= self.config.plateau_patience:
             state.validations_on_plateau = 0
-            optimizer.learning_rate = (
-                float(optimizer.learning_rate) * self.config.plateau_factor
-            )
+            optimizer.learning_rate = float(optimizer.learning_rate) * self.config.plateau_factor
 
     def _validation_is_due(self, epoch_ended: bool) -> bool:
         every = self.config.validate_every

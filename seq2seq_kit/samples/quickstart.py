@@ -1,4 +1,4 @@
-"""`make quickstart`: trains both starters, shows what they learnt, exports them and asks the exports.
+"""`make quickstart`: trains both starters, shows what they learnt, exports and asks both.
 
 Run as `python -m seq2seq_kit.samples.quickstart [--fresh]`. A second run shows the first one's
 report; one that was interrupted is resumed.
