@@ -386,10 +386,12 @@ class _Export:
     def __init__(self, model: "ExportedModel") -> None:
         self._model = model
 
-    def hypotheses(self, texts: Sequence[str], **_fixed: Any) -> "Iterator[list[Hypothesis]]":
+    def hypotheses(
+        self, texts: Sequence[str], *, first_line: int, **_fixed: Any
+    ) -> "Iterator[list[Hypothesis]]":
         from seq2seq_kit.generation import Hypothesis
 
-        found = self._model.generate(texts)
+        found = self._model.generate(texts, first_line=first_line)
         for text, score in zip(found.texts, found.scores, strict=True):
             yield [Hypothesis(text, token_ids=(), log_prob=score, score=score)]
 

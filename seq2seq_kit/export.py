@@ -6,6 +6,7 @@ traced without cuDNN, so that it runs on any machine whatever machine made it.
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 # Scores are compared with those of the Python API up to this much: a GPU adds in another order.
 _SCORE_TOLERANCE = 1e-3
+
+# Followed by the place of the first such input, the limit and its length.
+_TOO_LONG = "An input has more tokens than the model takes (its place, the limit, its tokens):"
 
 # What a server would do, in a process that knows nothing of this package.
 _FRESH_PROCESS = """
@@ -96,11 +100,11 @@ class ExportModule(tf.Module):
     ) -> dict[str, tf.Tensor]:
         ids = self._encoder.tokenize(inputs)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
-        tf.debugging.assert_less_equal(
-            lengths,
-            max_source_length,
-            message=f"Expected inputs of at most {max_source_length} tokens. Received a longer "
-            f"one: split it.",
+        too_long = tf.where(lengths > max_source_length)[:, 0]
+        tf.debugging.Assert(
+            tf.size(too_long) == 0,
+            [_TOO_LONG, too_long[:1], max_source_length, tf.gather(lengths, too_long[:1])],
+            summarize=1,
         )
         number = ids.nrows()
         if isinstance(model, LanguageModel):
@@ -151,8 +155,12 @@ class ExportedModel:
             self._loaded = tf.saved_model.load(str(path))
         self._serve = self._loaded.signatures["serving_default"]
 
-    def generate(self, texts: Sequence[str]) -> Outputs:
+    def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:
         """Returns the best output of each text and its score.
+
+        Args:
+            texts: The inputs.
+            first_line: The line number of the first text, for messages.
 
         Raises:
             InputError: If an input is longer than the model takes.
@@ -160,7 +168,14 @@ class ExportedModel:
         try:
             found = self._serve(inputs=tf.constant(list(texts), tf.string))
         except tf.errors.InvalidArgumentError as error:
-            raise InputError(error.message.partition("\n")[0]) from error
+            numbers = re.findall(r"\[+(\d+)\]+", error.message.partition(_TOO_LONG)[2])
+            if len(numbers) < 3:
+                raise
+            place, limit, length = map(int, numbers[:3])
+            raise InputError(
+                f"Line {first_line + place} has {length} tokens; the model takes at most {limit}. "
+                f"Split the line."
+            ) from error
         return Outputs(
             [text.decode("utf-8") for text in found["outputs"].numpy()],
             found["scores"].numpy().tolist(),

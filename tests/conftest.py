@@ -1,4 +1,4 @@
-"""What tests share: TensorFlow started quietly, a cache of their own, and two small trained runs."""
+"""What tests share: a quiet TensorFlow, a cache of their own, and two small trained runs."""
 
 import itertools
 import random
