@@ -357,6 +357,8 @@ class DecodingConfig(Section):
     """Exponent of ((5 + length) / 6), which divides the log-probability; 0 ranks by that alone."""
     max_length: PositiveInt = 100
     """Generated tokens at most, EOS not counted."""
+    no_repeat_ngram: Annotated[int, Field(ge=0, strict=True)] = 0
+    """No output contains so many tokens in a row twice; 0 allows it. 3 or 4 suit continuation."""
     batch_size: PositiveInt = 64
     """Lines decoded together; the output does not depend on it."""
 

@@ -120,6 +120,7 @@ class ExportModule(tf.Module):
             max_length=decoding.max_length,
             length_penalty=decoding.length_penalty,
             batch_size=decoding.batch_size,
+            no_repeat_ngram=decoding.no_repeat_ngram,
         )
         texts, scores = self._detokenize(found), found.scores[:, 0]
         if continues:

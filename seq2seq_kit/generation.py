@@ -52,6 +52,7 @@ def search_model(
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float,
     batch_size: tf.Tensor | int,
+    no_repeat_ngram: int = 0,
 ) -> SearchResult:
     """Searches for the best outputs of each line; in graph.
 
@@ -64,12 +65,14 @@ def search_model(
         max_length: Generated tokens at most, EOS not counted.
         length_penalty: As in `normalize_log_probs`.
         batch_size: Lines searched together at most; the result does not depend on it.
+        no_repeat_ngram: No output contains so many tokens in a row twice; 0 allows it.
     """
     options: dict[str, Any] = {
         "max_length": max_length,
         "length_penalty": length_penalty,
         # Padding, unknown token and BOS never are output.
         "suppressed_ids": (Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
+        "no_repeat_ngram": no_repeat_ngram,
     }
 
     def search(ids: tf.Tensor) -> SearchResult:
@@ -132,7 +135,7 @@ class Generator:
         self.defaults = defaults
         self.max_source_length = max_source_length
         self.keep_end = keep_end
-        # One graph for each pair of static numbers.
+        # One graph for each set of static numbers.
         self._search = functools.lru_cache(maxsize=8)(self._trace)
 
     def hypotheses(
@@ -143,6 +146,7 @@ class Generator:
         num_hypotheses: int = 1,
         max_length: int | None = None,
         length_penalty: float | None = None,
+        no_repeat_ngram: int | None = None,
         batch_size: int | None = None,
         truncate: bool = False,
         first_line: int = 1,
@@ -155,6 +159,8 @@ class Generator:
             num_hypotheses: Hypotheses returned, at most `beam_size`.
             max_length: Generated tokens at most, EOS not counted; None takes the config's.
             length_penalty: As in `normalize_log_probs`; None takes the config's.
+            no_repeat_ngram: No output contains so many tokens in a row twice, 0 allows it; None
+                takes the config's.
             batch_size: Texts searched together at most; None takes the config's.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
@@ -167,8 +173,10 @@ class Generator:
         batch_size = self.defaults.batch_size if batch_size is None else batch_size
         if length_penalty is None:
             length_penalty = self.defaults.length_penalty
+        if no_repeat_ngram is None:
+            no_repeat_ngram = self.defaults.no_repeat_ngram
         _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size)
-        search = self._search(beam_size, num_hypotheses)
+        search = self._search(beam_size, num_hypotheses, no_repeat_ngram)
         at_once = _BATCHES_AT_ONCE * batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
@@ -219,7 +227,7 @@ class Generator:
         ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
         return ids, lengths
 
-    def _trace(self, beam_size: int, num_hypotheses: int) -> Any:
+    def _trace(self, beam_size: int, num_hypotheses: int, no_repeat_ngram: int) -> Any:
         number = tf.TensorSpec([], tf.int32)
 
         @tf.function(
@@ -247,6 +255,7 @@ class Generator:
                 max_length=max_length,
                 length_penalty=length_penalty,
                 batch_size=batch_size,
+                no_repeat_ngram=no_repeat_ngram,
             )
 
         return search

@@ -174,7 +174,7 @@ class Seq2Seq:
             texts: Lines to translate, or prompts to continue.
             echo: Put the input before its output.
             **options: As in `Generator.hypotheses`: `beam_size`, `max_length`, `length_penalty`,
-                `batch_size`, `truncate`.
+                `no_repeat_ngram`, `batch_size`, `truncate`.
         """
         if isinstance(texts, str):
             raise InputError(f"Expected a list of texts. Received a string: use [{texts!r}].")
@@ -244,6 +244,7 @@ class Seq2Seq:
                 beam_size=decoding.beam_size,
                 max_length=decoding.max_length,
                 length_penalty=decoding.length_penalty,
+                no_repeat_ngram=decoding.no_repeat_ngram,
             )
         ]
         expected = Outputs([one.text for one in best], [one.score for one in best])

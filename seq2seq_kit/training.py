@@ -257,7 +257,7 @@ class Trainer:
             "step": state.step,
             "epoch": state.epoch,
             "seconds": round(state.seconds, 1),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
             "tokens_per_second": round(state.num_tokens / seconds, 1),
             "loss": state.loss_sum / max(state.num_tokens, 1.0),
             "val_loss": self.mean_loss(self.validation_set),
@@ -309,7 +309,7 @@ class Trainer:
         is_warm = state.step >= self.config.warmup_steps
         if is_warm and state.validations_on_plateau >= self.config.plateau_patience:
             state.validations_on_plateau = 0
-            optimizer.learning_rate = float(optimizer.learning_rate) * self.config.plateau_factor
+            optimizer.learning_rate = float(optimizer.learning_rate.numpy()) * self.config.plateau_factor
 
     def _validation_is_due(self, epoch_ended: bool) -> bool:
         every = self.config.validate_every

@@ -1,5 +1,6 @@
 """Search over a step function: token ids in, token ids out. Knows neither model nor tokenizer."""
 
+from seq2seq_kit.decoding.constraints import repeats_ngram
 from seq2seq_kit.decoding.groups import search_in_groups
 from seq2seq_kit.decoding.search import (
     SearchResult,
@@ -17,5 +18,6 @@ __all__ = [
     "beam_search",
     "greedy_search",
     "normalize_log_probs",
+    "repeats_ngram",
     "search_in_groups",
 ]

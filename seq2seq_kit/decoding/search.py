@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from seq2seq_kit.decoding.constraints import repeats_ngram
+
 # Stands for log(0). Finite, because -inf times 0 is NaN; far below any sum of log-probabilities.
 _MINUS_INFINITY = -1e9
 
@@ -85,6 +87,7 @@ def greedy_search(
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
+    no_repeat_ngram: int = 0,
     pad_id: int = 0,
     eos_id: int = 3,
 ) -> SearchResult:
@@ -98,6 +101,7 @@ def greedy_search(
         length_penalty: Only for `scores`: greedy search itself ranks nothing.
         suppressed_ids: Tokens that are never taken. Their probability is not given to the others,
             so that log-probabilities stay those of the model.
+        no_repeat_ngram: No hypothesis contains so many tokens in a row twice; 0 allows it.
         pad_id: What stands after a hypothesis's end.
         eos_id: The token that ends a hypothesis.
 
@@ -108,7 +112,9 @@ def greedy_search(
 
     def body(loop: _GreedyState) -> tuple[_GreedyState]:
         output = step(loop.fed, loop.state)
-        log_probs = _token_log_probs(output.logits, suppressed_ids)
+        log_probs = _token_log_probs(
+            output.logits, loop.token_ids, loop.time, suppressed_ids, no_repeat_ngram
+        )
         token = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
         # After `max_length` tokens only EOS may still follow.
         taken = ~loop.done & ((loop.time < max_length) | (token == eos_id))
@@ -169,6 +175,7 @@ def beam_search(
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
+    no_repeat_ngram: int = 0,
     pad_id: int = 0,
     eos_id: int = 3,
 ) -> SearchResult:
@@ -188,6 +195,7 @@ def beam_search(
         length_penalty: As in `normalize_log_probs`.
         suppressed_ids: Tokens that are never taken. Their probability is not given to the others,
             so that log-probabilities stay those of the model.
+        no_repeat_ngram: No hypothesis contains so many tokens in a row twice; 0 allows it.
         pad_id: What stands after a hypothesis's end.
         eos_id: The token that ends a hypothesis.
 
@@ -206,7 +214,13 @@ def beam_search(
 
     def body(loop: _BeamState) -> tuple[_BeamState]:
         output = step(loop.fed, loop.state)
-        token_log_probs = _token_log_probs(output.logits, suppressed_ids)
+        token_log_probs = _token_log_probs(
+            output.logits,
+            tf.reshape(loop.alive.token_ids, (batch * beam_size, -1)),
+            loop.time,
+            suppressed_ids,
+            no_repeat_ngram,
+        )
         candidates, parents = _expand(loop.alive, token_log_probs, loop.time)
         last_ids = candidates.token_ids[:, :, loop.time]
         is_eos = last_ids == eos_id
@@ -256,18 +270,25 @@ def beam_search(
             num_finished=tf.zeros([batch], tf.int32),
         ),
     )
-    return _rank(loop, num_hypotheses, length_penalty)
+    return _rank(loop, num_hypotheses, length_penalty, pad_id)
 
 
-def _token_log_probs(logits: tf.Tensor, suppressed_ids: Sequence[int]) -> tf.Tensor:
+def _token_log_probs(
+    logits: tf.Tensor,
+    token_ids: tf.Tensor,
+    time: tf.Tensor,
+    suppressed_ids: Sequence[int],
+    no_repeat_ngram: int,
+) -> tf.Tensor:
     """Returns the log-probabilities of the next token, float32 `(rows, vocab_size)`."""
-    log_probs = tf.nn.log_softmax(logits)
-    if not suppressed_ids:
-        return log_probs
-    suppressed = tf.reduce_any(
-        tf.equal(tf.range(logits.shape[-1])[:, tf.newaxis], tf.constant(list(suppressed_ids))), 1
-    )
-    return tf.where(suppressed, _MINUS_INFINITY, log_probs)
+    log_probs, vocab_size = tf.nn.log_softmax(logits), logits.shape[-1]
+    if suppressed_ids:
+        suppressed = tf.reduce_any(tf.one_hot(list(suppressed_ids), vocab_size) > 0, axis=0)
+        log_probs = tf.where(suppressed, _MINUS_INFINITY, log_probs)
+    if no_repeat_ngram:
+        repeats = repeats_ngram(token_ids, time, ngram=no_repeat_ngram, vocab_size=vocab_size)
+        log_probs = tf.where(repeats, _MINUS_INFINITY, log_probs)
+    return log_probs
 
 
 def _expand(
@@ -322,8 +343,13 @@ def _merge(
     return _take(both, tf.math.top_k(scores, number).indices)
 
 
-def _rank(loop: _BeamState, number: int, length_penalty: tf.Tensor | float) -> SearchResult:
-    """Returns the finished hypotheses and, where they are too few, those cut at `max_length`."""
+def _rank(
+    loop: _BeamState, number: int, length_penalty: tf.Tensor | float, pad_id: int
+) -> SearchResult:
+    """Returns the finished hypotheses and, where they are too few, those cut at `max_length`.
+
+    Where there are too few of both, because so much is forbidden, a place has no token.
+    """
     beam = loop.alive.log_probs.shape[1]
     place = tf.range(beam)
     num_kept = tf.minimum(loop.num_finished, beam)[:, tf.newaxis]
@@ -333,6 +359,12 @@ def _rank(loop: _BeamState, number: int, length_penalty: tf.Tensor | float) -> S
         *(tf.concat(parts, axis=1) for parts in zip(loop.finished, loop.alive, strict=True))
     )
     found = _take(both, chosen)
+    is_empty = found.log_probs <= _MINUS_INFINITY / 2
+    found = _Hypotheses(
+        tf.where(is_empty[..., tf.newaxis], pad_id, found.token_ids),
+        tf.where(is_empty, 0, found.lengths),
+        tf.where(is_empty, _MINUS_INFINITY, found.log_probs),
+    )
     scores = normalize_log_probs(found.log_probs, found.lengths, length_penalty)
     return SearchResult(found.token_ids, found.lengths, found.log_probs, scores)
 
