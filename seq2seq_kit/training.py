@@ -117,8 +117,12 @@ class Trainer:
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=model, epochs=config.epochs, verbose=0
         )
-        self._train_step = tf.function(self._replicated_train_step, reduce_retracing=True)
-        self._validation_step = tf.function(self._replicated_validation, reduce_retracing=True)
+        self._train_step = tf.function(
+            self._replicated_train_step, reduce_retracing=True, autograph=False
+        )
+        self._validation_step = tf.function(
+            self._replicated_validation, reduce_retracing=True, autograph=False
+        )
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -309,7 +313,9 @@ class Trainer:
         is_warm = state.step >= self.config.warmup_steps
         if is_warm and state.validations_on_plateau >= self.config.plateau_patience:
             state.validations_on_plateau = 0
-            optimizer.learning_rate = float(optimizer.learning_rate.numpy()) * self.config.plateau_factor
+            optimizer.learning_rate = (
+                float(optimizer.learning_rate.numpy()) * self.config.plateau_factor
+            )
 
     def _validation_is_due(self, epoch_ended: bool) -> bool:
         every = self.config.validate_every

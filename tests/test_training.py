@@ -1,0 +1,562 @@
+"""The training loop on a few random rows; where only its bookkeeping matters, without a network."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq_kit import training
+from seq2seq_kit.checkpoint import load_checkpoint
+from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.dataset import BatchSet
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
+from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
+from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.training import Trainer, make_strategy, read_metrics
+
+VOCAB_SIZE = 20
+NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
+NETWORKS = {
+    "encoder_decoder": lambda dropout: EncoderDecoder(
+        VOCAB_SIZE, embedding_dim=8, units=8, dropout=dropout
+    ),
+    "language_model": lambda dropout: LanguageModel(
+        VOCAB_SIZE, embedding_dim=8, units=8, dropout=dropout
+    ),
+}
+
+
+def random_rows(number: int = NUM_ROWS, seed: int = 0) -> PreparedData:
+    """Pairs of one to nine random tokens a side."""
+    rng = np.random.default_rng(seed)
+    bounds = np.concatenate([[0], np.cumsum(rng.integers(1, 10, 2 * number))])
+    ids = rng.integers(4, VOCAB_SIZE, bounds[-1]).astype(np.uint16)
+    report = PreparationReport(number, number, 0, 0, 0, 0, 0, (), ())
+    corpora = (CorpusRows("tsv", 1.0, 0, number),)
+    return PreparedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], corpora, report)
+
+
+def make_trainer(
+    folder: Path,
+    *,
+    kind: str = "language_model",
+    dropout: float = 0.0,
+    batch_size: int = 6,
+    strategy: tf.distribute.Strategy | None = None,
+    seed: int = 1,
+    text_metrics: Callable[[], dict[str, float]] | None = None,
+    show_samples: Callable[[], None] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **options: Any,
+) -> Trainer:
+    keras.utils.set_random_seed(seed)
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        model = NETWORKS[kind](dropout)
+        model.build()
+    folder.mkdir(exist_ok=True)
+    sets = [
+        BatchSet(random_rows(seed=shuffle), kind, 8, batch_size, "sentences", 1, shuffle)
+        for shuffle in (True, False)
+    ]
+    return Trainer(
+        model,
+        TrainingConfig(**{"epochs": 1, "tensorboard": False} | options),
+        RunFolder(folder),
+        *sets,
+        strategy=strategy,
+        text_metrics=text_metrics,
+        show_samples=show_samples,
+        callbacks=callbacks,
+    )
+
+
+def without_network(
+    trainer: Trainer, losses: Sequence[float] = (), train_loss: float = 1.0
+) -> Trainer:
+    """Replaces the steps: each step's loss is 1, the validations' are given (then: falling)."""
+    script = iter([*losses, *np.arange(-1.0, -99.0, -1.0)])
+    trainer.mean_loss = lambda batch_set: float(next(script))
+    trainer._train_step = lambda batch: (tf.constant(train_loss), batch["num_tokens"])
+    return trainer
+
+
+def recorded(trainer: Trainer, key: str) -> list[float]:
+    return [record[key] for record in trainer.history]
+
+
+def comparable(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """The history without what the clock says."""
+    clock = {"seconds", "tokens_per_second"}
+    return [{k: v for k, v in record.items() if k not in clock} for record in history]
+
+
+def weights_of(trainer: Trainer) -> list[np.ndarray]:
+    return [variable.numpy() for variable in trainer.model.trainable_variables]
+
+
+class AtStep(keras.callbacks.Callback):
+    """Does something after one step, counted from 1."""
+
+    def __init__(self, step: int, act: Callable[[], None]) -> None:
+        super().__init__()
+        self.steps_left = step
+        self.act = act
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            self.act()
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+# ---- Resuming
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    options = {"dropout": 0.3, "epochs": 3, "validate_every": 3, "warmup_steps": 8}
+    options["kind"] = "encoder_decoder"
+    straight = make_trainer(tmp_path / "straight", **options)
+    straight.fit()
+    broken = make_trainer(tmp_path / "broken", callbacks=[AtStep(5, press_ctrl_c)], **options)
+    with pytest.raises(TrainingInterrupted):
+        broken.fit()
+    resumed = make_trainer(tmp_path / "broken", seed=99, **options)
+    resumed.resume()
+    assert resumed.state.step == 5
+    resumed.fit()
+    for found, expected in zip(weights_of(resumed), weights_of(straight), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert comparable(resumed.history) == comparable(straight.history)
+    assert len(straight.history) == 4
+    assert comparable(read_metrics(resumed.run)) == comparable(straight.history)
+
+
+def test_a_longer_limit_continues_a_finished_run(tmp_path: Path) -> None:
+    straight = make_trainer(tmp_path / "straight", epochs=2)
+    straight.fit()
+    make_trainer(tmp_path / "parts", epochs=1).fit()
+    resumed = make_trainer(tmp_path / "parts", epochs=2)
+    resumed.resume()
+    resumed.fit()
+    assert comparable(resumed.history) == comparable(straight.history)
+
+
+def test_a_validation_that_was_noted_but_not_saved_is_noted_once(tmp_path: Path) -> None:
+    def crash() -> None:
+        if len(broken.history) == 2:
+            raise OSError("the machine went down")
+
+    straight = without_network(make_trainer(tmp_path / "straight", epochs=3), [5.0, 4.0, 3.0])
+    straight.fit()
+    broken = make_trainer(tmp_path / "broken", epochs=3, show_samples=crash)
+    without_network(broken, [5.0, 4.0])
+    with pytest.raises(OSError, match="went down"):
+        broken.fit()
+    resumed = without_network(make_trainer(tmp_path / "broken", epochs=3), [4.0, 3.0])
+    resumed.resume()
+    resumed.fit()
+    assert comparable(read_metrics(resumed.run)) == comparable(straight.history)
+
+
+def test_patience_is_kept_over_a_resumption(tmp_path: Path) -> None:
+    options = {"epochs": 9, "early_stopping": {"patience": 3}}
+    trainer = make_trainer(tmp_path, callbacks=[AtStep(9, press_ctrl_c)], **options)
+    with pytest.raises(TrainingInterrupted):
+        without_network(trainer, [1.0, 2.0]).fit()
+    resumed = without_network(make_trainer(tmp_path, **options), [2.0, 2.0, 2.0])
+    resumed.resume()
+    assert resumed.fit().epoch == 4
+
+
+def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"checkpoint at .*last\.npz, which does not exist"):
+        make_trainer(tmp_path).resume()
+
+
+def test_another_network_cannot_resume(tmp_path: Path) -> None:
+    without_network(make_trainer(tmp_path)).fit()
+    with pytest.raises(RunError, match="does not fit the model"):
+        make_trainer(tmp_path, kind="encoder_decoder").resume()
+
+
+def test_a_long_epoch_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_SAVE_EVERY_SECONDS", 0)
+    saved_steps = []
+
+    def note() -> None:
+        saved_steps.append(load_checkpoint(tmp_path / "last.npz").facts["step"])
+
+    trainer = make_trainer(tmp_path, callbacks=[AtStep(3, note)])
+    without_network(trainer).fit()
+    assert saved_steps == [2]
+
+
+# ---- Ctrl-C
+
+
+def test_ctrl_c_saves_and_says_where(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    trainer = without_network(make_trainer(tmp_path, callbacks=[AtStep(2, press_ctrl_c)]))
+    with pytest.raises(TrainingInterrupted, match=str(tmp_path)) as caught:
+        trainer.fit()
+    assert caught.value.run_dir == tmp_path
+    assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    def press_twice() -> None:
+        press_ctrl_c()
+        press_ctrl_c()
+
+    trainer = without_network(make_trainer(tmp_path, callbacks=[AtStep(2, press_twice)]))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+
+
+def test_training_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
+    trainer = without_network(make_trainer(tmp_path))
+    thread = threading.Thread(target=trainer.fit)
+    thread.start()
+    thread.join()
+    assert trainer.state.epoch == 1
+
+
+# ---- The loss
+
+
+def test_loss_is_the_mean_over_real_tokens_whatever_the_padding(tmp_path: Path) -> None:
+    trainers = [
+        make_trainer(
+            tmp_path / str(size), batch_size=size, learning_rate=1e-20, label_smoothing=0.0
+        )
+        for size in (1, 7)
+    ]
+    for trainer in trainers:
+        trainer.fit()
+    for key, is_train in (("loss", True), ("val_loss", False)):
+        expected = mean_loss_row_by_row(trainers[0].model, random_rows(seed=is_train))
+        found = [trainer.history[0][key] for trainer in trainers]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def mean_loss_row_by_row(model: keras.Model, rows: PreparedData) -> float:
+    """Nats a target token, each row alone and unpadded, as a language model sees it."""
+    total, count = 0.0, 0
+    for begin, end in zip(rows.begins, rows.ends, strict=True):
+        ids = rows.ids[begin:end].astype(int)
+        logits = model({"decoder_input_ids": np.array([[2, *ids]])})
+        targets = np.array([[*ids, 3]])
+        losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        total, count = total + float(tf.reduce_sum(losses)), count + targets.size
+    return total / count
+
+
+def test_two_replicas_end_with_the_loss_of_one(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}
+from seq2seq_kit.startup import load_tensorflow
+load_tensorflow()
+import json, pathlib
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+from test_training import make_strategy, make_trainer, tf
+strategy = make_strategy("mirrored")
+folder = pathlib.Path(sys.argv[1])
+options = dict(epochs=1, batch_size=5, validate_every=2, clip_norm=0.1)
+two = make_trainer(folder / "two", strategy=strategy, **options)
+two.fit()
+one = make_trainer(folder / "one", **options)
+one.fit()
+print(json.dumps([strategy.num_replicas_in_sync, two.history, one.history]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    replicas, two, one = json.loads(ended.stdout)
+    assert replicas == 2
+    for key in ("loss", "val_loss"):
+        found, expected = ([record[key] for record in history] for history in (two, one))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_gradients_are_clipped_to_the_global_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path, clip_norm=1e-3)
+    norms = []
+
+    def note_norm(gradients: Sequence[tf.Tensor], variables: Any) -> None:
+        norms.append(float(tf.linalg.global_norm(gradients)))
+
+    monkeypatch.setattr(trainer.model.optimizer, "apply", note_norm)
+    tf.config.run_functions_eagerly(True)
+    try:
+        trainer.fit()
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(norms, [1e-3] * 4, rtol=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_training_with_advice(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.model.output_bias.assign(np.full(VOCAB_SIZE, np.nan))
+    with pytest.raises(RunError, match=r"loss became nan at step 1.*learning_rate"):
+        trainer.fit()
+
+
+def test_a_run_whose_loss_is_no_number_can_resume_from_before(tmp_path: Path) -> None:
+    without_network(make_trainer(tmp_path)).fit()
+    trainer = without_network(make_trainer(tmp_path, epochs=2), train_loss=math.inf)
+    trainer.resume()
+    with pytest.raises(RunError, match=r"loss became inf at step 5.*kept in last\.npz"):
+        trainer.fit()
+    assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 4
+
+
+# ---- Learning rate, early stopping, limits
+
+
+def test_learning_rate_rises_in_a_straight_line(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, epochs=2, warmup_steps=4, validate_every=1, learning_rate=0.1)
+    without_network(trainer).fit()
+    expected = [0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1, 0.1]
+    np.testing.assert_allclose(recorded(trainer, "learning_rate"), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("patience", "warmup_steps", "losses", "rates"),
+    [
+        (1, 0, [5, 4, 4, 4.5, 3, 3, 2, 1], [1, 1, 1, 1 / 2, 1 / 4, 1 / 4, 1 / 8, 1 / 8]),
+        (2, 0, [5, 6, 6, 6, 6, 4, 5, 5], [1, 1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 4, 1 / 4]),
+        # Warm-up sets the rate at each of its steps; what it would have decayed comes after.
+        (1, 3, [5, 6, 6, 4, 5, 3, 2, 1], [1 / 3, 2 / 3, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 4, 1 / 4]),
+    ],
+)
+def test_learning_rate_decays_on_a_plateau(
+    tmp_path: Path, patience: int, warmup_steps: int, losses: list[float], rates: list[float]
+) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        epochs=2,
+        learning_rate=1.0,
+        plateau_patience=patience,
+        plateau_factor=0.5,
+        warmup_steps=warmup_steps,
+        validate_every=1,
+        early_stopping={"patience": 9},
+    )
+    without_network(trainer, losses).fit()
+    np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("patience", "losses", "validations", "best"),
+    [
+        (1, [5, 4, 4, 1], 3, 2),
+        (2, [5, 6, 4, 5, 5, 1], 5, 3),
+        (3, [5, 6, 6, 4, 5, 5, 3.9, 9, 9, 9, 1], 10, 7),
+    ],
+)
+def test_training_stops_after_so_many_validations_without_a_better_one(
+    tmp_path: Path, patience: int, losses: list[float], validations: int, best: int
+) -> None:
+    trainer = make_trainer(tmp_path, epochs=20, early_stopping={"patience": patience})
+    state = without_network(trainer, losses).fit()
+    assert state.epoch == len(trainer.history) == validations
+    assert state.finished == f"no better validation loss for {patience} validations"
+    assert load_checkpoint(tmp_path / "best.npz").facts["epoch"] == best
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_early_stopping_may_go_by_a_score_that_rises(tmp_path: Path, metric: str) -> None:
+    values = iter([10.0, 30.0, 20.0, 30.0, 99.0])
+    trainer = make_trainer(
+        tmp_path,
+        epochs=9,
+        text_metrics=lambda: {"bleu": 0.0, "chrf": 0.0, metric: next(values)},
+        early_stopping={"metric": metric, "patience": 2},
+    )
+    without_network(trainer).fit()
+    assert recorded(trainer, f"val_{metric}") == [10.0, 30.0, 20.0, 30.0]
+    assert load_checkpoint(tmp_path / "best.npz").facts["epoch"] == 2
+
+
+def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
+    weights = {}
+    trainer = make_trainer(tmp_path, epochs=3, learning_rate=0.1)
+    real_loss = trainer.mean_loss
+    script = iter([3.0, 2.0, 4.0])
+
+    def mean_loss(batch_set: BatchSet) -> float:
+        weights[trainer.state.epoch] = weights_of(trainer)
+        return next(script) + 0 * real_loss(batch_set)
+
+    trainer.mean_loss = mean_loss
+    trainer.fit()
+    best = load_checkpoint(tmp_path / "best.npz")
+    assert best.facts["val_loss"] == 2.0
+    for found, expected in zip(best.arrays.values(), weights[2], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(weights[2][0], weights[3][0])
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps", "reason", "validated"),
+    [
+        ({"epochs": 2}, 8, "2 epochs are done", [4, 8]),
+        ({"epochs": None, "max_steps": 6}, 6, "6 steps are done", [4, 6]),
+        ({"epochs": 2, "max_steps": 20}, 8, "2 epochs are done", [4, 8]),
+        ({"epochs": 2, "max_steps": 5, "validate_every": 2}, 5, "5 steps are done", [2, 4, 5]),
+        ({"epochs": 2, "validate_every": 3}, 8, "2 epochs are done", [3, 6, 8]),
+        ({"epochs": 2, "validate_every": 100}, 8, "2 epochs are done", [8]),
+        ({"max_minutes": 1e-9}, 2, "1e-09 minutes are over", [2]),
+    ],
+)
+def test_training_ends_at_its_limits_with_a_validation(
+    tmp_path: Path, limits: dict[str, Any], steps: int, reason: str, validated: list[int]
+) -> None:
+    trainer = make_trainer(tmp_path, **limits)
+    state = without_network(trainer).fit()
+    assert (state.step, state.finished) == (steps, reason)
+    assert recorded(trainer, "step") == validated
+
+
+# ---- What training leaves, and callbacks
+
+
+def test_history_stands_in_metrics_and_tensorboard(tmp_path: Path) -> None:
+    trainer = without_network(make_trainer(tmp_path, epochs=2, tensorboard=True))
+    trainer.fit()
+    assert read_metrics(trainer.run) == trainer.history
+    tags = set()
+    for path in (tmp_path / "logs").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {(event.step, value.tag) for value in event.summary.value}
+    expected = {(step, key) for step in (4, 8) for key in trainer.history[0]}
+    assert tags == expected
+
+
+def test_loss_and_speed_count_from_the_last_validation(tmp_path: Path) -> None:
+    losses: Iterator[float] = iter([1.0, 3.0, 5.0, 7.0])
+    trainer = without_network(make_trainer(tmp_path, validate_every=2))
+    sizes = []
+
+    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        sizes.append(float(batch["num_tokens"]))
+        return tf.constant(next(losses)), batch["num_tokens"]
+
+    trainer._train_step = train_step
+    trainer.fit()
+    expected = [
+        np.average([1.0, 3.0], weights=sizes[:2]),
+        np.average([5.0, 7.0], weights=sizes[2:]),
+    ]
+    np.testing.assert_allclose(recorded(trainer, "loss"), expected)
+
+
+class HookRecorder(keras.callbacks.Callback):
+    """Notes the hooks by their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hooks: list[tuple[Any, ...]] = []
+        for hook in ("train_begin", "train_end", "test_begin", "test_end"):
+            setattr(self, f"on_{hook}", self._noting(hook))
+        for hook in ("epoch_begin", "epoch_end", "train_batch_begin", "train_batch_end"):
+            setattr(self, f"on_{hook}", self._noting(hook))
+
+    def _noting(self, hook: str) -> Callable[..., None]:
+        return lambda *args, **_: self.hooks.append((hook, *args[:1]))
+
+
+def test_callbacks_get_the_hooks_of_keras(tmp_path: Path) -> None:
+    recorder = HookRecorder()
+    trainer = without_network(make_trainer(tmp_path, batch_size=11, callbacks=[recorder]))
+    trainer.fit()
+    names = [(hook, *args) for hook, *args in recorder.hooks if hook.endswith(("begin", "epoch"))]
+    assert [hook for hook, *_ in recorder.hooks] == [
+        "train_begin",
+        "epoch_begin",
+        *["train_batch_begin", "train_batch_end"] * 2,
+        "test_begin",
+        "test_end",
+        "epoch_end",
+        "train_end",
+    ]
+    assert ("epoch_begin", 0) in names
+    assert ("train_batch_begin", 1) in names
+    assert recorder.model is trainer.model
+
+
+def test_early_stopping_of_keras_stops_training(tmp_path: Path) -> None:
+    callback = keras.callbacks.EarlyStopping("val_loss", patience=2)
+    trainer = make_trainer(tmp_path, epochs=9, callbacks=[callback])
+    state = without_network(trainer, [5.0, 4.0, 6.0, 6.0, 1.0]).fit()
+    assert state.finished == "a callback asked to stop"
+    assert recorded(trainer, "val_loss") == [5.0, 4.0, 6.0, 6.0]
+
+
+def test_reduce_lr_on_plateau_of_keras_lowers_the_learning_rate(tmp_path: Path) -> None:
+    callback = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=1, min_delta=0)
+    trainer = make_trainer(
+        tmp_path, epochs=4, callbacks=[callback], learning_rate=1.0, plateau_patience=9
+    )
+    without_network(trainer, [5.0, 6.0, 4.0, 4.0]).fit()
+    rates = [1.0, 1.0, 0.1, 0.1]
+    np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
+
+
+def test_tensorboard_of_keras_writes_its_events(tmp_path: Path) -> None:
+    callback = keras.callbacks.TensorBoard(str(tmp_path / "board"), histogram_freq=1)
+    without_network(make_trainer(tmp_path, callbacks=[callback])).fit()
+    events = list((tmp_path / "board").rglob("events.out.tfevents.*"))
+    tags = {
+        (path.parent.name, value.tag)
+        for path in events
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert {("train", "epoch_loss"), ("validation", "epoch_loss")} <= tags
+
+
+def test_samples_are_shown_after_each_validation(tmp_path: Path) -> None:
+    shown = []
+    trainer = make_trainer(
+        tmp_path, epochs=3, show_samples=lambda: shown.append(len(trainer.history))
+    )
+    without_network(trainer).fit()
+    assert shown == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("default", tf.distribute.Strategy), ("mirrored", tf.distribute.MirroredStrategy)],
+)
+def test_strategies_go_by_their_names(name: str, kind: type) -> None:
+    assert isinstance(make_strategy(name), kind)
+
+
+def test_several_workers_need_to_know_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(InputError, match="TF_CONFIG, which is not set"):
+        make_strategy("multi_worker")
