@@ -88,6 +88,7 @@ class ExportModule(tf.Module):
         self.serve = tf.function(
             lambda inputs: self._serve(inputs, model, decoding, max_source_length, continues),
             input_signature=[tf.TensorSpec([None], tf.string, name="inputs")],
+            autograph=False,
         )
 
     def _serve(

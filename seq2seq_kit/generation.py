@@ -237,7 +237,8 @@ class Generator:
                 number,
                 tf.TensorSpec([], tf.float32),
                 number,
-            ]
+            ],
+            autograph=False,  # Its loops are TensorFlow's own already.
         )
         def search(
             source_ids: tf.Tensor,

@@ -84,7 +84,9 @@ class Scorer:
         self.ends_with = ends_with
         ids = tf.TensorSpec([None, None], tf.int32)
         weights = tf.TensorSpec([None, None], tf.float32)
-        self._log_probs = tf.function(self._compute, input_signature=[ids, ids, weights])
+        self._log_probs = tf.function(
+            self._compute, input_signature=[ids, ids, weights], autograph=False
+        )
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], *, batch_size: int = 64
