@@ -1,0 +1,99 @@
+"""The stack of LSTM layers, against a plain LSTM in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from seq2seq_kit.lstm import LSTMStack, LSTMState
+
+BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 6
+
+
+def make_stack(num_layers: int = 1, **options: float) -> LSTMStack:
+    """A built stack; all weights are random, biases too."""
+    stack = LSTMStack(UNITS, num_layers, **options)
+    stack.build((None, None, FEATURES))
+    rng = np.random.default_rng(0)
+    stack.set_weights([rng.normal(size=w.shape) for w in stack.get_weights()])
+    return stack
+
+
+def random_inputs(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def random_states(num_layers: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [tuple(random_inputs(2, BATCH, UNITS) / (layer + 1)) for layer in range(num_layers)]
+
+
+def assert_states_equal(found: tuple[LSTMState, ...], expected: list) -> None:
+    for state, plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(state.hidden, plain[0], atol=1e-5)
+        np.testing.assert_allclose(state.cell, plain[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("from_zeros", [True, False])
+def test_stack_equals_plain_lstm_layers(num_layers: int, from_zeros: bool) -> None:
+    stack, inputs = make_stack(num_layers), random_inputs(BATCH, TIME, FEATURES)
+    states = random_states(num_layers)
+    if from_zeros:
+        states = [reference.zeros(BATCH, UNITS)] * num_layers
+    initial = None if from_zeros else tuple(LSTMState(*state) for state in states)
+    outputs, finals = stack(inputs, initial_state=initial)
+    expected, plain_finals = reference.lstm_stack(inputs, stack.get_weights(), states)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    assert_states_equal(finals, plain_finals)
+
+
+def test_padding_reaches_neither_outputs_nor_states() -> None:
+    stack, inputs = make_stack(2), random_inputs(BATCH, TIME, FEATURES)
+    lengths = [5, 3, 1]
+    mask = np.arange(TIME) < np.array(lengths)[:, None]
+    outputs, finals = stack(inputs, mask=mask)
+    for row, length in enumerate(lengths):
+        alone, states = stack(inputs[row : row + 1, :length])
+        np.testing.assert_allclose(outputs[row, :length], alone[0], atol=1e-6)
+        found = [LSTMState(*(part[row : row + 1] for part in state)) for state in finals]
+        assert_states_equal(tuple(found), list(states))
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_steps_give_what_the_whole_sequence_gives(num_layers: int) -> None:
+    stack, inputs = make_stack(num_layers), random_inputs(BATCH, TIME, FEATURES)
+    outputs, finals = stack(inputs)
+    states = stack.zero_state(BATCH)
+    for time in range(TIME):
+        output, states = stack.step(inputs[:, time], states)
+        np.testing.assert_allclose(output, outputs[:, time], atol=1e-5)
+    assert_states_equal(states, list(finals))
+
+
+def test_dropout_is_active_in_training_only() -> None:
+    stack, inputs = make_stack(2, dropout=0.5), random_inputs(BATCH, TIME, FEATURES)
+    plain, _ = make_stack(2)(inputs)
+    np.testing.assert_array_equal(stack(inputs)[0], plain)
+    assert np.abs(stack(inputs, training=True)[0] - plain).max() > 0.1
+
+
+def test_kernels_start_uniform_and_the_forget_gate_open() -> None:
+    stack = LSTMStack(64, 2, init_scale=0.2)
+    stack.build((None, None, FEATURES))
+    for layer in stack.layers:
+        for kernel in (layer.cell.kernel.numpy(), layer.cell.recurrent_kernel.numpy()):
+            assert 0.19 < np.abs(kernel).max() <= 0.2
+            np.testing.assert_allclose(kernel.std(), 0.2 / np.sqrt(3), rtol=0.1)
+        np.testing.assert_array_equal(layer.cell.bias, np.repeat([0.0, 1.0, 0.0, 0.0], 64))
+    first, second = (layer.cell.recurrent_kernel.numpy() for layer in stack.layers)
+    assert not np.array_equal(first, second)
+
+
+def test_stack_is_restored_from_its_config() -> None:
+    stack = LSTMStack(
+        UNITS, 3, dropout=0.2, init_scale=0.3, use_cudnn=False, name="one", trainable=False
+    )
+    restored = keras.layers.deserialize(keras.layers.serialize(stack))
+    assert isinstance(restored, LSTMStack)
+    assert restored.get_config() == stack.get_config()
+    assert [layer.use_cudnn for layer in restored.layers] == [False] * 3
