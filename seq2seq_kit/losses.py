@@ -42,7 +42,8 @@ def cross_entropy(
     logits = tf.cast(logits, tf.float32)
     shape = tf.shape(target_ids)
     flat_logits = tf.reshape(logits, (-1, logits.shape[-1]))
-    loss, nll = _flat_cross_entropy(flat_logits, tf.reshape(target_ids, [-1]), label_smoothing)
+    targets = tf.cast(tf.reshape(target_ids, [-1]), tf.int32)  # NumPy's own integers have 64 bits.
+    loss, nll = _flat_cross_entropy(flat_logits, targets, label_smoothing)
     return CrossEntropy(tf.reshape(loss, shape), tf.reshape(nll, shape))
 
 
