@@ -1,0 +1,169 @@
+"""Checkpoints: what is written is read, and what is damaged is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from seq2seq_kit.checkpoint import (
+    assign_variables,
+    load_checkpoint,
+    save_checkpoint,
+    variable_arrays,
+)
+from seq2seq_kit.errors import RunError
+
+ARRAYS = {
+    "model/0": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "model/1": np.array(7, np.int64),
+    "optimizer/0": np.zeros((0, 4), np.float32),
+}
+FACTS = {"step": 3, "loss": 0.1, "finished": None, "text": "Grüße, 春天"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "last.npz", ARRAYS, FACTS)
+    return tmp_path / "last.npz"
+
+
+def test_what_is_saved_is_loaded(path: Path) -> None:
+    loaded = load_checkpoint(path)
+    assert loaded.facts == FACTS
+    assert list(loaded.arrays) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert loaded.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded.arrays[name], array)
+
+
+def test_a_float_survives_bit_for_bit(tmp_path: Path) -> None:
+    values = [0.1 + 0.2, 1e-308, 123456789.123456789]
+    save_checkpoint(tmp_path / "last.npz", {}, {"values": values})
+    assert load_checkpoint(tmp_path / "last.npz").facts["values"] == values
+
+
+def test_a_checkpoint_cut_at_any_byte_is_refused(path: Path) -> None:
+    content = path.read_bytes()
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        with pytest.raises(RunError, match=r"last\.npz is damaged .*Restore it"):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_with_any_byte_changed_is_refused_or_loads_the_same(path: Path) -> None:
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        try:
+            loaded = load_checkpoint(path)
+        except RunError:
+            continue
+        assert loaded.facts == FACTS
+        for name, array in ARRAYS.items():
+            np.testing.assert_array_equal(loaded.arrays[name], array)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"a": np.zeros(2)}, "damaged"),  # an archive without facts
+        ({"__facts__": np.array("{")}, "damaged"),
+        ({"__facts__": np.array([{"step": 1}], dtype=object)}, "damaged"),  # a pickle
+        (np.zeros(2), "damaged"),
+        ({}, "damaged"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: Any, reason: str) -> None:
+    with (tmp_path / "last.npz").open("wb") as file:
+        if isinstance(content, dict):
+            np.savez(file, **content)
+        else:
+            np.save(file, content)
+    with pytest.raises(RunError, match=reason):
+        load_checkpoint(tmp_path / "last.npz")
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path: Path) -> None:
+    trap = np.array([Trap(tmp_path / "trapped")], dtype=object)
+    np.savez(tmp_path / "last.npz", trap=trap, __facts__=np.array("{}"))
+    with pytest.raises(RunError, match="damaged"):
+        load_checkpoint(tmp_path / "last.npz")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_missing_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no\.npz, which does not exist"):
+        load_checkpoint(tmp_path / "no.npz")
+
+
+def test_a_failure_while_writing_leaves_the_old_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, {}, {"step": 4})
+    assert load_checkpoint(path).facts == FACTS
+    assert [entry.name for entry in path.parent.iterdir()] == ["last.npz"]
+
+
+def test_a_process_killed_while_writing_leaves_the_old_one(path: Path) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from seq2seq_kit.checkpoint import save_checkpoint
+os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+save_checkpoint(Path(sys.argv[1]), {{}}, {{"step": 4}})
+"""
+    ended = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert load_checkpoint(path).facts == FACTS
+
+
+def variables(*shapes: tuple[int, ...]) -> list[keras.Variable]:
+    return [keras.Variable(np.full(shape, 9.0), name=f"v{len(shape)}") for shape in shapes]
+
+
+def test_variables_get_the_values_of_their_places(tmp_path: Path) -> None:
+    # Twelve, so that "10" must not come before "2".
+    saved = [keras.Variable(float(value)) for value in range(12)]
+    save_checkpoint(tmp_path / "last.npz", variable_arrays(saved, "model"), {})
+    fresh = [keras.Variable(-1.0) for _ in range(12)]
+    assign_variables(fresh, load_checkpoint(tmp_path / "last.npz"), "model")
+    assert [float(variable) for variable in fresh] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(2, 3)], "expected 1 variables under `model`, found 2"),
+        ([(2, 3), (), (1,)], "expected 3 variables under `model`, found 2"),
+        ([(2, 3), (4,)], r"v1 should have the shape \(4,\), but has \(\)"),
+    ],
+)
+def test_a_checkpoint_of_another_network_changes_nothing(
+    path: Path, shapes: list[tuple[int, ...]], message: str
+) -> None:
+    fresh = variables(*shapes)
+    with pytest.raises(RunError, match=message):
+        assign_variables(fresh, load_checkpoint(path), "model")
+    assert all((variable.numpy() == 9.0).all() for variable in fresh)

@@ -1,0 +1,132 @@
+"""Log-probabilities of given texts, against the model called by hand and against the search."""
+
+import math
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import NETWORKS, NumberTokenizer, random_lines, random_network
+
+from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.errors import InputError
+from seq2seq_kit.generation import Generator
+from seq2seq_kit.model import LanguageModel
+from seq2seq_kit.scoring import Score, Scorer, perplexity
+
+SOURCES = random_lines(40, longest=13, seed=1)
+TARGETS = random_lines(40, longest=13, seed=2)
+PAIRS = list(zip(SOURCES, TARGETS, strict=True))
+
+
+def make_scorer(kind: str, ends_with: int = 3) -> Scorer:
+    tokenizer = NumberTokenizer()
+    return Scorer(random_network(kind), tokenizer, tokenizer, ends_with=ends_with)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def scorer(request: pytest.FixtureRequest) -> Scorer:
+    return make_scorer(request.param)
+
+
+def log_prob_by_hand(scorer: Scorer, source: str, target: str) -> float:
+    """The sum over the target's tokens, from logits of this one row, unpadded."""
+    source_ids, target_ids = scorer.source_tokenizer.encode([source, target])
+    target_ids.append(scorer.ends_with)
+    is_lm = isinstance(scorer.model, LanguageModel)
+    before = [2, *source_ids] if is_lm else [2]
+    logits = scorer.model(
+        {
+            "source_ids": np.array([[*source_ids, 3]]),
+            "decoder_input_ids": np.array([[*before, *target_ids[:-1]]]),
+        }
+    )[:, len(before) - 1 :]
+    losses = keras.losses.sparse_categorical_crossentropy(
+        np.array([target_ids]), logits, from_logits=True
+    )
+    return -float(tf.reduce_sum(losses))
+
+
+def test_score_is_the_sum_over_the_target_and_its_end(scorer: Scorer) -> None:
+    found = scorer.score(SOURCES[:8], TARGETS[:8])
+    for (source, target), score in zip(PAIRS[:8], found, strict=True):
+        assert score.log_prob == pytest.approx(log_prob_by_hand(scorer, source, target), abs=1e-3)
+        assert score.num_tokens == len(target.split()) + 1
+
+
+def test_a_score_is_bit_for_bit_the_same_in_any_company(scorer: Scorer) -> None:
+    found = dict(zip(PAIRS, scorer.score(SOURCES, TARGETS), strict=True))
+    assert len({score.log_prob for score in found.values()}) == len(PAIRS)
+    for batch_size in (1, 2, 7, 32):
+        pairs = random.Random(batch_size).sample(PAIRS, len(PAIRS))
+        scores = scorer.score(*zip(*pairs, strict=True), batch_size=batch_size)
+        assert dict(zip(pairs, scores, strict=True)) == found
+    for source, target in PAIRS[:5]:
+        assert scorer.score([source], [target]) == [found[source, target]]
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_hypothesis_has_the_score_of_its_tokens(scorer: Scorer, beam_size: int) -> None:
+    generator = Generator(
+        scorer.model,
+        NumberTokenizer(),
+        NumberTokenizer(),
+        defaults=DecodingConfig(max_length=12),
+        max_source_length=20,
+        keep_end=False,
+    )
+    found = [best for (best,) in generator.hypotheses(SOURCES[:12], beam_size=beam_size)]
+    sources = NumberTokenizer().encode(SOURCES[:12])
+    scores = scorer.score_ids(sources, [best.token_ids for best in found])
+    for best, score in zip(found, scores, strict=True):
+        assert score.log_prob == pytest.approx(best.log_prob, abs=1e-4)
+        assert score.num_tokens == len(best.token_ids)
+
+
+def test_an_empty_text_costs_its_end(scorer: Scorer) -> None:
+    (score,) = scorer.score([""], [""])
+    assert score.num_tokens == 1
+    assert score.log_prob == pytest.approx(log_prob_by_hand(scorer, "", ""), abs=1e-4)
+
+
+def test_running_text_ends_with_a_newline() -> None:
+    scorer = make_scorer("language model", ends_with=7)
+    (score,) = scorer.score([""], ["9 8"])
+    assert score.log_prob == pytest.approx(log_prob_by_hand(scorer, "", "9 8"), abs=1e-4)
+
+
+def test_prompt_tokens_are_not_scored() -> None:
+    scorer = make_scorer("language model")
+    whole, prompt, rest = (
+        scorer.score_ids([source], [target])[0].log_prob
+        for source, target in (([], [5, 6, 7, 3]), ([], [5, 6]), ([5, 6], [7, 3]))
+    )
+    assert whole == pytest.approx(prompt + rest, abs=1e-4)
+
+
+def test_nothing_to_score_gives_nothing(scorer: Scorer) -> None:
+    assert scorer.score([], []) == []
+
+
+def test_each_source_needs_a_target(scorer: Scorer) -> None:
+    with pytest.raises(InputError, match="2 sources, 1 targets"):
+        scorer.score(["4", "5"], ["6"])
+
+
+def test_perplexities_divide_by_their_units() -> None:
+    scores = [Score(-6.0, 3), Score(-4.0, 2)]
+    found = perplexity(scores, ["to be", "or"])
+    # 10 nats over 5 tokens, 3 + 2 words and ends, 7 + 2 characters and ends.
+    assert found.per_token == pytest.approx(math.exp(2))
+    assert found.per_word == pytest.approx(math.exp(2))
+    assert found.per_character == pytest.approx(math.exp(10 / 9))
+
+
+def test_a_perplexity_too_large_for_a_float_is_finite() -> None:
+    assert math.isfinite(perplexity([Score(-1e6, 1)], [""]).per_token)
+
+
+def test_perplexity_of_nothing_is_an_error() -> None:
+    with pytest.raises(InputError, match="at least one line"):
+        perplexity([], [])
