@@ -88,9 +88,13 @@ def _read(path: Path) -> SavedModel:
 def _ops_in_use(graph: MetaGraphDef) -> set[str]:
     """Returns the names of all ops that loading or calling could run."""
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    objects = graph.object_graph_def
     waiting = [
         *_calls(_nodes_without_saver(graph), functions),
-        *graph.object_graph_def.concrete_functions,
+        *objects.concrete_functions,
+        # Forged files may leave a function out of that table and still name it in an object.
+        *(node.bare_concrete_function.concrete_function_name for node in objects.nodes),
+        *(name for node in objects.nodes for name in node.function.concrete_functions),
     ]
     ops = {node.op for node in _nodes_without_saver(graph)}
     seen: set[str] = set()
