@@ -258,7 +258,8 @@ def test_a_saved_model_answers_with_its_own_search(
         def __init__(self, path: Path) -> None:
             assert path == tmp_path
 
-        def generate(self, texts: Sequence[str]) -> Any:
+        def generate(self, texts: Sequence[str], *, first_line: int) -> Any:
+            assert first_line == 1
             return types.SimpleNamespace(
                 texts=[t[::-1] for t in texts], scores=[-0.25] * len(texts)
             )
@@ -372,9 +373,13 @@ def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
 
     seen: list[list[str]] = []
 
-    def evaluate(sources: Sequence[str], references: Sequence[Sequence[str]]) -> Any:
+    def evaluate(
+        sources: Sequence[str], references: Sequence[Sequence[str]], *, tokenize: str | None
+    ) -> Any:
         seen.extend([source, *texts] for source, texts in zip(sources, references, strict=True))
-        return compare_texts([source[::-1] for source in sources], references)
+        return compare_texts(
+            [source[::-1] for source in sources], references, tokenize=tokenize or "13a"
+        )
 
     def score(sources: Sequence[str], targets: Sequence[str]) -> list[Score]:
         return [Score(-2.0, len(target)) for _, target in zip(sources, targets, strict=True)]
