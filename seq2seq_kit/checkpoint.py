@@ -56,9 +56,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"Expected a checkpoint at {path}, which does not exist. Train the run first, or give "
             f"the folder of one that was trained."
         ) from error
-    except (
-        Exception
-    ) as error:  # A damaged archive can raise almost any: zlib.error, RuntimeError ...
+    except Exception as error:
+        # A damaged archive can raise almost anything: zlib.error, BadZipFile, RuntimeError.
         raise RunError(
             f"The checkpoint {path} is damaged ({error}). Restore it from a copy, or train again."
         ) from error

@@ -57,8 +57,6 @@ class TrainingState:
     """Training loss since the last validation, in nats, summed over tokens."""
     num_tokens: float = 0.0
     """Target tokens since the last validation."""
-    seconds_validated: float = 0.0
-    """`seconds` at the last validation."""
     best_value: float | None = None
     """The best value of the early-stopping metric."""
     validations_since_best: int = 0
@@ -124,6 +122,8 @@ class Trainer:
             self._replicated_validation, reduce_retracing=True, autograph=False
         )
         self._saved_at = time.monotonic()
+        # When and at how many tokens the speed that is shown began to be measured.
+        self._speed_since = (self._saved_at, 0.0)
 
     def resume(self) -> None:
         """Takes up the state that the run folder holds.
@@ -155,6 +155,7 @@ class Trainer:
             logger.info("Nothing to train: %s.", state.finished)
             return state
         started = time.monotonic() - state.seconds
+        self._speed_since = (time.monotonic(), state.num_tokens)
         self.model.stop_training = False
         self._callbacks.on_train_begin()
         with _interrupt_flag() as interrupted, logging_redirect_tqdm():
@@ -256,13 +257,12 @@ class Trainer:
         """Measures, notes the result, keeps the best weights and adapts the learning rate."""
         state = self.state
         self._callbacks.on_test_begin()
-        seconds = max(state.seconds - state.seconds_validated, 1e-9)
         record = {
             "step": state.step,
             "epoch": state.epoch,
             "seconds": round(state.seconds, 1),
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-            "tokens_per_second": round(state.num_tokens / seconds, 1),
+            "tokens_per_second": round(self._tokens_per_second(), 1),
             "loss": state.loss_sum / max(state.num_tokens, 1.0),
             "val_loss": self.mean_loss(self.validation_set),
         }
@@ -271,12 +271,17 @@ class Trainer:
             record |= {f"val_{name}": value for name, value in self.text_metrics().items()}
         self._callbacks.on_test_end({"loss": record["val_loss"]})
         state.loss_sum = state.num_tokens = 0.0
-        state.seconds_validated = state.seconds
         self._note(record)
         self._keep_best(record)
         self._decay_learning_rate(record["val_loss"])
         if self.show_samples is not None:
             self.show_samples()
+        self._speed_since = (time.monotonic(), 0.0)
+
+    def _tokens_per_second(self) -> float:
+        """Returns the speed of training since the last validation, in target tokens."""
+        since, num_tokens = self._speed_since
+        return (self.state.num_tokens - num_tokens) / max(time.monotonic() - since, 1e-9)
 
     def mean_loss(self, batch_set: BatchSet) -> float:
         """Returns the mean negative log-likelihood of a target token, in nats."""
@@ -435,9 +440,8 @@ class Trainer:
             return
         share = self._share_done(plan)
         left = self.state.seconds * (1 - share) / max(share, 1e-9)
-        seconds = max(self.state.seconds - self.state.seconds_validated, 1e-9)
         progress.set_postfix_str(
-            f"loss {logs['loss']:.3f}, {self.state.num_tokens / seconds:.0f} tokens/s, "
+            f"loss {logs['loss']:.3f}, {self._tokens_per_second():.0f} tokens/s, "
             f"at most {tqdm.format_interval(left)} left"
         )
 
