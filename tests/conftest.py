@@ -77,10 +77,10 @@ def continuation_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     (folder / "text.txt").write_text(60 * CYCLE, encoding="utf-8")
     config = {
         "task": "continuation",
-        "data": {"train": {"text": str(folder / "text.txt")}, "window": 16},
-        "tokenizer": {"type": "bpe", "vocab_size": 40, "byte_fallback": False},
+        "data": {"train": {"text": str(folder / "text.txt")}, "window": 24},
+        "tokenizer": {"type": "char", "vocab_size": 40, "byte_fallback": False},
         "model": {"embedding_dim": 16, "units": 32, "dropout": 0.0, "init_scale": 0.3},
-        "training": {"epochs": 6, "batch_size": 8, **FAST},
+        "training": {"epochs": 12, "batch_size": 8, **FAST},
         "decoding": {"max_length": 20},
     }
     return TrainedRun(folder / "run", Seq2Seq.fit(config, run_dir=folder / "run"))

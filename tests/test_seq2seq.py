@@ -1,0 +1,244 @@
+"""The class that notebooks use, on the two trained runs."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from conftest import TrainedRun
+
+from seq2seq_kit.config import load_config
+from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.evaluation import compare_texts
+from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.training import read_metrics
+
+WORDS = ["abc", "deed", "", "b", "aaaa", "edcb"]
+
+
+def weights_of(model: Seq2Seq) -> list[np.ndarray]:
+    return [variable.numpy() for variable in model.model.trainable_variables]
+
+
+def assert_same_weights(found: Seq2Seq, expected: Seq2Seq) -> None:
+    for one, other in zip(weights_of(found), weights_of(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def copied_run(translation_run: TrainedRun, tmp_path: Path) -> Path:
+    """A run folder that a test may damage."""
+    return Path(shutil.copytree(translation_run.path, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 1}, {"num_hypotheses": 3}])
+def test_a_loaded_run_answers_as_the_fitted_one(
+    translation_run: TrainedRun, options: dict[str, int]
+) -> None:
+    loaded = Seq2Seq.load(translation_run.path)
+    found = list(loaded.hypotheses(WORDS, **options))
+    assert found == list(translation_run.fitted.hypotheses(WORDS, **options))
+    assert loaded.score(WORDS, WORDS) == translation_run.fitted.score(WORDS, WORDS)
+
+
+def test_a_loaded_run_is_as_it_was_left(translation_run: TrainedRun) -> None:
+    loaded, fitted = Seq2Seq.load(translation_run.path), translation_run.fitted
+    assert loaded.config == fitted.config
+    assert loaded.history == fitted.history
+    assert loaded.results == fitted.results
+    assert loaded.tokenizer.fingerprint == fitted.tokenizer.fingerprint
+    assert isinstance(loaded.model, keras.Model)
+    assert_same_weights(loaded, fitted)
+
+
+def test_a_run_may_be_moved_and_needs_none_of_its_data(
+    copied_run: Path, translation_run: TrainedRun, tmp_path: Path
+) -> None:
+    values = yaml.safe_load((copied_run / "config.yaml").read_text())
+    values["data"]["train"][0]["tsv"] = values["data"]["validation"][0]["tsv"] = "/gone.tsv"
+    (copied_run / "config.yaml").write_text(yaml.safe_dump(values))
+    for name in ("last.npz", "metrics.jsonl", "results.json"):
+        (copied_run / name).unlink()
+    moved = copied_run.rename(tmp_path / "moved")
+    assert Seq2Seq.load(moved).generate(WORDS) == translation_run.fitted.generate(WORDS)
+
+
+def test_both_tasks_answer_each_text_in_order(
+    translation_run: TrainedRun, continuation_run: TrainedRun
+) -> None:
+    for fitted, texts in ((translation_run.fitted, WORDS), (continuation_run.fitted, ["one", ""])):
+        best = [hypotheses[0].text for hypotheses in fitted.hypotheses(texts)]
+        assert fitted.generate(texts) == best
+        echoed = [text + answer for text, answer in zip(texts, best, strict=True)]
+        assert fitted.generate(texts, echo=True) == echoed
+        assert fitted.generate([]) == []
+
+
+def test_a_single_string_is_refused(translation_run: TrainedRun) -> None:
+    with pytest.raises(InputError, match=r"Received a string: use \['abc'\]"):
+        translation_run.fitted.generate("abc")
+
+
+def test_evaluation_compares_what_is_generated(translation_run: TrainedRun) -> None:
+    fitted, references = translation_run.fitted, [[word[::-1], "x"] for word in WORDS]
+    found = fitted.evaluate(WORDS, references, beam_size=1, tokenize="char")
+    outputs = fitted.generate(WORDS, beam_size=1)
+    assert found == compare_texts(outputs, references, tokenize="char")
+
+
+def test_texts_of_running_text_end_with_a_newline(continuation_run: TrainedRun) -> None:
+    fitted = continuation_run.fitted
+    (score,) = fitted.score([""], ["one two"])
+    (newline,) = fitted.tokenizer.encode(["\n"])
+    ids = [*fitted.tokenizer.encode(["one two"])[0], newline[-1]]
+    assert score.num_tokens == len(ids)
+    (again,) = fitted._scorer.score_ids([[]], [ids])
+    assert again == score
+
+
+def test_seeds_and_clear_session_change_no_answer(
+    translation_run: TrainedRun, translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    fitted = translation_run.fitted
+    before = (list(fitted.hypotheses(WORDS)), fitted.score(WORDS, WORDS))
+    keras.utils.set_random_seed(7)
+    keras.backend.clear_session()
+    assert (list(fitted.hypotheses(WORDS)), fitted.score(WORDS, WORDS)) == before
+    translation_config["training"] |= {"max_steps": 2}
+    second = Seq2Seq.fit(translation_config, run_dir=tmp_path / "second")
+    tf.random.set_seed(1)
+    keras.backend.clear_session()
+    assert len(second.generate(WORDS)) == len(WORDS)
+    assert (list(fitted.hypotheses(WORDS)), fitted.score(WORDS, WORDS)) == before
+
+
+def test_ctrl_c_in_a_process_and_resumption_in_another_change_nothing(
+    translation_run: TrainedRun, translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    script = """
+import json, sys
+from seq2seq_kit.startup import load_tensorflow
+load_tensorflow()
+from seq2seq_kit.errors import TrainingInterrupted
+from seq2seq_kit.seq2seq import Seq2Seq
+try:
+    Seq2Seq.fit(json.loads(sys.argv[1]), run_dir=sys.argv[2])
+except TrainingInterrupted as error:
+    sys.exit(f"interrupted: {error.run_dir}")
+"""
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, json.dumps(translation_config), run],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert f"interrupted: {run}" in process.communicate(timeout=120)[1]
+    assert 1 <= len((run / "metrics.jsonl").read_text().splitlines()) < 10
+    resumed = Seq2Seq.fit(translation_config, run_dir=run, resume=True)
+    assert_same_weights(resumed, translation_run.fitted)
+    losses = [
+        [record["val_loss"] for record in one.history] for one in (resumed, translation_run.fitted)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_into(
+    translation_run: TrainedRun, translation_config: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=r"holds a run already\. Resume it .*another folder"):
+        Seq2Seq.fit(translation_config, run_dir=translation_run.path)
+
+
+def test_nothing_to_resume_is_an_error(translation_config: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Nothing to resume"):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path, resume=True)
+
+
+def test_a_run_is_not_resumed_under_another_model(
+    copied_run: Path, translation_config: dict[str, Any]
+) -> None:
+    translation_config["model"]["units"] = 16
+    translation_config["tokenizer"]["vocab_size"] = 15
+    with pytest.raises(InputError, match=r"another tokenizer\.vocab_size, model\.units"):
+        Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+
+
+def test_a_finished_run_is_resumed_with_a_higher_limit(
+    copied_run: Path, translation_config: dict[str, Any]
+) -> None:
+    steps = len(read_steps(copied_run))
+    translation_config["training"] |= {"epochs": 99, "max_steps": 232}
+    resumed = Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+    assert resumed.results["steps"] == 232
+    assert len(resumed.history) == steps + 1
+    assert load_config(copied_run / "config.yaml").training.max_steps == 232
+
+
+def read_steps(run: Path) -> list[float]:
+    from seq2seq_kit.run_folder import RunFolder
+
+    return [record["step"] for record in read_metrics(RunFolder(run))]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no folder"):
+        Seq2Seq.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["best.npz", "results.json"])
+def test_a_damaged_run_is_refused(copied_run: Path, name: str) -> None:
+    content = (copied_run / name).read_bytes()
+    (copied_run / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(RunError, match=rf"{name} is damaged"):
+        Seq2Seq.load(copied_run)
+
+
+def test_faults_are_found_before_anything_is_written(
+    translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    translation_config["data"]["train"]["tsv"] = str(tmp_path / "gone.tsv")
+    with pytest.raises(InputError, match=r"gone\.tsv"):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun) -> None:
+    names = {path.name for path in translation_run.path.iterdir()}
+    expected = {"config.yaml", "shared.model", "best.npz", "last.npz"}
+    assert names == expected | {"metrics.jsonl", "results.json"}
+
+
+def test_early_stopping_by_bleu_decodes_the_validation_texts(
+    translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    translation_config["training"] |= {
+        "epochs": 1,
+        "early_stopping": {"metric": "chrf"},
+        "validation_samples": 2,
+        "tensorboard": True,
+    }
+    fitted = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    words = [line.split("\t") for line in read_lines(translation_config)]
+    sources, targets = zip(*words, strict=True)
+    expected = fitted.evaluate(sources, [[target] for target in targets], beam_size=1)
+    (record,) = fitted.history
+    assert record["val_chrf"] == pytest.approx(expected.chrf)
+    assert record["val_bleu"] == pytest.approx(expected.bleu)
+    assert any((tmp_path / "run" / "logs").iterdir())
+
+
+def read_lines(config: dict[str, Any]) -> list[str]:
+    return Path(config["data"]["validation"]["tsv"]).read_text(encoding="utf-8").splitlines()
