@@ -292,8 +292,9 @@ class Seq2Seq:
         sources = examples.sources[::step][:number]
         targets = examples.targets[::step][:number]
         outputs = self.generate(sources, beam_size=1, truncate=True)
-        for source, target, output in zip(sources, targets, outputs, strict=True):
-            logger.info("  in:   %s\n  out:  %s\n  want: %s", source, output, target)
+        for texts in zip(sources, outputs, targets, strict=True):
+            in_lines = [text.replace("\n", "\\n") for text in texts]
+            logger.info("  in:   %s\n  out:  %s\n  want: %s", *in_lines)
 
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:

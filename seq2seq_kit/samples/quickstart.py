@@ -78,7 +78,7 @@ def _run(folder: Path) -> Iterator[str]:
     translator = _fit("translation", folder)
     yield from _show_translations(translator)
     yield from _show_export(translator, folder / "export-translation", ["Wo ist der Bahnhof?"])
-    yield "\n== Chinese continuations, learnt from simple sentences and prose =="
+    yield "\n== Chinese continuations, learnt from short modern sentences =="
     writer = _fit("continuation", folder)
     yield from _show_continuations(writer)
     yield from _show_export(writer, folder / "export-continuation", PROMPTS[:1])
