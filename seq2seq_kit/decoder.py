@@ -88,7 +88,7 @@ class LSTMDecoder(keras.layers.Layer):
             kernel_initializer=uniform(init_scale),
             name="combine",
         )
-        self.output_dropout = keras.layers.Dropout(dropout)
+        self.output_dropout = keras.layers.Dropout(dropout, name="output_dropout")
 
     def _stack(self, num_layers: int, name: str) -> LSTMStack:
         return LSTMStack(

@@ -75,7 +75,7 @@ class LSTMStack(keras.layers.Layer):
             )
             for index in range(num_layers)
         ]
-        self.input_dropout = keras.layers.Dropout(dropout)
+        self.input_dropout = keras.layers.Dropout(dropout, name="input_dropout")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         for index, layer in enumerate(self.layers):

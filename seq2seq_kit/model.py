@@ -310,7 +310,7 @@ class LanguageModel(TokenModel):
             kernel_initializer=uniform(init_scale),
             name="combine",
         )
-        self.output_dropout = keras.layers.Dropout(dropout)
+        self.output_dropout = keras.layers.Dropout(dropout, name="output_dropout")
 
     def build(self, input_shape: Any = None) -> None:
         self.lstm.build((None, None, self.embedding_dim))

@@ -1,6 +1,7 @@
 """Starts TensorFlow quietly, and refuses a Keras that computes with something else."""
 
 import functools
+import logging
 import os
 import sys
 import tempfile
@@ -38,6 +39,8 @@ def load_tensorflow() -> None:
             f"TensorFlow must be importable, but is not: {error}."
             " Install it anew: pip install --force-reinstall tensorflow."
         ) from error
+    # Such as where it has written the files of an export: a temporary folder of ours.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
     # Keras may have been imported before, when KERAS_BACKEND was another.
     _check_backend(keras.config.backend())
 

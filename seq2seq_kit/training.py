@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq_kit.checkpoint import (
@@ -422,14 +423,14 @@ class Trainer:
         return resolver is None or not resolver.task_id
 
     def _progress(self, plan: EpochPlan) -> tqdm:
-        """Returns the epoch's progress bar; it shows itself on a terminal only."""
+        """Returns the epoch's progress bar, shown on a terminal and in a notebook only."""
         of_epochs = f"/{self.config.epochs}" if self.config.epochs else ""
         return tqdm(
             total=len(plan),
             initial=self.state.batch,
             desc=f"epoch {self.state.epoch + 1}{of_epochs}",
             unit="batch",
-            disable=None,
+            disable=not (sys.stderr.isatty() or "ipykernel" in sys.modules),
             leave=False,
         )
 

@@ -40,7 +40,7 @@ def copied_run(translation_run: TrainedRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(translation_run.path, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("options", [{}, {"beam_size": 1}, {"num_hypotheses": 3}])
+@pytest.mark.parametrize("options", [{"beam_size": 1}, {"num_hypotheses": 3}])
 def test_a_loaded_run_answers_as_the_fitted_one(
     translation_run: TrainedRun, options: dict[str, int]
 ) -> None:
