@@ -12,7 +12,7 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.generation import Generator, Hypothesis
 
-LINES = random_lines(40, longest=13)
+LINES = random_lines(24, longest=13)
 
 
 def make_generator(kind: str, *, keep_end: bool = False, longest: int = 20) -> Generator:
@@ -20,7 +20,7 @@ def make_generator(kind: str, *, keep_end: bool = False, longest: int = 20) -> G
         random_network(kind),
         NumberTokenizer(),
         NumberTokenizer(),
-        defaults=DecodingConfig(max_length=15),
+        defaults=DecodingConfig(max_length=10),
         max_source_length=longest,
         keep_end=keep_end,
     )
@@ -164,7 +164,7 @@ def test_options_out_of_range_are_refused(
 
 
 def test_options_left_out_come_from_the_config(translator: Generator) -> None:
-    given = {"beam_size": 5, "max_length": 15, "length_penalty": 1.0, "batch_size": 64}
+    given = {"beam_size": 5, "max_length": 10, "length_penalty": 1.0, "batch_size": 64}
     plain = list(translator.hypotheses(LINES[:5]))
     assert plain == list(translator.hypotheses(LINES[:5], **given))
 

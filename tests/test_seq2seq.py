@@ -225,7 +225,7 @@ def test_early_stopping_by_bleu_decodes_the_validation_texts(
     translation_config: dict[str, Any], tmp_path: Path
 ) -> None:
     translation_config["training"] |= {
-        "epochs": 1,
+        "max_steps": 3,
         "early_stopping": {"metric": "chrf"},
         "validation_samples": 2,
         "tensorboard": True,
