@@ -277,7 +277,7 @@ class ModelConfig(Section):
     """Bidirectional LSTM layers."""
     decoder_layers: PositiveInt = 1
     """LSTM layers of the decoder or language model; residual connections from the second on."""
-    attention: Literal["multiplicative", "additive"] = "multiplicative"
+    attention: Literal["additive", "multiplicative"] = "additive"
     """How a decoder state is compared with the encoder outputs."""
     attention_layer: Literal["first", "last"] = "last"
     """The decoder layer that attends; after the first, later layers read its context."""

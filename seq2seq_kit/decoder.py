@@ -27,7 +27,7 @@ class LSTMDecoder(keras.layers.Layer):
         units: Size of the LSTM states.
         num_layers: Number of LSTM layers.
         output_dim: Size of the outputs.
-        attention: "multiplicative" or "additive".
+        attention: "additive" or "multiplicative".
         attention_layer: "last", or "first": the layer whose output queries the memory.
         dropout: Share of each layer's inputs and of the outputs that is zeroed in training.
         init_scale: Weights start uniform in +-init_scale.
@@ -53,7 +53,7 @@ class LSTMDecoder(keras.layers.Layer):
         num_layers: int = 1,
         *,
         output_dim: int,
-        attention: str = "multiplicative",
+        attention: str = "additive",
         attention_layer: str = "last",
         dropout: float = 0.0,
         init_scale: float = 0.1,

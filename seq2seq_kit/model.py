@@ -107,7 +107,7 @@ class EncoderDecoder(TokenModel):
         encoder_layers: Bidirectional layers.
         decoder_layers: Layers; layer `i` starts from the final state of encoder layer `i`, those
             above the encoder's number from its last.
-        attention: "multiplicative" or "additive".
+        attention: "additive" or "multiplicative".
         attention_layer: "first" or "last", as in `LSTMDecoder`.
         dropout: As in `TokenModel`.
         tie_embeddings: As in `TokenModel`.
@@ -132,7 +132,7 @@ class EncoderDecoder(TokenModel):
         units: int = 512,
         encoder_layers: int = 1,
         decoder_layers: int = 1,
-        attention: str = "multiplicative",
+        attention: str = "additive",
         attention_layer: str = "last",
         dropout: float = 0.0,
         tie_embeddings: bool = True,
