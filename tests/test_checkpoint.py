@@ -125,6 +125,14 @@ def test_a_failure_while_writing_leaves_the_old_one(
     assert [entry.name for entry in path.parent.iterdir()] == ["last.npz"]
 
 
+def test_whoever_reads_the_old_one_reads_it_to_its_end(path: Path) -> None:
+    content = path.read_bytes()
+    with path.open("rb") as reader:
+        save_checkpoint(path, {}, {"step": 4})
+        assert reader.read() == content
+    assert load_checkpoint(path).facts == {"step": 4}
+
+
 def test_a_process_killed_while_writing_leaves_the_old_one(path: Path) -> None:
     script = f"""
 import os, sys

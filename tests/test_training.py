@@ -268,6 +268,23 @@ def mean_loss_row_by_row(model: keras.Model, rows: PreparedData) -> float:
     return total / count
 
 
+def test_each_epoch_shows_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    epochs: list[list[tuple[int, ...]]] = [[], []]
+    trainer = without_network(make_trainer(tmp_path, epochs=2))
+
+    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        for row, real in zip(batch["target_ids"].numpy(), batch["weights"].numpy(), strict=True):
+            epochs[trainer.state.epoch].append(tuple(row[real > 0].tolist()))
+        return tf.constant(1.0), batch["num_tokens"]
+
+    trainer._train_step = train_step
+    trainer.fit()
+    rows = random_rows(seed=True)
+    expected = [(*rows.ids[a:b].tolist(), 3) for a, b in zip(rows.begins, rows.ends, strict=True)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(expected)
+    assert epochs[0] != epochs[1]
+
+
 def test_two_replicas_end_with_the_loss_of_one(tmp_path: Path) -> None:
     script = f"""
 import sys
@@ -344,8 +361,8 @@ def test_learning_rate_rises_in_a_straight_line(tmp_path: Path) -> None:
     [
         (1, 0, [5, 4, 4, 4.5, 3, 3, 2, 1], [1, 1, 1, 1 / 2, 1 / 4, 1 / 4, 1 / 8, 1 / 8]),
         (2, 0, [5, 6, 6, 6, 6, 4, 5, 5], [1, 1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 4, 1 / 4]),
-        # Warm-up sets the rate at each of its steps; what it would have decayed comes after.
-        (1, 3, [5, 6, 6, 4, 5, 3, 2, 1], [1 / 3, 2 / 3, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 4, 1 / 4]),
+        # Warm-up sets the rate at each of its steps; what is due by then comes after.
+        (2, 4, [5, 6, 6, 6, 4, 3, 2, 1], [1 / 4, 2 / 4, 3 / 4, 1, 1 / 2, 1 / 2, 1 / 2, 1 / 2]),
     ],
 )
 def test_learning_rate_decays_on_a_plateau(
