@@ -6,11 +6,11 @@ The way of the data, a module or two a stage:
 2. ids: `tokenizer` (SentencePiece)
 3. batches: `prepared` (encoded once, memory-mapped), `dataset` (the plan of an epoch, tf.data)
 4. model: `lstm`, `attention`, `encoder`, `decoder`, `model` (Keras layers and models)
-5. training: `losses`, `metrics`, `checkpoint`, `run_folder`, `training`
+5. training: `losses`, `checkpoint`, `run_folder`, `training`
 6. decoding: `decoding` (search over ids), `generation`, `scoring`, `evaluation` (texts)
-7. export: `export` (a SavedModel from string to string)
+7. export: `export` (a SavedModel from string to string), `export_safety` (what one may hold)
 
-`config` says what a run is, `seq2seq.Seq2Seq` puts the stages together, `cli` is the command `s2s`.
+`config` says what a run is, `pipeline` and `seq2seq.Seq2Seq` put the stages together, `cli` is `s2s`.
 The names below are loaded on first use, so that importing the package costs nothing.
 """
 
