@@ -10,7 +10,7 @@ The way of the data, a module or two a stage:
 6. decoding: `decoding` (search over ids), `generation`, `scoring`, `evaluation` (texts)
 7. export: `export` (a SavedModel from string to string), `export_safety` (what one may hold)
 
-`config` says what a run is, `pipeline` and `seq2seq.Seq2Seq` put the stages together, `cli` is `s2s`.
+`config` says what a run is, `pipeline` and `seq2seq` put the stages together, `cli` is `s2s`.
 The names below are loaded on first use, so that importing the package costs nothing.
 """
 

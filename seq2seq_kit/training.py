@@ -116,12 +116,8 @@ class Trainer:
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=model, epochs=config.epochs, verbose=0
         )
-        self._train_step = tf.function(
-            self._replicated_train_step, reduce_retracing=True, autograph=False
-        )
-        self._validation_step = tf.function(
-            self._replicated_validation, reduce_retracing=True, autograph=False
-        )
+        self._train_step = tf.function(self._replicated_train_step, autograph=False)
+        self._validation_step = tf.function(self._replicated_validation, autograph=False)
         self._saved_at = time.monotonic()
         # When and at how many tokens the speed that is shown began to be measured.
         self._speed_since = (self._saved_at, 0.0)
@@ -154,6 +150,9 @@ class Trainer:
         self._check_limits()
         if state.finished:
             logger.info("Nothing to train: %s.", state.finished)
+            if state.best_value is None:  # Interrupted before the first validation.
+                self._validate()
+                self._save_last()
             return state
         started = time.monotonic() - state.seconds
         self._speed_since = (time.monotonic(), state.num_tokens)
@@ -208,9 +207,8 @@ class Trainer:
         loss, num_tokens = (float(value) for value in self._train_step(batch))
         if not math.isfinite(loss):
             raise RunError(
-                f"The loss became {loss} at step {state.step + 1}. The state before is kept in "
-                f"{self.run.last.name}; lower training.learning_rate or training.clip_norm and "
-                f"train again."
+                f"The loss became {loss} at step {state.step + 1}. {self._what_is_kept()} Lower "
+                f"training.learning_rate or training.clip_norm and train again."
             )
         state.step += 1
         state.loss_sum += loss * num_tokens
@@ -218,6 +216,12 @@ class Trainer:
         logs = {"loss": loss}
         self._callbacks.on_train_batch_end(state.batch, logs)
         return logs
+
+    def _what_is_kept(self) -> str:
+        name = self.run.last.name
+        if not self.run.last.is_file():
+            return "No state was saved yet."
+        return f"The last saved state is kept in {name} and can be resumed."
 
     def _replicated_train_step(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
         losses = self.strategy.run(self._replica_train_step, args=(batch,))
@@ -373,7 +377,14 @@ class Trainer:
             )
             return held[-1]
 
-        yield from self.strategy.distribute_datasets_from_function(make)
+        batches = self.strategy.distribute_datasets_from_function(make)
+        self._trace(batch_set, batches.element_spec)
+        yield from batches
+
+    def _trace(self, batch_set: BatchSet, batch_spec: Any) -> None:
+        """Traces a step for batches of any shape, or each new shape would be traced anew."""
+        step = self._train_step if batch_set is self.train_set else self._validation_step
+        step.get_concrete_function(batch_spec)
 
     def _epoch_logs(self, logs: dict[str, float]) -> dict[str, float]:
         """Returns what `on_epoch_end` gets: the newest validation, under Keras's names."""
