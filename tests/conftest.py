@@ -1,6 +1,7 @@
 """What tests share: a quiet TensorFlow, a cache of their own, and two small trained runs."""
 
 import itertools
+import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +119,12 @@ def reversal(files: Path) -> dict[str, Any]:
         "training": {"epochs": 10, "batch_size": 32, **FAST},
         "decoding": {"max_length": 12},
     }
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Takes off the handlers that a command put on, which write to this test's captured stderr."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
