@@ -5,10 +5,11 @@ itself could run is held against a list of what a string-to-string search needs;
 refused by name. Reads the protocol buffer only and loads nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -122,5 +123,13 @@ def _calls(nodes: Iterable[NodeDef], functions: Iterable[str]) -> list[str]:
     names = [node.op for node in nodes if node.op in known]
     for node in nodes:
         for value in node.attr.values():
-            names += [value.func.name, *(function.name for function in value.list.func)]
+            names += _functions_in(value)
     return [name for name in names if name]
+
+
+def _functions_in(value: AttrValue) -> Iterator[str]:
+    """Yields the functions that an attribute names, those given to others as attributes too."""
+    for function in (value.func, *value.list.func):
+        yield function.name
+        for inner in function.attr.values():
+            yield from _functions_in(inner)
