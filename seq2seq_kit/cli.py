@@ -286,6 +286,8 @@ def score(run: Path, source: Path | None, target: Path | None, text: Path | None
 
     pairs = list(read_corpus(CorpusConfig(source=source, target=target, lines=text)))
     model = _load_model(run)
+    if text is not None and model.config.task != "continuation":
+        raise click.UsageError(f"--text is for continuation; {run} translates: give --source.")
     from seq2seq_kit.scoring import perplexity
 
     targets = [pair.target for pair in pairs]

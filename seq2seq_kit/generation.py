@@ -4,6 +4,7 @@
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -291,7 +292,7 @@ def _check_options(
             f"`num_hypotheses` must be at most `beam_size`. Received: num_hypotheses="
             f"{num_hypotheses}, beam_size={beam_size}. Enlarge the beam."
         )
-    if length_penalty < 0:
+    if not (math.isfinite(length_penalty) and length_penalty >= 0):
         raise InputError(
             f"`length_penalty` must be 0 or more. Received: {length_penalty}. Use 0 to rank by "
             f"log-probability alone."

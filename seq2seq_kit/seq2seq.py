@@ -259,7 +259,7 @@ class Seq2Seq:
         if test is not None:
             prepared = prepare_corpora(self.config, test, tokenizers)
             loss = trainer.mean_loss(batch_set(self.config, prepared, shuffle=False))
-            results |= {"test_loss": loss, "test_perplexity": math.exp(loss)}
+            results |= {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700.0))}
         if self.config.task == "translation":
             if test is not None:
                 examples = corpus_examples(test)
@@ -316,6 +316,11 @@ def _open_run(run: RunFolder, config: Config, resume: bool) -> Tokenizers:
         raise InputError(
             f"The folder {run.path} holds a run already. Resume it (--resume, in Python "
             f"resume=True), or train into another folder (--run-dir, in Python run_dir=...)."
+        )
+    if run.config.is_file() and not run.config.read_text("utf-8").startswith("format_version:"):
+        raise InputError(
+            f"{run.config} is not of a run and would be overwritten. Train into another folder "
+            f"(--run-dir, in Python run_dir=...), or rename that file."
         )
     tokenizers = build_tokenizers(config)
     run.path.mkdir(parents=True, exist_ok=True)

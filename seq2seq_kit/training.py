@@ -399,7 +399,7 @@ class Trainer:
             if f"val_{name}" in record
         )
         logger.info(
-            "step %d (epoch %d): loss %.3f, validation loss %.3f, perplexity %.2f%s, "
+            "step %d (epoch %d): loss %.3f, validation loss %.3f, perplexity %.4g%s, "
             "%.0f tokens/s, learning rate %.2g",
             *(record[key] for key in ("step", "epoch", "loss", "val_loss", "val_perplexity")),
             others,

@@ -422,11 +422,21 @@ def test_evaluate_groups_the_rows_of_a_source(answers: list[list[str]], tmp_path
 
 
 @pytest.mark.usefixtures("answers")
+def test_score_of_texts_alone_is_for_continuation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").write_text("ab\n", encoding="utf-8")
+    assert main(["score", "run", "--text", str(tmp_path / "texts")]) == 2
+    assert "give --source" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
 def test_score_writes_a_line_for_each_and_perplexities(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "texts").write_text("ab c\nd\n", encoding="utf-8")
-    assert main(["score", "run", "--text", str(tmp_path / "texts")]) == 0
+    texts = str(tmp_path / "texts")
+    assert main(["score", "run", "--source", texts, "--target", texts]) == 0
     captured = capsys.readouterr()
     assert captured.out == "-2.000000\t4\n-2.000000\t1\n"
     # 4 nats over 5 tokens; 3 words and 2 line ends; 5 characters and 2 line ends.

@@ -242,3 +242,12 @@ def test_early_stopping_by_bleu_decodes_the_validation_texts(
 
 def read_lines(config: dict[str, Any]) -> list[str]:
     return Path(config["data"]["validation"]["tsv"]).read_text(encoding="utf-8").splitlines()
+
+
+def test_a_config_that_is_not_a_run_s_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("a\tb\n" * 40, encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text("# mine\ndata: {train: pairs.tsv}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="would be overwritten"):
+        Seq2Seq.fit(config, run_dir=tmp_path)
+    assert config.read_text(encoding="utf-8").startswith("# mine")
