@@ -59,7 +59,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:
         # A damaged archive can raise almost anything: zlib.error, BadZipFile, RuntimeError.
         raise RunError(
-            f"The checkpoint {path} is damaged ({error}). Restore it from a copy, or train again."
+            f"The checkpoint {path} is damaged: it cannot be read to the end. Restore it from a "
+            f"copy, or train again."
         ) from error
     return Checkpoint(arrays, facts)
 

@@ -4,18 +4,17 @@ Only click is imported at start, so that help comes at once: each command import
 TensorFlow last. Text goes to standard output, the log to standard error.
 """
 
-import logging
 import shlex
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.startup import load_tensorflow, show_log
 
 if TYPE_CHECKING:
     from seq2seq_kit.export import ExportedModel
@@ -60,8 +59,18 @@ def _explain(error: Exception) -> tuple[str, int]:
             return f"{error.format_message()}{hint}", _WRONG_USAGE
         case InputError():
             return str(error), _WRONG_USAGE
-        case RunError() | OSError():
+        case RunError():
             return str(error), _FAILED
+        case OSError() if error.filename:
+            return f"{error.filename}: {error.strerror}. Mend that and try again.", _FAILED
+        case OSError():
+            return f"{error.strerror or error}.", _FAILED
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return (
+            "out of memory. Lower --batch-size, --beam-size or --max-length; in training, "
+            "training.batch_size or the sizes under `model`.",
+            _FAILED,
+        )
     # Unforeseen: TensorFlow's messages run over pages, of which the first line says the most.
     first_line = next(iter(str(error).strip().split("\n")))
     return f"{type(error).__name__}: {first_line} (--debug shows where)", _FAILED
@@ -88,12 +97,6 @@ def _check_text(_context: click.Context, _option: click.Parameter, text: str | N
     return text
 
 
-def _log_to_stderr() -> None:
-    """Shows the package's log. On the root logger, where progress bars can make way for it."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("seq2seq_kit").setLevel(logging.INFO)
-
-
 _debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -102,6 +105,13 @@ _debug_option = click.option(
     help="Show the traceback of an error.",
 )
 _run_argument = click.argument("run", type=_FILE)
+_long_lines_option = click.option(
+    "--long-lines",
+    type=click.Choice(["error", "truncate"]),
+    default="error",
+    show_default=True,
+    help="What becomes of inputs that are too long.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -119,7 +129,7 @@ def cli(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(_WRONG_USAGE)
-    _log_to_stderr()
+    show_log(force=True)
 
 
 def _command(function: Callable[..., Any]) -> click.Command:
@@ -157,6 +167,8 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
         click.echo(f"{error} To go on: {shlex.join(again)}", err=True)
         return _INTERRUPTED
     click.echo(_table(fitted.results))
+    try_it = shlex.join(["s2s", "generate", str(run_dir), "--prompt"])
+    click.echo(f"Try it: {try_it} TEXT", err=True)
     return 0
 
 
@@ -174,13 +186,7 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     "--prompt", metavar="TEXT", callback=_check_text, help="Use this text as the only input."
 )
 @click.option("--echo", is_flag=True, help="Put the input before its output.")
-@click.option(
-    "--long-lines",
-    type=click.Choice(["error", "truncate"]),
-    default="error",
-    show_default=True,
-    help="What becomes of inputs that are too long.",
-)
+@_long_lines_option
 def generate(
     run: Path,
     input_path: Path | None,
@@ -238,6 +244,7 @@ def generate(
     type=click.Choice(["13a", "intl", "zh", "char", "none"]),
     help="sacrebleu's tokenizer for BLEU. [as the config says]",
 )
+@_long_lines_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def evaluate(
     run: Path,
@@ -245,6 +252,7 @@ def evaluate(
     references: tuple[Path, ...],
     tsv: Path | None,
     tokenize: str | None,
+    long_lines: str,
     as_json: bool,
 ) -> None:
     """Compare outputs with references.
@@ -261,9 +269,8 @@ def evaluate(
 
     model = _load_model(run)
     answers = _read_answers(tsv, model) if tsv else _read_references(source, references)
-    sources = [text for text, _ in answers]
-    choices = [texts for _, texts in answers]
-    results = _evaluate(model, sources, choices, tokenize)
+    _check_lengths(model, answers, tsv or source, long_lines)
+    results = _evaluate(model, answers, tokenize)
     click.echo(json.dumps(results, indent=2) if as_json else _table(results))
 
 
@@ -272,7 +279,10 @@ def evaluate(
 @click.option("--source", type=_FILE, help="The inputs, one a line.")
 @click.option("--target", type=_FILE, help="Their outputs, line by line with --source.")
 @click.option("--text", type=_FILE, help="Continuation: texts on their own, one a line.")
-def score(run: Path, source: Path | None, target: Path | None, text: Path | None) -> None:
+@_long_lines_option
+def score(
+    run: Path, source: Path | None, target: Path | None, text: Path | None, long_lines: str
+) -> None:
     """Write how likely given outputs are.
 
     A line for each: log-probability in nats and number of tokens, with a tab between. The
@@ -290,8 +300,10 @@ def score(run: Path, source: Path | None, target: Path | None, text: Path | None
         raise click.UsageError(f"--text is for continuation; {run} translates: give --source.")
     from seq2seq_kit.scoring import perplexity
 
+    answers = [_Answers(pair.line, pair.source, [pair.target]) for pair in pairs]
+    _check_lengths(model, answers, source, long_lines)
     targets = [pair.target for pair in pairs]
-    scores = model.score([pair.source for pair in pairs], targets)
+    scores = model.score([pair.source for pair in pairs], targets, truncate=True)
     for line in scores:
         click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
     whole = perplexity(scores, targets)
@@ -346,8 +358,6 @@ def info(run: Path) -> None:
 
 
 def _load_seq2seq() -> "type[Seq2Seq]":
-    from seq2seq_kit.startup import load_tensorflow
-
     load_tensorflow()
     from seq2seq_kit.seq2seq import Seq2Seq
 
@@ -403,42 +413,73 @@ def _count_overlong(model: Any, texts: Sequence[str]) -> int:
     return sum(len(ids) > limit for ids in model.source_tokenizer.encode(texts))
 
 
-def _read_references(
-    source: Path | None, references: Sequence[Path]
-) -> list[tuple[str, list[str]]]:
+class _Answers(NamedTuple):
+    """An input and what is right for it."""
+
+    line: int  # the number of its line, or of the first one with it
+    source: str
+    references: list[str]
+
+
+def _check_lengths(
+    model: "Seq2Seq", answers: Sequence[_Answers], path: Path | None, long_lines: str
+) -> None:
+    """Refuses over-long inputs by file and line, or says how many will be truncated."""
+    limit = model.config.data.max_source_length
+    rows = model.source_tokenizer.encode([answer.source for answer in answers])
+    too_long = [
+        (answer, row) for answer, row in zip(answers, rows, strict=True) if len(row) > limit
+    ]
+    if long_lines == "truncate":
+        click.echo(f"{len(too_long)} over-long inputs were truncated.", err=True)
+    elif too_long:
+        answer, row = too_long[0]
+        raise InputError(
+            f"{path}, line {answer.line}: has {len(row)} tokens; the model takes at most {limit} "
+            f"(data.max_source_length). Split the line, or use --long-lines truncate."
+        )
+
+
+def _read_references(source: Path | None, references: Sequence[Path]) -> list[_Answers]:
     """Returns each input with its references, one from each file."""
     from seq2seq_kit.config import CorpusConfig
     from seq2seq_kit.corpus import read_corpus
 
     corpora = [read_corpus(CorpusConfig(source=source, target=path)) for path in references]
     return [
-        (pairs[0].source, [pair.target for pair in pairs]) for pairs in zip(*corpora, strict=True)
+        _Answers(pairs[0].line, pairs[0].source, [pair.target for pair in pairs])
+        for pairs in zip(*corpora, strict=True)
     ]
 
 
-def _read_answers(tsv: Path, model: "Seq2Seq") -> list[tuple[str, list[str]]]:
+def _read_answers(tsv: Path, model: "Seq2Seq") -> list[_Answers]:
     """Returns each input of a TSV with all its right outputs, in the order of the inputs."""
     from seq2seq_kit.config import CorpusConfig
     from seq2seq_kit.corpus import read_corpus
 
     trained_on = model.config.data.train[0]
     columns = trained_on if trained_on.kind == "tsv" else CorpusConfig(tsv=tsv)
-    answers: dict[str, list[str]] = {}
+    answers: dict[str, _Answers] = {}
     for pair in read_corpus(columns.model_copy(update={"tsv": tsv})):
-        answers.setdefault(pair.source, []).append(pair.target)
-    return list(answers.items())
+        if pair.source or pair.target:  # else a blank line, such as the last one often is
+            answer = answers.setdefault(pair.source, _Answers(pair.line, pair.source, []))
+            answer.references.append(pair.target)
+    return list(answers.values())
 
 
 def _evaluate(
-    model: "Seq2Seq", sources: list[str], references: list[list[str]], tokenize: str | None
+    model: "Seq2Seq", answers: Sequence[_Answers], tokenize: str | None
 ) -> dict[str, float | str]:
     import dataclasses
 
     from seq2seq_kit.scoring import perplexity
 
+    sources = [answer.source for answer in answers]
+    references = [answer.references for answer in answers]
     firsts = [texts[0] for texts in references]
-    quality = model.evaluate(sources, references, tokenize=tokenize)
-    surprise = perplexity(model.score(sources, firsts), firsts)
+    # What is over-long has been refused, or may be truncated.
+    quality = model.evaluate(sources, references, tokenize=tokenize, truncate=True)
+    surprise = perplexity(model.score(sources, firsts, truncate=True), firsts)
     return dataclasses.asdict(quality) | {
         f"perplexity_{unit}": value for unit, value in dataclasses.asdict(surprise).items()
     }

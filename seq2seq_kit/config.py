@@ -6,6 +6,7 @@ an instant. `load_config` reads YAML; `Config` is what the rest of the package t
 
 import copy
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,10 @@ from seq2seq_kit.config_yaml import apply_override, read_yaml
 from seq2seq_kit.errors import ConfigError
 
 FORMAT_VERSION = 1
+
+# Without `validate_every` an epoch ends with a validation. After fewer steps than these a model has
+# learnt too little for the learning rate to be lowered, or training to be ended, by the result.
+MIN_STEPS_TO_VALIDATION = 100
 
 # Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64.
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
@@ -313,8 +318,9 @@ class TrainingConfig(Section):
     """Of the unit below."""
     batch_unit: Literal["sentences", "tokens"] = "sentences"
     """tokens: rows times padded length."""
-    epochs: PositiveInt | None = 30
-    """Passes over the training data at most."""
+    epochs: PositiveInt | None = None
+    """Passes over the training data at most. Where this, `max_steps` and `max_minutes` are all left
+    out: 30, or as many as 3,000 steps take if the data are so few that these are more."""
     max_steps: PositiveInt | None = None
     """Steps at most."""
     max_minutes: PositiveFloat | None = None
@@ -332,7 +338,7 @@ class TrainingConfig(Section):
     label_smoothing: Fraction = 0.1
     """Share of the probability spread over the whole vocabulary."""
     validate_every: PositiveInt | None = None
-    """Steps between validations; left out: each epoch."""
+    """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
     validation_samples: Count = 3
     """Outputs printed at each validation."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
@@ -342,23 +348,30 @@ class TrainingConfig(Section):
     tensorboard: Switch = True
     """Write event files to RUN/logs."""
 
-    def _contradictions(self) -> dict[str, str]:
-        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
-            return {"epochs": "is null, and so are `max_steps` and `max_minutes`: set one of them."}
-        return {}
+    @property
+    def has_no_limit(self) -> bool:
+        """Whether nothing but early stopping was said to end training."""
+        return self.epochs is None and self.max_steps is None and self.max_minutes is None
+
+    @staticmethod
+    def default_epochs(steps_per_epoch: int) -> int:
+        """Returns the `epochs` that hold where no limit was said."""
+        return max(30, math.ceil(3000 / steps_per_epoch))
 
 
 class DecodingConfig(Section):
     """Defaults of `generate` and of the export."""
 
     beam_size: PositiveInt = 5
-    """Hypotheses kept at each step; 1 is greedy."""
+    """Hypotheses kept at each step; 1, which is greedy, where a continuation config leaves it out:
+    a beam makes continuations dull."""
     length_penalty: NonNegativeFloat = 1.0
     """Exponent of ((5 + length) / 6), which divides the log-probability; 0 ranks by that alone."""
     max_length: PositiveInt = 100
     """Generated tokens at most, EOS not counted."""
-    no_repeat_ngram: Annotated[int, Field(ge=0, strict=True)] = 0
-    """No output contains so many tokens in a row twice; 0 allows it. 3 or 4 suit continuation."""
+    no_repeat_ngram: Count = 0
+    """No output contains so many tokens in a row twice; 0 allows it. 4 where a continuation config
+    leaves it out."""
     batch_size: PositiveInt = 64
     """Lines decoded together; the output does not depend on it."""
 
@@ -366,8 +379,8 @@ class DecodingConfig(Section):
 class Config(Section):
     """A whole run.
 
-    What was left out is filled in, so that `model.architecture` and the `lossless` of each
-    vocabulary are never None here.
+    What was left out is filled in, also where it hangs on the task: `model.architecture` and the
+    `lossless` of each vocabulary are never None here.
     """
 
     task: Literal["translation", "continuation"] = "translation"
@@ -398,11 +411,21 @@ class Config(Section):
         # A frozen model has no other way to set what depends on two of its sections.
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "tokenizer", tokenizer.model_copy(update=sides))
+        object.__setattr__(self, "decoding", self._decoding())
         return self
 
     def _architecture(self) -> str:
         default = "encoder_decoder" if self.task == "translation" else "language_model"
         return self.model.architecture or default
+
+    def _decoding(self) -> DecodingConfig:
+        if self.task == "translation":
+            return self.decoding
+        given = self.decoding.model_fields_set
+        defaults = {"beam_size": 1, "no_repeat_ngram": 4}
+        return self.decoding.model_copy(
+            update={key: value for key, value in defaults.items() if key not in given}
+        )
 
     def _with_lossless(self, vocabulary: VocabularyConfig) -> VocabularyConfig:
         if vocabulary.lossless is not None:

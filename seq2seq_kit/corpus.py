@@ -190,11 +190,14 @@ def _read_tsv(path: Path, corpus: CorpusConfig) -> Iterator[Pair]:
     num_columns = 1 + max(source_columns + target_columns)
     for number, line in lines:
         cells = line.split("\t")
+        if not line:
+            cells = [""] * num_columns  # An empty line is a pair of empty sides, in any layout.
         if len(cells) < num_columns:
             raise DataError(
                 f"{path}, line {number}: expected at least {num_columns} columns, separated by "
-                f"tabs, but found {len(cells)}. Mend or remove the line, or choose other "
-                "`source_columns` and `target_columns`."
+                f"tabs, but found {len(cells)}. Mend or remove the line, choose other "
+                "`source_columns` and `target_columns`, or, if this is no TSV, name the file as "
+                "`text` (running text) or `lines`."
             )
         source = corpus.join.join(cells[column] for column in source_columns)
         target = corpus.join.join(cells[column] for column in target_columns)

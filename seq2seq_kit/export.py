@@ -153,8 +153,13 @@ class ExportedModel:
     def __init__(self, path: str | Path) -> None:
         _tensorflow_text()
         check_ops(Path(path))
-        with quiet_stderr():
-            self._loaded = tf.saved_model.load(str(path))
+        try:
+            with quiet_stderr():
+                self._loaded = tf.saved_model.load(str(path))
+        except Exception as error:  # Damaged variables can raise almost anything.
+            raise RunError(
+                f"The export {path} is damaged and cannot be loaded. Export the run again."
+            ) from error
         self._serve = self._loaded.signatures["serving_default"]
 
     def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:

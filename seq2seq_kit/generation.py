@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding import (
     SearchResult,
     StepOutput,
@@ -102,6 +103,43 @@ def search_model(
         num_hypotheses=num_hypotheses,
         batch_size=batch_size,
     )
+
+
+def encode_sources(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    keep_end: bool,
+    truncate: bool = False,
+    first_line: int = 1,
+) -> list[list[int]]:
+    """Returns the ids of inputs, without special tokens; none is longer than a model takes.
+
+    Args:
+        tokenizer: Of the source side.
+        texts: The inputs.
+        max_length: Tokens of an input at most.
+        keep_end: Whether a truncated input keeps its end, as a prompt should.
+        truncate: Cut over-long inputs instead of refusing them.
+        first_line: The line number of the first text, for messages.
+
+    Raises:
+        InputError: If an input is over-long, or no text.
+    """
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"Expected texts. Received {shorten(text)} as line {first_line + index}."
+            )
+    rows = tokenizer.encode(texts)
+    for index, row in enumerate(rows):
+        if len(row) > max_length and not truncate:
+            raise InputError(
+                f"Line {first_line + index} has {len(row)} tokens; the model takes at most "
+                f"{max_length} (data.max_source_length). Split the line, or truncate long lines."
+            )
+    return [row[-max_length:] if keep_end else row[:max_length] for row in rows]
 
 
 class Generator:
@@ -208,17 +246,14 @@ class Generator:
         Raises:
             InputError: If an input is longer than `max_source_length` tokens.
         """
-        limit = self.max_source_length
-        rows = self.source_tokenizer.encode(texts)
-        for index, row in enumerate(rows):
-            if len(row) > limit and not truncate:
-                raise InputError(
-                    f"Line {first_line + index} has {len(row)} tokens; the model takes at most "
-                    f"{limit} (data.max_source_length). Split the line, or truncate long lines."
-                )
-        if self.keep_end:
-            rows = [row[-limit:] for row in rows]
-        rows = [row[:limit] for row in rows]
+        rows = encode_sources(
+            self.source_tokenizer,
+            texts,
+            max_length=self.max_source_length,
+            keep_end=self.keep_end,
+            truncate=truncate,
+            first_line=first_line,
+        )
         if isinstance(self.model, LanguageModel):
             rows = [[Tokenizer.bos_id, *row] for row in rows]
         else:

@@ -106,7 +106,13 @@ def prepare_data(config: Config, tokenizers: Tokenizers) -> DataSets:
     """Returns the encoded training and validation data; holds some out if none are named."""
     train = prepare_corpora(config, config.data.train, tokenizers)
     if config.data.validation is None:
-        return DataSets(*split_holdout(train, holdout=config.data.holdout, seed=config.seed))
+        sets = DataSets(*split_holdout(train, holdout=config.data.holdout, seed=config.seed))
+        held_out = sets.validation
+        amount, unit = len(held_out), "lines"
+        if config.data.is_running_text:
+            amount, unit = int(held_out.target.lengths.sum()), "tokens"
+        logger.info("Held out for validation: %s %s (data.holdout).", f"{amount:,}", unit)
+        return sets
     return DataSets(train, prepare_corpora(config, config.data.validation, tokenizers))
 
 

@@ -55,13 +55,25 @@ class RunFolder:
         Raises:
             InputError: If it does not.
         """
-        if not self.config.is_file() or not self.best.is_file():
+        if self.config.is_file() and self.best.is_file():
+            return self
+        if (self.path / "saved_model.pb").is_file():
             raise InputError(
-                f"Expected a run folder with {self.config.name} and {self.best.name}. Received: "
-                f"{self.path}, which {'lacks them' if self.path.is_dir() else 'is no folder'}. "
-                f"Train one with `s2s fit CONFIG.yaml --run-dir {self.path}`."
+                f"Expected a run folder. Received: {self.path}, which is an exported SavedModel: "
+                f"that can be asked with `s2s generate` only. Give the run it was exported from."
             )
-        return self
+        if self.config.is_file() and self.last.is_file():
+            raise InputError(
+                f"The run in {self.path} was interrupted before its first validation and has no "
+                f"best weights yet. Go on with it: `s2s fit CONFIG.yaml --run-dir {self.path} "
+                f"--resume`."
+            )
+        raise InputError(
+            f"Expected a run folder with {self.config.name} and {self.best.name}, or where `s2s "
+            f"generate` is asked, an exported SavedModel. Received: {self.path}, which "
+            f"{'lacks them' if self.path.is_dir() else 'is no folder'}. Train one with `s2s fit "
+            f"CONFIG.yaml --run-dir {self.path}`."
+        )
 
 
 def save_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """How likely a model finds given texts: log-probabilities, and the perplexities made of them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,9 +10,13 @@ import tensorflow as tf
 
 from seq2seq_kit.decoding.groups import GROUP_SIZES, LENGTH_STEP
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.generation import encode_sources
 from seq2seq_kit.losses import cross_entropy
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokenizer import Tokenizer
+
+# Numbers in the largest tensors of a batch at most: 1 GB. Computing takes a few times as much.
+_MAX_NUMBERS = 2**28
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,19 @@ def perplexity(scores: Sequence[Score], texts: Sequence[str]) -> Perplexity:
     return Perplexity(*(math.exp(min(nats / number, 700.0)) for number in units))
 
 
+class _Row(NamedTuple):
+    source: list[int]  # what the encoder reads; a language model ignores it
+    target: list[int]  # what the decoder predicts
+    unscored: int  # so many first targets are a prompt
+
+
+class _Shape(NamedTuple):
+    """Padded lengths."""
+
+    source: int
+    target: int
+
+
 class Scorer:
     """Scores texts with a model and its tokenizers.
 
@@ -68,6 +85,8 @@ class Scorer:
         source_tokenizer: Encodes sources, or prompts.
         target_tokenizer: Encodes the texts to score.
         ends_with: What follows a text: EOS, or the newline's token for a model of running text.
+        max_source_length: Tokens of a source or prompt at most.
+        keep_end: Whether a truncated source keeps its end, as a prompt should.
     """
 
     def __init__(
@@ -77,11 +96,15 @@ class Scorer:
         target_tokenizer: Tokenizer,
         *,
         ends_with: int,
+        max_source_length: int,
+        keep_end: bool,
     ) -> None:
         self.model = model
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.ends_with = ends_with
+        self.max_source_length = max_source_length
+        self.keep_end = keep_end
         ids = tf.TensorSpec([None, None], tf.int32)
         weights = tf.TensorSpec([None, None], tf.float32)
         self._log_probs = tf.function(
@@ -89,7 +112,12 @@ class Scorer:
         )
 
     def score(
-        self, sources: Sequence[str], targets: Sequence[str], *, batch_size: int = 64
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        batch_size: int = 64,
+        truncate: bool = False,
     ) -> list[Score]:
         """Returns how likely each target is after its source.
 
@@ -97,16 +125,24 @@ class Scorer:
             sources: The inputs; for a language model the prompts, "" for none.
             targets: The texts to score, one for each source.
             batch_size: Texts scored together at most; the result does not depend on it.
+            truncate: Cut over-long sources instead of refusing them; a target never is cut.
 
         Raises:
-            InputError: If the numbers of sources and targets differ.
+            InputError: If the numbers of sources and targets differ, a source is over-long, or a
+                target is longer than memory allows.
         """
         if len(sources) != len(targets):
             raise InputError(
                 f"Expected one target for each source. Received: {len(sources)} sources, "
                 f"{len(targets)} targets."
             )
-        source_ids = self.source_tokenizer.encode(sources)
+        source_ids = encode_sources(
+            self.source_tokenizer,
+            sources,
+            max_length=self.max_source_length,
+            keep_end=self.keep_end,
+            truncate=truncate,
+        )
         target_ids = self.target_tokenizer.encode(targets)
         return self.score_ids(
             source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
@@ -121,20 +157,43 @@ class Scorer:
         """Returns how likely each row of target ids, its end included, is after its source."""
         rows = [self._layout(*pair) for pair in zip(source_ids, target_ids, strict=True)]
         scores = np.zeros(len(rows))
-        for members, shape in _groups(rows, min(batch_size, GROUP_SIZES[-1])):
-            # The same row counts as in search_in_groups, for the same reason.
-            size = min(size for size in GROUP_SIZES if size >= len(members))
-            batch = _pad([rows[index] for index in members], size, shape)
-            scores[members] = self._log_probs(**batch).numpy()[: len(members)]
+        for shape, indices in _by_shape(rows).items():
+            at_once = min(batch_size, self._most_rows(shape, indices[0] + 1))
+            for first in range(0, len(indices), at_once):
+                members = indices[first : first + at_once]
+                scores[members] = self._score_batch([rows[index] for index in members], shape)
         return [
             Score(float(log_prob), len(target))
             for log_prob, target in zip(scores, target_ids, strict=True)
         ]
 
-    def _layout(self, source: Sequence[int], target: Sequence[int]) -> "_Row":
+    def _layout(self, source: Sequence[int], target: Sequence[int]) -> _Row:
         if isinstance(self.model, LanguageModel):
             return _Row([Tokenizer.bos_id], [*source, *target], len(source))
         return _Row([*source, Tokenizer.eos_id], list(target), 0)
+
+    def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
+        # The same row counts as in search_in_groups, for the same reason.
+        size = min(size for size in GROUP_SIZES if size >= len(rows))
+        return self._log_probs(**_pad(rows, size, shape)).numpy()[: len(rows)]
+
+    def _most_rows(self, shape: _Shape, line: int) -> int:
+        """Returns how many rows of a shape fit into memory together.
+
+        Raises:
+            InputError: If not even the smallest group does; names `line`.
+        """
+        numbers = shape.target * self.model.vocab_size
+        if isinstance(self.model, EncoderDecoder):
+            # Additive attention compares each target with each source token.
+            numbers += shape.target * shape.source * self.model.units
+        fitting = [size for size in GROUP_SIZES if size * numbers <= _MAX_NUMBERS]
+        if not fitting:
+            raise InputError(
+                f"Line {line} has about {shape.target} tokens to score, more than fit into memory "
+                f"with this model. Split the line."
+            )
+        return fitting[-1]
 
     def _compute(
         self, source_ids: tf.Tensor, target_ids: tf.Tensor, weights: tf.Tensor
@@ -149,32 +208,24 @@ class Scorer:
         return -tf.reduce_sum(nll * weights, axis=1)
 
 
-class _Row(NamedTuple):
-    source: list[int]  # what the encoder reads; a language model ignores it
-    target: list[int]  # what the decoder predicts
-    unscored: int  # so many first targets are a prompt
-
-
-def _groups(rows: Sequence[_Row], size: int) -> Iterator[tuple[list[int], tuple[int, int]]]:
-    """Yields the rows of like padded lengths, at most `size` together, and those lengths."""
-    members: dict[tuple[int, int], list[int]] = {}
+def _by_shape(rows: Sequence[_Row]) -> dict[_Shape, list[int]]:
+    """Returns which rows have which padded lengths."""
+    members: dict[_Shape, list[int]] = {}
     for index, row in enumerate(rows):
-        shape = (_round_up(len(row.source)), _round_up(len(row.target)))
+        shape = _Shape(_round_up(len(row.source)), _round_up(len(row.target)))
         members.setdefault(shape, []).append(index)
-    for shape, indices in members.items():
-        for first in range(0, len(indices), size):
-            yield indices[first : first + size], shape
+    return members
 
 
 def _round_up(length: int) -> int:
     return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
-def _pad(rows: Sequence[_Row], size: int, shape: tuple[int, int]) -> dict[str, tf.Tensor]:
+def _pad(rows: Sequence[_Row], size: int, shape: _Shape) -> dict[str, tf.Tensor]:
     """Returns the arguments of `Scorer._compute` for rows; missing ones are copies of the first."""
-    source_ids = np.zeros((size, shape[0]), np.int32)
-    target_ids = np.zeros((size, shape[1]), np.int32)
-    weights = np.zeros((size, shape[1]), np.float32)
+    source_ids = np.zeros((size, shape.source), np.int32)
+    target_ids = np.zeros((size, shape.target), np.int32)
+    weights = np.zeros((size, shape.target), np.float32)
     for place, row in enumerate([*rows, *[rows[0]] * (size - len(rows))]):
         source_ids[place, : len(row.source)] = row.source
         target_ids[place, : len(row.target)] = row.target

@@ -15,7 +15,8 @@ import keras
 from seq2seq_kit.checkpoint import assign_variables, load_checkpoint
 from seq2seq_kit.checks import check_files
 from seq2seq_kit.config import Config, DecodingConfig, load_config, save_config
-from seq2seq_kit.errors import InputError
+from seq2seq_kit.config_faults import shorten
+from seq2seq_kit.errors import ConfigError, InputError, RunError
 from seq2seq_kit.evaluation import TextScores, compare_texts
 from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
 from seq2seq_kit.generation import Generator, Hypothesis
@@ -35,10 +36,32 @@ from seq2seq_kit.pipeline import (
 )
 from seq2seq_kit.run_folder import RunFolder, read_json, save_json
 from seq2seq_kit.scoring import Score, Scorer
+from seq2seq_kit.startup import show_log
 from seq2seq_kit.tokenizer import Tokenizer
-from seq2seq_kit.training import Trainer, make_strategy, read_metrics
+from seq2seq_kit.training import Trainer, is_chief, make_strategy, read_metrics
 
 logger = logging.getLogger(__name__)
+
+# What a resumed run may be given anew. The rest is in the optimizer's state, in the plan of an
+# epoch or in the losses that are compared, so that a new value would be obeyed in part only.
+_CHANGEABLE = {
+    "data.test",
+    "data.bleu_tokenize",
+    *(
+        f"training.{key}"
+        for key in (
+            "epochs",
+            "max_steps",
+            "max_minutes",
+            "plateau_factor",
+            "plateau_patience",
+            "validate_every",
+            "validation_samples",
+            "strategy",
+            "tensorboard",
+        )
+    ),
+}
 
 
 class Seq2Seq:
@@ -72,14 +95,14 @@ class Seq2Seq:
         self.results: dict[str, Any] = {}
         """What training ended with: the numbers of the table that `s2s fit` prints."""
         self._tokenizers = tokenizers
-        self._generator = Generator(
-            model,
-            *tokenizers,
-            defaults=config.decoding,
-            max_source_length=config.data.max_source_length,
-            keep_end=config.task == "continuation",
+        limits: dict[str, Any] = {
+            "max_source_length": config.data.max_source_length,
+            "keep_end": config.task == "continuation",
+        }
+        self._generator = Generator(model, *tokenizers, defaults=config.decoding, **limits)
+        self._scorer = Scorer(
+            model, *tokenizers, ends_with=_text_end(config, self.tokenizer), **limits
         )
-        self._scorer = Scorer(model, *tokenizers, ends_with=_text_end(config, self.tokenizer))
 
     @classmethod
     def fit(
@@ -92,25 +115,29 @@ class Seq2Seq:
     ) -> Self:
         """Trains a model as a config says and returns it with its best weights.
 
-        Seeds Keras's random numbers with the config's `seed`.
+        Seeds Keras's random numbers with the config's `seed`. Tells what it does through Python's
+        `logging`, and shows that on standard error if no logging is set up.
 
         Args:
             config: A YAML file, its content as a dict, or a `Config`.
             callbacks: Keras callbacks, called as `keras.Model.fit` does.
-            run_dir: Where everything is kept; `runs/<name of the config file>` by default.
+            run_dir: Where everything is kept; by default `runs/<name of the config file>`, for a
+                dict or `Config` `runs/unnamed`.
             resume: Go on with the run in that folder.
 
         Raises:
             InputError: If the config or the data cannot work, or the folder holds a run.
             TrainingInterrupted: On Ctrl-C, after saving.
         """
+        show_log()
         run = RunFolder(Path(run_dir) if run_dir else _default_run_folder(config))
         config = load_config(config)
         check_files(config)
-        tokenizers = _open_run(run, config, resume)
+        strategy = make_strategy(config.training.strategy)
+        tokenizers = _open_run(run, config, resume, writes=is_chief(strategy))
+        logger.info("The run is kept in %s.", run.path)
         data = prepare_data(config, tokenizers)
         keras.utils.set_random_seed(config.seed)
-        strategy = make_strategy(config.training.strategy)
         with strategy.scope():
             model = network(config, tokenizers)
         fitted = cls(model, tokenizers, config)
@@ -141,7 +168,8 @@ class Seq2Seq:
             "validation_loss": best.facts["val_loss"],
             "validation_perplexity": best.facts["val_perplexity"],
         } | fitted._final_results(trainer, tokenizers, examples)
-        save_json(run.results, fitted.results)
+        if is_chief(strategy):
+            save_json(run.results, fitted.results)
         return fitted
 
     @classmethod
@@ -155,12 +183,21 @@ class Seq2Seq:
             RunError: If a file of it is damaged.
         """
         run = RunFolder(Path(path)).open_trained()
-        config = load_config(run.config)
-        tokenizers = load_tokenizers(run)
+        try:
+            config = load_config(run.config)
+            tokenizers = load_tokenizers(run)
+        except ConfigError as error:
+            raise RunError(
+                f"The run folder {run.path} is damaged. {error} Restore the file from a copy."
+            ) from error
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
-        loaded = cls(model, tokenizers, config, read_metrics(run))
-        loaded.results = read_json(run.results) if run.results.is_file() else {}
+        loaded = cls(model, tokenizers, config)
+        try:
+            loaded.history = read_metrics(run)
+            loaded.results = read_json(run.results) if run.results.is_file() else {}
+        except RunError as error:  # The model can work without its past.
+            logger.warning("%s", error)
         return loaded
 
     def hypotheses(self, texts: Sequence[str], **options: Any) -> Iterator[list[Hypothesis]]:
@@ -181,11 +218,9 @@ class Seq2Seq:
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
         return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
 
-    def score(
-        self, sources: Sequence[str], targets: Sequence[str], *, batch_size: int = 64
-    ) -> list[Score]:
-        """Returns how likely each target is after its source; see `Scorer.score`."""
-        return self._scorer.score(sources, targets, batch_size=batch_size)
+    def score(self, sources: Sequence[str], targets: Sequence[str], **options: Any) -> list[Score]:
+        """Returns how likely each target is after its source; options as in `Scorer.score`."""
+        return self._scorer.score(sources, targets, **options)
 
     def evaluate(
         self,
@@ -301,8 +336,14 @@ def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path
     return Path("runs") / (Path(config).stem if isinstance(config, str | Path) else "unnamed")
 
 
-def _open_run(run: RunFolder, config: Config, resume: bool) -> Tokenizers:
+def _open_run(run: RunFolder, config: Config, resume: bool, *, writes: bool) -> Tokenizers:
     """Makes a run folder ready for training; returns its tokenizers.
+
+    Args:
+        run: The folder.
+        config: Of the run.
+        resume: Whether a run in it is to go on.
+        writes: Whether this process fills the folder; of several workers one does.
 
     Raises:
         InputError: If it holds a run and `resume` is False, or the other way round, or the run to
@@ -310,7 +351,8 @@ def _open_run(run: RunFolder, config: Config, resume: bool) -> Tokenizers:
     """
     if resume:
         _check_resumable(run, config)
-        save_config(config, run.config)
+        if writes:
+            save_config(config, run.config)
         return load_tokenizers(run)
     if run.last.exists() or run.best.exists():
         raise InputError(
@@ -322,10 +364,17 @@ def _open_run(run: RunFolder, config: Config, resume: bool) -> Tokenizers:
             f"{run.config} is not of a run and would be overwritten. Train into another folder "
             f"(--run-dir, in Python run_dir=...), or rename that file."
         )
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The run folder {run.path} cannot be made ({error.strerror}). Choose another one "
+            f"(--run-dir, in Python run_dir=...)."
+        ) from error
     tokenizers = build_tokenizers(config)
-    run.path.mkdir(parents=True, exist_ok=True)
-    save_config(config, run.config)
-    save_tokenizers(tokenizers, run)
+    if writes:
+        save_config(config, run.config)
+        save_tokenizers(tokenizers, run)
     return tokenizers
 
 
@@ -336,18 +385,29 @@ def _check_resumable(run: RunFolder, config: Config) -> None:
             f"Nothing to resume: {run.path} holds no state of training. Train without --resume "
             f"(in Python resume=False) first."
         )
-    before = load_config(run.config)
+    before, now = (_fixed_settings(one) for one in (load_config(run.config), config))
     changed = [
-        f"{section}.{key}"
-        for section in ("data", "tokenizer", "model")
-        for key, value in getattr(config, section)
-        if value != getattr(getattr(before, section), key)
+        f"  {key}: {shorten(before.get(key))} then, {shorten(now.get(key))} now"
+        for key in sorted(before | now)
+        if before.get(key) != now.get(key)
     ]
     if changed:
+        listed = "\n".join(changed)
         raise InputError(
-            f"The run in {run.path} was started with another {', '.join(changed)}. Put these back "
-            f"to resume it, or train into another folder."
+            f"The run in {run.path} was started with other settings:\n{listed}\nPut these back to "
+            f"resume it, or train into another folder."
         )
+
+
+def _fixed_settings(config: Config) -> dict[str, Any]:
+    """Returns what a run cannot change on its way, under dotted keys."""
+    values = config.model_dump(mode="json")
+    fixed = {key: values[key] for key in ("task", "seed")}
+    for section in ("data", "tokenizer", "model", "training"):
+        fixed |= {f"{section}.{key}": value for key, value in values[section].items()}
+    stopping = fixed.pop("training.early_stopping")
+    fixed["training.early_stopping.metric"] = stopping["metric"]
+    return {key: value for key, value in fixed.items() if key not in _CHANGEABLE}
 
 
 def _text_end(config: Config, tokenizer: Tokenizer) -> int:

@@ -45,6 +45,20 @@ def load_tensorflow() -> None:
     _check_backend(keras.config.backend())
 
 
+def show_log(*, force: bool = False) -> None:
+    """Shows the package's log on standard error, unless the program has set up logging itself.
+
+    On the root logger, where progress bars can make way for it.
+
+    Args:
+        force: Show it here whatever was set up before.
+    """
+    package = logging.getLogger("seq2seq_kit")
+    if force or not package.hasHandlers():
+        logging.basicConfig(format="%(message)s", stream=sys.stderr, force=force)
+        package.setLevel(logging.INFO)
+
+
 def _check_backend(backend: str) -> None:
     if backend != "tensorflow":
         raise InputError(

@@ -29,7 +29,8 @@ from seq2seq_kit.checkpoint import (
     save_checkpoint,
     variable_arrays,
 )
-from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.config import MIN_STEPS_TO_VALIDATION, TrainingConfig
+from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy
@@ -52,6 +53,8 @@ class TrainingState:
     """Batches done of the present epoch's plan."""
     step: int = 0
     """Optimizer steps."""
+    validated_step: int = 0
+    """The step of the last validation."""
     seconds: float = 0.0
     """Wall-clock training time, over all resumptions."""
     loss_sum: float = 0.0
@@ -107,6 +110,9 @@ class Trainer:
         self.show_samples = show_samples
         self.state = TrainingState()
         self.history: list[dict[str, float]] = []
+        self._max_epochs = config.epochs
+        if config.has_no_limit:
+            self._max_epochs = config.default_epochs(len(train_set.plan(0)))
         with strategy.scope():
             model.compile(
                 optimizer=keras.optimizers.Adam(config.learning_rate),
@@ -114,7 +120,7 @@ class Trainer:
             )
             model.optimizer.build(model.trainable_variables)
         self._callbacks = keras.callbacks.CallbackList(
-            list(callbacks), model=model, epochs=config.epochs, verbose=0
+            list(callbacks), model=model, epochs=self._max_epochs, verbose=0
         )
         self._train_step = tf.function(self._replicated_train_step, autograph=False)
         self._validation_step = tf.function(self._replicated_validation, autograph=False)
@@ -163,13 +169,29 @@ class Trainer:
                 plan = self.train_set.plan(state.epoch)
                 with self._progress(plan) as progress:
                     for logs in self._epoch(plan):
-                        state.seconds = time.monotonic() - started
+                        state.seconds = self._agree(time.monotonic() - started)
                         self._show(progress, plan, logs)
-                        if interrupted.is_set() and not state.finished:
+                        if self._agree(interrupted.is_set()) and not state.finished:
                             self._save_last()
+                            self._agree(0.0)
                             raise TrainingInterrupted(self.run.path)
         self._callbacks.on_train_end()
+        # The other workers may read the run folder only when the chief has written it.
+        self._agree(0.0)
         return state
+
+    def _agree(self, value: float) -> float:
+        """Returns the mean of a number over all workers, once each of them has come here.
+
+        What follows from a clock or from Ctrl-C must follow on all of them, or the others would
+        wait for ever.
+        """
+        if self.strategy.cluster_resolver is None:
+            return value
+        values = self.strategy.experimental_distribute_values_from_function(
+            lambda _context: tf.constant(value, tf.float32)
+        )
+        return float(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
     def _epoch(self, plan: EpochPlan) -> Iterator[dict[str, float]]:
         """Trains the rest of an epoch, or until training is finished; yields at each step."""
@@ -264,7 +286,7 @@ class Trainer:
         self._callbacks.on_test_begin()
         record = {
             "step": state.step,
-            "epoch": state.epoch,
+            "epoch": state.epoch + (state.batch > 0),
             "seconds": round(state.seconds, 1),
             "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
             "tokens_per_second": round(self._tokens_per_second(), 1),
@@ -276,6 +298,7 @@ class Trainer:
             record |= {f"val_{name}": value for name, value in self.text_metrics().items()}
         self._callbacks.on_test_end({"loss": record["val_loss"]})
         state.loss_sum = state.num_tokens = 0.0
+        state.validated_step = state.step
         self._note(record)
         self._keep_best(record)
         self._decay_learning_rate(record["val_loss"])
@@ -328,14 +351,16 @@ class Trainer:
             )
 
     def _validation_is_due(self, epoch_ended: bool) -> bool:
-        every = self.config.validate_every
-        return epoch_ended if every is None else self.state.step % every == 0
+        state, every = self.state, self.config.validate_every
+        if every is not None:
+            return state.step % every == 0
+        return epoch_ended and state.step - state.validated_step >= MIN_STEPS_TO_VALIDATION
 
     def _check_limits(self) -> None:
         """Notes why training is finished, if it is."""
         state, config = self.state, self.config
-        if config.epochs is not None and state.epoch >= config.epochs:
-            state.finished = f"{config.epochs} epochs are done"
+        if self._max_epochs is not None and state.epoch >= self._max_epochs:
+            state.finished = f"{self._max_epochs} epochs are done"
         elif config.max_steps is not None and state.step >= config.max_steps:
             state.finished = f"{config.max_steps} steps are done"
         elif config.max_minutes is not None and state.seconds >= 60 * config.max_minutes:
@@ -350,7 +375,7 @@ class Trainer:
         shares = [
             done / limit
             for done, limit in (
-                (epochs, config.epochs),
+                (epochs, self._max_epochs),
                 (state.step, config.max_steps),
                 (state.seconds / 60, config.max_minutes),
             )
@@ -429,13 +454,11 @@ class Trainer:
 
     @property
     def _is_chief(self) -> bool:
-        """Whether this process writes the run folder: the first of several workers does."""
-        resolver = self.strategy.cluster_resolver
-        return resolver is None or not resolver.task_id
+        return is_chief(self.strategy)
 
     def _progress(self, plan: EpochPlan) -> tqdm:
         """Returns the epoch's progress bar, shown on a terminal and in a notebook only."""
-        of_epochs = f"/{self.config.epochs}" if self.config.epochs else ""
+        of_epochs = f"/{self._max_epochs}" if self._max_epochs else ""
         return tqdm(
             total=len(plan),
             initial=self.state.batch,
@@ -462,7 +485,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """Returns the `tf.distribute` strategy of a config's `training.strategy`.
 
     Raises:
-        InputError: If "multi_worker" is asked for without the environment variable TF_CONFIG.
+        InputError: If "multi_worker" is asked for without the environment variable TF_CONFIG, or
+            after TensorFlow has computed anything.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -473,15 +497,44 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
                 "is not set. Set it on each machine (tensorflow.org/guide/distributed_training), "
                 "or use `default` or `mirrored`."
             )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except RuntimeError as error:
+            raise InputError(
+                "training.strategy multi_worker must be the first use of TensorFlow in a process, "
+                "but TensorFlow has computed here before. Start a new process."
+            ) from error
     return tf.distribute.get_strategy()
 
 
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run folder: one of several workers does."""
+    resolver = strategy.cluster_resolver
+    if resolver is None:
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
 def read_metrics(run: RunFolder) -> list[dict[str, float]]:
-    """Returns the history of a run: one record a validation, oldest first."""
+    """Returns the history of a run: one record a validation, oldest first.
+
+    Raises:
+        RunError: If a line of it is damaged.
+    """
     if not run.metrics.is_file():
         return []
-    return [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    records = []
+    for number, line in enumerate(run.metrics.read_bytes().splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise RunError(
+                f"{run.metrics}, line {number}: expected the JSON of a validation, but found "
+                f"{shorten(line)}. Mend or remove the line."
+            ) from error
+    return records
 
 
 @contextmanager

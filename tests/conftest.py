@@ -81,7 +81,7 @@ def continuation_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
         "data": {"train": {"text": str(folder / "text.txt")}, "window": 24},
         "tokenizer": {"type": "char", "vocab_size": 40, "byte_fallback": False},
         "model": {"embedding_dim": 16, "units": 32, "dropout": 0.0, "init_scale": 0.3},
-        "training": {"epochs": 12, "batch_size": 8, **FAST},
+        "training": {"epochs": 12, "batch_size": 8, "validate_every": 5, **FAST},
         "decoding": {"max_length": 20},
     }
     return TrainedRun(folder / "run", Seq2Seq.fit(config, run_dir=folder / "run"))
@@ -116,7 +116,7 @@ def reversal(files: Path) -> dict[str, Any]:
             "dropout": 0.0,
             "init_scale": 0.3,
         },
-        "training": {"epochs": 10, "batch_size": 32, **FAST},
+        "training": {"epochs": 10, "batch_size": 32, "validate_every": 23, **FAST},
         "decoding": {"max_length": 12},
     }
 

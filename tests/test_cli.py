@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq_kit import cli_io, startup
+from seq2seq_kit import cli, cli_io
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
@@ -28,6 +28,10 @@ PAIRS = {"data": {"train": {"tsv": "pairs.tsv", "source_columns": 2, "target_col
 class Hypothesis:
     text: str
     score: float
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's, which stays out."""
 
 
 class Backwards:
@@ -68,7 +72,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Backwards:
     module = types.ModuleType("seq2seq_kit.seq2seq")
     module.Seq2Seq = types.SimpleNamespace(load=lambda _path: fake)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "seq2seq_kit.seq2seq", module)
-    monkeypatch.setattr(startup, "load_tensorflow", lambda: None)
+    monkeypatch.setattr(cli, "load_tensorflow", lambda: None)
     return fake
 
 
@@ -144,7 +148,10 @@ def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     [
         (InputError("bad line"), 2, "s2s: error: bad line\n"),
         (RunError("damaged"), 1, "s2s: error: damaged\n"),
-        (OSError(28, "No space left on device"), 1, "s2s: error: [Errno 28] No space left"),
+        (OSError(28, "No space left", "runs/a"), 1, "s2s: error: runs/a: No space left."),
+        (OSError(28, "No space left"), 1, "s2s: error: No space left."),
+        (MemoryError(), 1, "s2s: error: out of memory. Lower --batch-size, --beam-size"),
+        (ResourceExhaustedError("OOM"), 1, "s2s: error: out of memory. Lower --batch-size"),
         (KeyError("x\ny"), 1, "s2s: error: KeyError: 'x\\ny' (--debug shows where)\n"),
         (ZeroDivisionError("one\ntwo"), 1, "s2s: error: ZeroDivisionError: one (--debug"),
         (KeyboardInterrupt(), 130, "s2s: error: interrupted.\n"),
@@ -307,6 +314,19 @@ def test_output_without_a_folder_is_refused_before_the_model_loads(
     assert "has no folder to be in" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes, and links only for some")
+@pytest.mark.usefixtures("model")
+def test_a_link_and_a_mode_stay(tmp_path: Path) -> None:
+    output, link = tmp_path / "out.txt", tmp_path / "link"
+    output.touch()
+    output.chmod(0o640)
+    link.symlink_to(output)
+    assert main(["generate", "run", "--prompt", "ab", "-o", str(link)]) == 0
+    assert link.is_symlink()
+    assert output.read_text(encoding="utf-8") == "ba\n"
+    assert output.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such devices")
 @pytest.mark.usefixtures("model")
 def test_a_device_is_written_to_not_replaced(tmp_path: Path) -> None:
@@ -322,8 +342,8 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
         "import sys, types\n"
         "sys.path.insert(0, 'tests')\n"
         "from test_cli import Backwards\n"
-        "from seq2seq_kit import cli, startup\n"
-        "startup.load_tensorflow = lambda: None\n"
+        "from seq2seq_kit import cli\n"
+        "cli.load_tensorflow = lambda: None\n"
         "module = types.ModuleType('seq2seq_kit.seq2seq')\n"
         "module.Seq2Seq = types.SimpleNamespace(load=lambda path: Backwards())\n"
         "sys.modules['seq2seq_kit.seq2seq'] = module\n"
@@ -374,14 +394,20 @@ def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
     seen: list[list[str]] = []
 
     def evaluate(
-        sources: Sequence[str], references: Sequence[Sequence[str]], *, tokenize: str | None
+        sources: Sequence[str],
+        references: Sequence[Sequence[str]],
+        *,
+        tokenize: str | None,
+        truncate: bool,
     ) -> Any:
+        assert truncate
         seen.extend([source, *texts] for source, texts in zip(sources, references, strict=True))
         return compare_texts(
             [source[::-1] for source in sources], references, tokenize=tokenize or "13a"
         )
 
-    def score(sources: Sequence[str], targets: Sequence[str]) -> list[Score]:
+    def score(sources: Sequence[str], targets: Sequence[str], *, truncate: bool) -> list[Score]:
+        assert truncate
         return [Score(-2.0, len(target)) for _, target in zip(sources, targets, strict=True)]
 
     monkeypatch.setattr(model, "evaluate", evaluate, raising=False)
@@ -415,10 +441,39 @@ def test_evaluate_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_evaluate_groups_the_rows_of_a_source(answers: list[list[str]], tmp_path: Path) -> None:
     # The columns are those that the run was trained on: source second, target first.
-    rows = "cba\tabc\ned\tde\nzz\tabc\n"
+    rows = "cba\tabc\ned\tde\nzz\tabc\n\n"  # The blank line at the end is no pair.
     (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
     assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 0
     assert answers == [["abc", "cba", "zz"], ["de", "ed"]]
+
+
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize(
+    "options", [["evaluate", "--source", "--reference"], ["score", "--source", "--target"]]
+)
+def test_over_long_sources_are_refused_by_file_and_line_or_counted(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("ab\n" + 21 * "x" + "\n", encoding="utf-8")
+    (tmp_path / "out").write_text("ba\nx\n", encoding="utf-8")
+    command, source, target = options
+    files = [source, str(tmp_path / "in"), target, str(tmp_path / "out")]
+    assert main([command, "run", *files]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{tmp_path / 'in'}, line 2: has 105 tokens; the model takes at most" in captured.err
+    assert main([command, "run", *files, "--long-lines", "truncate"]) == 0
+    assert "1 over-long inputs were truncated." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
+def test_an_over_long_input_of_a_tsv_has_the_line_of_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "ba\tab\nxx\tab\nyy\t" + 21 * "y" + "\n"
+    (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 2
+    assert "test.tsv, line 3: has 105 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("answers")

@@ -134,7 +134,6 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
             "tokenizer.source: cannot be used with a language model",
         ),
         (minimal(model={"units": 7}), "model.units: must be even"),
-        (minimal(training={"epochs": None}), "training.epochs: is null"),
         (
             minimal(training={"batch_unit": "tokens"}),
             "training.batch_size: must be at least 101 with `batch_unit: tokens`",
@@ -227,6 +226,26 @@ def test_missing_file_and_foreign_bytes(tmp_path: Path) -> None:
     path = tmp_path / "latin1.yaml"
     path.write_bytes("task: é".encode("latin-1"))
     assert "must be UTF-8, but byte 6 is not" in faults_of(path)
+
+
+def test_small_data_are_read_oftener_where_no_limit_is_said() -> None:
+    training = load_config(minimal()).training
+    assert training.has_no_limit
+    assert training.default_epochs(steps_per_epoch=5) == 600
+    assert training.default_epochs(steps_per_epoch=7) == 429  # 3,003 steps
+    assert training.default_epochs(steps_per_epoch=5000) == 30
+    for limit in ("epochs", "max_steps", "max_minutes"):
+        assert not load_config(minimal(training={limit: 3})).training.has_no_limit
+
+
+def test_continuation_searches_greedily_without_repetition_unless_told() -> None:
+    text = {"task": "continuation", "data": {"train": {"text": "book.txt"}}}
+    told = text | {"decoding": {"beam_size": 5, "no_repeat_ngram": 0}}
+    found = [
+        (config.decoding.beam_size, config.decoding.no_repeat_ngram)
+        for config in map(load_config, (minimal(), text, told))
+    ]
+    assert found == [(5, 0), (1, 4), (5, 0)]
 
 
 def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:

@@ -204,6 +204,11 @@ def test_a_tsv_line_without_the_column_is_named(tmp_path: Path) -> None:
         next(pairs)
 
 
+def test_an_empty_line_of_a_tsv_is_a_pair_of_empty_sides(tmp_path: Path) -> None:
+    pairs = read_corpus(tsv(tmp_path, "a\tb\n\n"))
+    assert list(pairs) == [Pair(1, "a", "b"), Pair(2, "", "")]
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [

@@ -54,6 +54,19 @@ def test_an_untrained_folder_is_refused_with_advice(tmp_path: Path, files: tuple
         RunFolder(tmp_path).open_trained()
 
 
+def test_an_interrupted_run_is_to_be_resumed_not_trained_anew(tmp_path: Path) -> None:
+    for name in ("config.yaml", "last.npz"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"interrupted before its first validation.*--resume"):
+        RunFolder(tmp_path).open_trained()
+
+
+def test_an_export_is_told_from_a_run(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(InputError, match="is an exported SavedModel"):
+        RunFolder(tmp_path).open_trained()
+
+
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no folder"):
         RunFolder(tmp_path / "nowhere").open_trained()

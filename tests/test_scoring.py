@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from reference import NETWORKS, NumberTokenizer, random_lines, random_network
 
+from seq2seq_kit import scoring
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.generation import Generator
@@ -22,7 +23,14 @@ PAIRS = list(zip(SOURCES, TARGETS, strict=True))
 
 def make_scorer(kind: str, ends_with: int = 3) -> Scorer:
     tokenizer = NumberTokenizer()
-    return Scorer(random_network(kind), tokenizer, tokenizer, ends_with=ends_with)
+    return Scorer(
+        random_network(kind),
+        tokenizer,
+        tokenizer,
+        ends_with=ends_with,
+        max_source_length=20,
+        keep_end=True,
+    )
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -103,6 +111,27 @@ def test_prompt_tokens_are_not_scored() -> None:
         for source, target in (([], [5, 6, 7, 3]), ([], [5, 6]), ([5, 6], [7, 3]))
     )
     assert whole == pytest.approx(prompt + rest, abs=1e-4)
+
+
+def test_an_over_long_source_is_refused_or_cut(scorer: Scorer) -> None:
+    # 21 tokens, one too many: the prompt of a language model keeps its end.
+    source = " ".join(str(4 + place % 8) for place in range(21))
+    with pytest.raises(InputError, match="Line 2 has 21 tokens; the model takes at most 20"):
+        scorer.score(["4", source], ["5", "6"])
+    (cut,) = scorer.score([source], ["5"], truncate=True)
+    assert [cut] == scorer.score([source.partition(" ")[2]], ["5"])
+
+
+def test_what_does_not_fit_into_memory_is_refused(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scorer.score(SOURCES, TARGETS)
+    largest = 16 * (scorer.model.vocab_size + 16 * scorer.model.units)  # a row of 16 and 16 tokens
+    monkeypatch.setattr(scoring, "_MAX_NUMBERS", 16 * largest)
+    # Smaller batches, the same scores.
+    assert scorer.score(SOURCES, TARGETS) == whole
+    with pytest.raises(InputError, match="Line 2 has about 1004 tokens to score"):
+        scorer.score(["4", "4"], ["5", 1000 * "5 "])
 
 
 def test_nothing_to_score_gives_nothing(scorer: Scorer) -> None:

@@ -172,8 +172,14 @@ def test_a_run_is_not_resumed_under_another_model(
 ) -> None:
     translation_config["model"]["units"] = 16
     translation_config["tokenizer"]["vocab_size"] = 15
-    with pytest.raises(InputError, match=r"another tokenizer\.vocab_size, model\.units"):
+    translation_config["training"] |= {"learning_rate": 0.02, "max_steps": 500}
+    with pytest.raises(InputError) as caught:
         Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+    assert str(caught.value).splitlines()[1:-1] == [
+        "  model.units: 32 then, 16 now",
+        "  tokenizer.vocab_size: 16 then, 15 now",
+        "  training.learning_rate: 0.01 then, 0.02 now",
+    ]
 
 
 def test_a_finished_run_is_resumed_with_a_higher_limit(
@@ -198,12 +204,43 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Seq2Seq.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["best.npz", "results.json"])
+@pytest.mark.parametrize("name", ["best.npz", "config.yaml", "shared.model"])
 def test_a_damaged_run_is_refused(copied_run: Path, name: str) -> None:
     content = (copied_run / name).read_bytes()
     (copied_run / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(RunError, match=rf"{name} is damaged"):
+    with pytest.raises(RunError, match=rf"damaged.*(\n|.)*{name}|{name} is damaged") as caught:
         Seq2Seq.load(copied_run)
+    assert "pickle" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "results.json"])
+def test_a_model_works_without_its_past(
+    copied_run: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = (copied_run / name).read_bytes()
+    (copied_run / name).write_bytes(content[: len(content) // 2])
+    assert Seq2Seq.load(copied_run).generate(["ab"])
+    assert name in caplog.text
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(
+    translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/run cannot be made \(Not a directory\)"):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path / "file" / "run")
+
+
+def test_what_was_held_out_and_where_the_run_goes_are_said(
+    translation_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    del translation_config["data"]["validation"]
+    translation_config["training"]["max_steps"] = 2
+    caplog.set_level("INFO")
+    Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    # 720 words, a tenth at most.
+    assert "Held out for validation: 72 lines" in caplog.text
+    assert str(tmp_path / "run") in caplog.text
 
 
 def test_faults_are_found_before_anything_is_written(

@@ -37,6 +37,21 @@ def test_tensorflow_starts_without_a_word() -> None:
     assert result.stdout.startswith("2.")
 
 
+_TELL = """
+import logging
+{before}
+from seq2seq_kit.startup import show_log
+show_log()
+logging.getLogger("seq2seq_kit.anything").info("Nothing is held out.")
+"""
+
+
+def test_the_log_is_shown_where_no_logging_is_set_up() -> None:
+    assert run_python(_TELL.format(before="")).stderr == "Nothing is held out.\n"
+    own = "logging.basicConfig(format='own: %(message)s')"
+    assert run_python(_TELL.format(before=own)).stderr == ""
+
+
 def test_another_backend_is_refused_before_anything_is_imported() -> None:
     result = run_python(
         "import sys\n"

@@ -1,12 +1,15 @@
 """The training loop on a few random rows; where only its bookkeeping matters, without a network."""
 
+import copy
 import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
 from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.training import Trainer, make_strategy, read_metrics
 
 VOCAB_SIZE = 20
@@ -124,6 +128,12 @@ class AtStep(keras.callbacks.Callback):
 
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def _each_epoch_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here an epoch has four steps, after which no validation would be due."""
+    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 1)
 
 
 # ---- Resuming
@@ -317,6 +327,83 @@ print(json.dumps([strategy.num_replicas_in_sync, two.history, one.history]))
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def start_workers(
+    number: int, arguments: Sequence[str | Path], *, code: str
+) -> list[subprocess.Popen[str]]:
+    """Starts processes that know of each other over the loopback device."""
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(number)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env=os.environ
+            | {
+                "TF_CONFIG": json.dumps(
+                    {
+                        "cluster": {"worker": addresses},
+                        "task": {"type": "worker", "index": index},
+                    }
+                )
+            },
+            cwd=Path(__file__).parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(number)
+    ]
+
+
+_FIT = """
+import json, sys
+from seq2seq_kit.startup import load_tensorflow
+load_tensorflow()
+from seq2seq_kit.seq2seq import Seq2Seq
+fitted = Seq2Seq.fit(json.loads(sys.argv[1]), run_dir=sys.argv[2])
+keys = ("step", "loss", "val_loss", "val_bleu")
+history = [[record[key] for key in keys] for record in fitted.history]
+print(json.dumps([history, fitted.generate(["ab", "cde"]), fitted.results["steps"]]))
+"""
+
+
+def test_two_workers_end_with_the_losses_of_one(
+    translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    translation_config["training"] |= {"max_steps": 40, "early_stopping": {"metric": "bleu"}}
+    several = copy.deepcopy(translation_config)
+    several["training"] |= {"strategy": "multi_worker", "max_minutes": 10}
+    workers = start_workers(2, [json.dumps(several), tmp_path / "two"], code=_FIT)
+    told = [worker.communicate(timeout=300) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told[0][1] + told[1][1]
+    first, second = (json.loads(out) for out, _ in told)
+    assert first == second
+    alone = Seq2Seq.fit(translation_config, run_dir=tmp_path / "one")
+    expected = [[r[key] for key in ("step", "loss", "val_loss")] for r in alone.history]
+    np.testing.assert_allclose([record[:3] for record in first[0]], expected, rtol=1e-4)
+    # One of them has written the run: what the folder holds answers as both did.
+    assert len(read_metrics(RunFolder(tmp_path / "two"))) == len(expected)
+    assert Seq2Seq.load(tmp_path / "two").generate(["ab", "cde"]) == first[1]
+
+
+def test_ctrl_c_on_one_worker_stops_both(
+    translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    translation_config["training"] |= {"epochs": 99, "strategy": "multi_worker"}
+    run = tmp_path / "run"
+    workers = start_workers(2, [json.dumps(translation_config), run], code=_FIT)
+    while not (run / "metrics.jsonl").exists() and workers[1].poll() is None:
+        time.sleep(0.05)
+    workers[1].send_signal(signal.SIGINT)
+    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert all("TrainingInterrupted" in error for error in errors), errors
+    assert load_checkpoint(run / "last.npz").facts["step"] < 99 * 23
+
+
 def test_gradients_are_clipped_to_the_global_norm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,6 +540,32 @@ def test_training_ends_at_its_limits_with_a_validation(
     state = without_network(trainer).fit()
     assert (state.step, state.finished) == (steps, reason)
     assert recorded(trainer, "step") == validated
+
+
+def test_short_epochs_end_without_a_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 10)
+    trainer = make_trainer(tmp_path, epochs=7)
+    without_network(trainer).fit()
+    # The first ends of epochs of four steps that are ten steps from the last validation.
+    assert recorded(trainer, "step") == [12, 24, 28]
+    assert recorded(trainer, "epoch") == [3, 6, 7]
+
+
+def test_without_a_limit_small_data_are_read_oftener(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, epochs=None, early_stopping={"patience": 2})
+    assert trainer._max_epochs == 750  # 3,000 steps in epochs of four
+    state = without_network(trainer, [1.0, 2.0, 2.0]).fit()
+    assert (state.epoch, state.finished) == (3, "no better validation loss for 2 validations")
+
+
+@pytest.mark.parametrize("content", ['{"step": 4', "[", "\xff"])
+def test_a_damaged_history_is_named_by_line(tmp_path: Path, content: str) -> None:
+    run = RunFolder(tmp_path)
+    run.metrics.write_bytes(b'{"step": 2}\n' + content.encode("latin-1"))
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: .*Mend or remove the line"):
+        read_metrics(run)
 
 
 # ---- What training leaves, and callbacks

@@ -5,7 +5,6 @@ report; one that was interrupted is resumed.
 """
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seq2seq_kit.samples import FOLDER
-from seq2seq_kit.startup import load_tensorflow
+from seq2seq_kit.startup import load_tensorflow, show_log
 
 if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
@@ -59,8 +58,7 @@ def main(fresh: bool, folder: Path) -> None:
             "These are the results of an earlier run. Train afresh with: make quickstart FRESH=1"
         )
         return
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    show_log(force=True)
     load_tensorflow()
     started = time.monotonic()
     shown = []
