@@ -28,7 +28,13 @@ def held_out_perplexities(model: Seq2Seq, config: Config) -> tuple[float, float]
     tokenizers = Tokenizers(model.source_tokenizer, model.tokenizer)
     prompts, targets = validation_examples(prepare_data(config, tokenizers).validation, tokenizers)
     pairs = [(prompt, target) for prompt, target in zip(prompts, targets, strict=True) if target]
-    scorer = Scorer(model.model, *tokenizers, ends_with=Tokenizer.eos_id)
+    scorer = Scorer(
+        model.model,
+        *tokenizers,
+        ends_with=Tokenizer.eos_id,
+        max_source_length=config.data.max_source_length,
+        keep_end=True,
+    )
     scores = scorer.score_ids(
         tokenizers.source.encode([prompt for prompt, _ in pairs]),
         tokenizers.target.encode([target for _, target in pairs]),
@@ -52,6 +58,7 @@ def main() -> None:
             [
                 f"model.architecture={architecture}",
                 f"training.max_minutes={arguments.minutes}",
+                "training.epochs=null",
                 "training.validation_samples=0",
             ],
         )

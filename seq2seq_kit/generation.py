@@ -194,7 +194,8 @@ class Generator:
 
         Args:
             texts: The inputs.
-            beam_size: Hypotheses kept at each step, 1 is greedy; None takes the config's.
+            beam_size: Hypotheses kept at each step, 1 is greedy; None takes the config's, or
+                `num_hypotheses` if that is more.
             num_hypotheses: Hypotheses returned, at most `beam_size`.
             max_length: Generated tokens at most, EOS not counted; None takes the config's.
             length_penalty: As in `normalize_log_probs`; None takes the config's.
@@ -207,7 +208,8 @@ class Generator:
         Raises:
             InputError: If an option is out of range, or an input is over-long.
         """
-        beam_size = self.defaults.beam_size if beam_size is None else beam_size
+        if beam_size is None:
+            beam_size = max(self.defaults.beam_size, num_hypotheses)
         max_length = self.defaults.max_length if max_length is None else max_length
         batch_size = self.defaults.batch_size if batch_size is None else batch_size
         if length_penalty is None:

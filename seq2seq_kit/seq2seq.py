@@ -42,6 +42,8 @@ from seq2seq_kit.training import Trainer, is_chief, make_strategy, read_metrics
 
 logger = logging.getLogger(__name__)
 
+_SHOWN_CHARACTERS = 240
+
 # What a resumed run may be given anew. The rest is in the optimizer's state, in the plan of an
 # epoch or in the losses that are compared, so that a new value would be obeyed in part only.
 _CHANGEABLE = {
@@ -328,8 +330,7 @@ class Seq2Seq:
         targets = examples.targets[::step][:number]
         outputs = self.generate(sources, beam_size=1, truncate=True)
         for texts in zip(sources, outputs, targets, strict=True):
-            in_lines = [text.replace("\n", "\\n") for text in texts]
-            logger.info("  in:   %s\n  out:  %s\n  want: %s", *in_lines)
+            logger.info("  in:   %s\n  out:  %s\n  want: %s", *map(_in_a_line, texts))
 
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:
@@ -408,6 +409,12 @@ def _fixed_settings(config: Config) -> dict[str, Any]:
     stopping = fixed.pop("training.early_stopping")
     fixed["training.early_stopping.metric"] = stopping["metric"]
     return {key: value for key, value in fixed.items() if key not in _CHANGEABLE}
+
+
+def _in_a_line(text: str) -> str:
+    """Returns a text for the log: on one line, and no longer than a few of a terminal's."""
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _text_end(config: Config, tokenizer: Tokenizer) -> int:

@@ -80,7 +80,7 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             _flush_stderr()
             kept.seek(0)
             os.write(terminal, kept.read())
