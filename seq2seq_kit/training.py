@@ -159,6 +159,7 @@ class Trainer:
             if state.best_value is None:  # Interrupted before the first validation.
                 self._validate()
                 self._save_last()
+                self._agree(0.0)
             return state
         started = time.monotonic() - state.seconds
         self._speed_since = (time.monotonic(), state.num_tokens)

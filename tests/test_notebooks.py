@@ -62,7 +62,7 @@ def numbers(pattern: str, text: str) -> list[float]:
 
 def assert_learnt(notebook: NotebookNode, at_most: float) -> None:
     """The validation loss fell by a quarter and more, to a perplexity of `at_most`."""
-    log = shown(notebook, ".fit(")
+    log = shown(notebook, 'run_dir=folder / "run")')
     losses = numbers(r"validation loss ([\d.]+)", log)
     assert len(losses) >= 5
     assert min(losses) < 0.75 * losses[0]
@@ -104,6 +104,7 @@ def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
     sentence, backwards = numbers(r"([\d.]+)\n", shown(notebook, "perplexity(writer"))
     assert 10 * sentence < backwards
     assert has_picture(notebook, "plt.bar")
+    assert has_picture(notebook, "plt.imshow")
     assert shown(notebook, "Seq2Seq.load(") == "True"
 
 
