@@ -40,9 +40,19 @@ def load_tensorflow() -> None:
             " Install it anew: pip install --force-reinstall tensorflow."
         ) from error
     # Such as where it has written the files of an export: a temporary folder of ours.
-    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    tensorflow_log = logging.getLogger("tensorflow")
+    tensorflow_log.setLevel(logging.WARNING)
+    tensorflow_log.addFilter(_is_not_about_our_graphs)
     # Keras may have been imported before, when KERAS_BACKEND was another.
     _check_backend(keras.config.backend())
+
+
+def _is_not_about_our_graphs(record: logging.LogRecord) -> bool:
+    """Drops the warning of graphs traced again and again: each of ours is traced on purpose."""
+    message = record.getMessage()
+    return "triggered tf.function retracing" not in message or not any(
+        name in message for name in ("Generator.", "Scorer.", "Trainer.")
+    )
 
 
 def show_log(*, force: bool = False) -> None:

@@ -37,6 +37,34 @@ def test_tensorflow_starts_without_a_word() -> None:
     assert result.stdout.startswith("2.")
 
 
+def test_only_our_own_graphs_may_be_traced_again_and_again() -> None:
+    code = """
+from seq2seq_kit.startup import load_tensorflow
+load_tensorflow()
+import tensorflow as tf
+class Generator:
+    def trace(self):
+        @tf.function(autograph=False)
+        def search(x):
+            return x
+        return search
+def trace_like_another():
+    @tf.function(autograph=False)
+    def other(x):
+        return x
+    return other
+for make in ({maker},):
+    for _ in range(9):
+        make()(tf.ones([]))
+"""
+    ours, others = (
+        run_python(code.format(maker=maker)).stderr
+        for maker in ("Generator().trace", "trace_like_another")
+    )
+    assert ours == ""
+    assert "triggered tf.function retracing" in others
+
+
 _TELL = """
 import logging
 {before}
