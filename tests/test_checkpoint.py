@@ -52,7 +52,7 @@ def test_a_checkpoint_cut_at_any_byte_is_refused(path: Path) -> None:
     content = path.read_bytes()
     for size in range(len(content)):
         path.write_bytes(content[:size])
-        with pytest.raises(RunError, match=r"last\.npz is damaged .*Restore it"):
+        with pytest.raises(RunError, match=r"last\.npz is damaged.*Restore it"):
             load_checkpoint(path)
 
 
