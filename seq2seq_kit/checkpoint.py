@@ -26,6 +26,8 @@ class Checkpoint(NamedTuple):
     """Each array under its name."""
     facts: dict[str, Any]
     """What JSON can hold."""
+    path: Path
+    """The file."""
 
 
 def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
@@ -62,7 +64,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"The checkpoint {path} is damaged: it cannot be read to the end. Restore it from a "
             f"copy, or train again."
         ) from error
-    return Checkpoint(arrays, facts)
+    return Checkpoint(arrays, facts, path)
 
 
 def variable_arrays(variables: Iterable[keras.Variable], prefix: str) -> dict[str, np.ndarray]:
@@ -85,13 +87,13 @@ def assign_variables(
     saved = [array for name, array in checkpoint.arrays.items() if name.startswith(f"{prefix}/")]
     if len(saved) != len(variables):
         raise RunError(
-            f"The checkpoint does not fit the model: expected {len(variables)} variables under "
+            f"{checkpoint.path} does not fit the model: expected {len(variables)} variables under "
             f"`{prefix}`, found {len(saved)}. {_MISFIT}"
         )
     for variable, array in zip(variables, saved, strict=True):
         if array.shape != tuple(variable.shape):
             raise RunError(
-                f"The checkpoint does not fit the model: {variable.path} should have the shape "
+                f"{checkpoint.path} does not fit the model: {variable.path} should have the shape "
                 f"{tuple(variable.shape)}, but has {array.shape}. {_MISFIT}"
             )
     for variable, array in zip(variables, saved, strict=True):

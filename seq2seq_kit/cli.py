@@ -67,8 +67,8 @@ def _explain(error: Exception) -> tuple[str, int]:
             return f"{error.strerror or error}.", _FAILED
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return (
-            "out of memory. Lower --batch-size, --beam-size or --max-length; in training, "
-            "training.batch_size or the sizes under `model`.",
+            "out of memory. Lower --batch-size, --beam-size, --num-hypotheses or --max-length; in "
+            "training, training.batch_size or the sizes under `model`.",
             _FAILED,
         )
     # Unforeseen: TensorFlow's messages run over pages, of which the first line says the most.
@@ -333,8 +333,9 @@ def init(folder: Path) -> None:
     """Write configs that run, and their data, to DIR."""
     from seq2seq_kit.samples import write_starter
 
+    configs = write_starter(folder)
     click.echo("Written; train with one of these:", err=True)
-    for config in write_starter(folder):
+    for config in configs:
         click.echo(shlex.join(["s2s", "fit", str(config)]))
 
 
@@ -354,7 +355,9 @@ def info(run: Path) -> None:
     click.echo(_table(_describe_model(model)))
     for record in model.history:
         click.echo("  ".join(f"{name} {_format(value)}" for name, value in record.items()))
-    click.echo(_table(model.results))
+    click.echo(
+        _table(model.results) if model.results else "No results yet: training has not ended."
+    )
 
 
 def _load_seq2seq() -> "type[Seq2Seq]":

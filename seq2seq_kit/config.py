@@ -27,9 +27,10 @@ from pydantic import (
 from seq2seq_kit import __version__
 from seq2seq_kit.config_faults import ContradictionError, Fault, explain, list_faults, shorten
 from seq2seq_kit.config_yaml import apply_override, read_yaml
-from seq2seq_kit.errors import ConfigError
+from seq2seq_kit.errors import ConfigError, RunError
 
 FORMAT_VERSION = 1
+_END = "..."  # YAML's mark of a document's end
 
 # Without `validate_every` an epoch ends with a validation. After fewer steps than these a model has
 # learnt too little for the learning rate to be lowered, or training to be ended, by the result.
@@ -124,6 +125,12 @@ class CorpusConfig(Section):
     def kind(self) -> CorpusKind:
         """Which of the four kinds of corpus this is."""
         return self._kinds()[0]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of texts."""
+        paths = (self.source, self.target, self.tsv, self.lines, self.text)
+        return tuple(path for path in paths if path is not None)
 
     def _kinds(self) -> list[CorpusKind]:
         given: dict[CorpusKind, bool] = {
@@ -336,7 +343,8 @@ class TrainingConfig(Section):
     clip_norm: PositiveFloat = 1.0
     """Global norm to which gradients are clipped."""
     label_smoothing: Fraction = 0.1
-    """Share of the probability spread over the whole vocabulary."""
+    """Share of the probability spread over the whole vocabulary. It raises the training loss that
+    is shown, not the validation loss."""
     validate_every: PositiveInt | None = None
     """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
     validation_samples: Count = 3
@@ -520,6 +528,23 @@ def load_config(
     return _with_absolute_paths(checked, folder)
 
 
+def load_saved_config(path: Path) -> Config:
+    """Returns what `save_config` wrote.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    try:
+        # A file that lost its end would be a config too, with defaults for what is lost.
+        if not path.read_text("utf-8").rstrip().endswith(f"\n{_END}"):
+            raise ConfigError(f"{path} does not end with `{_END}`.")
+        return load_config(path)
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"The run folder {path.parent} is damaged. {error} Restore the file from a copy."
+        ) from error
+
+
 def save_config(config: Config, path: str | Path) -> None:
     """Writes a config as YAML, headed by the versions of the format and of the packages.
 
@@ -533,7 +558,7 @@ def save_config(config: Config, path: str | Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True, explicit_end=True)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -40,6 +40,12 @@ def compare_texts(
     Raises:
         InputError: If there is no output, or a number of references that does not fit.
     """
+    if any(isinstance(line, str) for line in references):
+        # A text is a sequence too: each of its characters would count as a reference.
+        raise InputError(
+            "Expected for each output a list of references. Received a text: with one reference "
+            "each, pass [[reference] for reference in references]."
+        )
     if not outputs or len(outputs) != len(references) or not all(references):
         raise InputError(
             f"Expected at least one output and for each at least one reference. Received: "

@@ -5,7 +5,8 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+import numbers
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,19 @@ def search_model(
     )
 
 
+def as_texts(texts: Iterable[str]) -> list[str]:
+    """Returns texts as a list.
+
+    Raises:
+        InputError: If it is one text, or nothing to go through.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"Expected a list of texts. Received a text: use [{shorten(texts)}].")
+    if not isinstance(texts, Iterable):
+        raise InputError(f"Expected a list of texts. Received: {shorten(texts)}.")
+    return list(texts)
+
+
 def encode_sources(
     tokenizer: Tokenizer,
     texts: Sequence[str],
@@ -137,7 +151,8 @@ def encode_sources(
         if len(row) > max_length and not truncate:
             raise InputError(
                 f"Line {first_line + index} has {len(row)} tokens; the model takes at most "
-                f"{max_length} (data.max_source_length). Split the line, or truncate long lines."
+                f"{max_length} (data.max_source_length). Split the line, or truncate such lines "
+                f"(--long-lines truncate, in Python truncate=True)."
             )
     return [row[-max_length:] if keep_end else row[:max_length] for row in rows]
 
@@ -179,7 +194,7 @@ class Generator:
 
     def hypotheses(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         beam_size: int | None = None,
         num_hypotheses: int = 1,
@@ -217,6 +232,7 @@ class Generator:
         if no_repeat_ngram is None:
             no_repeat_ngram = self.defaults.no_repeat_ngram
         _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size)
+        texts = as_texts(texts)
         search = self._search(beam_size, num_hypotheses, no_repeat_ngram)
         at_once = _BATCHES_AT_ONCE * batch_size
         for first in range(0, len(texts), at_once):
@@ -322,15 +338,15 @@ def _check_options(
         ("max_length", max_length),
         ("batch_size", batch_size),
     ):
-        if value < 1:
-            raise InputError(f"`{name}` must be 1 or more. Received: {value}.")
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise InputError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}.")
     if num_hypotheses > beam_size:
         raise InputError(
             f"`num_hypotheses` must be at most `beam_size`. Received: num_hypotheses="
             f"{num_hypotheses}, beam_size={beam_size}. Enlarge the beam."
         )
-    if not (math.isfinite(length_penalty) and length_penalty >= 0):
+    if not (isinstance(length_penalty, numbers.Real) and 0 <= length_penalty < math.inf):
         raise InputError(
-            f"`length_penalty` must be 0 or more. Received: {length_penalty}. Use 0 to rank by "
-            f"log-probability alone."
+            f"`length_penalty` must be a finite number, 0 or more. Received: {length_penalty!r}. "
+            f"Use 0 to rank by log-probability alone."
         )

@@ -13,8 +13,16 @@ from typing import NamedTuple
 from seq2seq_kit.config import Config, CorpusConfig, VocabularyConfig
 from seq2seq_kit.corpus import read_corpus
 from seq2seq_kit.dataset import BatchSet
+from seq2seq_kit.errors import ConfigError, RunError
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
-from seq2seq_kit.prepared import PreparedData, cache_folder, corpus_content, prepare, split_holdout
+from seq2seq_kit.prepared import (
+    PreparedData,
+    cache_folder,
+    corpus_content,
+    file_digest,
+    prepare,
+    split_holdout,
+)
 from seq2seq_kit.run_folder import RunFolder
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -56,11 +64,31 @@ def save_tokenizers(tokenizers: Tokenizers, run: RunFolder) -> None:
 
 
 def load_tokenizers(run: RunFolder) -> Tokenizers:
-    """Returns what `save_tokenizers` wrote."""
-    if run.tokenizer("shared").is_file():
+    """Returns what `save_tokenizers` wrote.
+
+    Raises:
+        RunError: If a model is missing or damaged.
+    """
+    sides = [run.tokenizer(side) for side in ("source", "target")]
+    try:
+        if any(side.is_file() for side in sides):
+            return Tokenizers(*map(Tokenizer.load, sides))
         shared = Tokenizer.load(run.tokenizer("shared"))
-        return Tokenizers(shared, shared)
-    return Tokenizers(*(Tokenizer.load(run.tokenizer(side)) for side in ("source", "target")))
+    except ConfigError as error:
+        raise RunError(
+            f"The run folder {run.path} is damaged. {error} Restore the file from a copy."
+        ) from error
+    return Tokenizers(shared, shared)
+
+
+def file_digests(config: Config) -> dict[str, str]:
+    """Returns the SHA-256 of each file of the training and validation data.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    learnt_from = (*config.data.train, *(config.data.validation or ()))
+    return {str(path): file_digest(path) for corpus in learnt_from for path in corpus.files}
 
 
 def _build_tokenizer(
@@ -84,7 +112,6 @@ def _build_tokenizer(
         user_defined_symbols=settings.user_defined_symbols,
         lossless=bool(settings.lossless),
     )
-    cached.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(cached)
     return tokenizer
 

@@ -218,11 +218,29 @@ def prepare(
 
 
 def cache_folder() -> Path:
-    """The folder of the entries: S2S_CACHE_DIR, else in XDG_CACHE_HOME, else in ~/.cache."""
+    """Returns the folder of the entries, made if it does not exist.
+
+    It is S2S_CACHE_DIR, else in XDG_CACHE_HOME, else in ~/.cache.
+
+    Raises:
+        RunError: If it cannot be written to.
+    """
     if chosen := os.environ.get("S2S_CACHE_DIR"):
-        return Path(chosen).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "seq2seq_kit"
+        folder = Path(chosen).expanduser()
+    else:
+        home = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(home) if home else Path.home() / ".cache") / "seq2seq_kit"
+    problem = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem or not os.access(folder, os.W_OK):
+        raise RunError(
+            f"Prepared data and tokenizers are kept in {folder}, which cannot be written to "
+            f"({problem or 'no permission'}). Set S2S_CACHE_DIR to another folder."
+        )
+    return folder
 
 
 class _Rules(NamedTuple):
@@ -442,11 +460,16 @@ def corpus_content(corpus: CorpusConfig) -> dict[str, Any]:
         DataError: If a file cannot be read.
     """
     files = ("source", "target", "tsv", "lines", "text")
-    digests = {name: _file_digest(path) for name in files if (path := getattr(corpus, name))}
+    digests = {name: file_digest(path) for name in files if (path := getattr(corpus, name))}
     return corpus.model_dump(mode="json", exclude={"weight", *files}) | digests
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file of texts.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -462,7 +485,6 @@ def _create_entry(
 ) -> None:
     """Writes an entry beside its place and moves it there, so that no half one is ever seen."""
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=entry.parent) as scratch:
             building = Path(scratch) / entry.name
             building.mkdir()

@@ -20,6 +20,11 @@ class RunFolder:
         """The resolved config, YAML."""
         return self.path / "config.yaml"
 
+    @property
+    def data(self) -> Path:
+        """The SHA-256 of each file that is learnt from, JSON; what is resumed must match it."""
+        return self.path / "data.json"
+
     def tokenizer(self, side: str) -> Path:
         """The SentencePiece model of a side: "shared", "source" or "target"."""
         return self.path / f"{side}.model"
@@ -83,13 +88,16 @@ def save_json(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
-def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds.
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file of names and values holds.
 
     Raises:
-        RunError: If it is damaged.
+        RunError: If it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no names with values")
+        return values
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}). Restore it from a copy.") from error

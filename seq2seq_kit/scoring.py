@@ -1,7 +1,7 @@
 """How likely a model finds given texts: log-probabilities, and the perplexities made of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from seq2seq_kit.decoding.groups import GROUP_SIZES, LENGTH_STEP
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.generation import encode_sources
+from seq2seq_kit.generation import as_texts, encode_sources
 from seq2seq_kit.losses import cross_entropy
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokenizer import Tokenizer
@@ -113,8 +113,8 @@ class Scorer:
 
     def score(
         self,
-        sources: Sequence[str],
-        targets: Sequence[str],
+        sources: Iterable[str],
+        targets: Iterable[str],
         *,
         batch_size: int = 64,
         truncate: bool = False,
@@ -122,7 +122,8 @@ class Scorer:
         """Returns how likely each target is after its source.
 
         Args:
-            sources: The inputs; for a language model the prompts, "" for none.
+            sources: The inputs; for a language model the prompts, "" for none. An empty input
+                is the model's to score, though `generate` answers it without asking the model.
             targets: The texts to score, one for each source.
             batch_size: Texts scored together at most; the result does not depend on it.
             truncate: Cut over-long sources instead of refusing them; a target never is cut.
@@ -131,6 +132,7 @@ class Scorer:
             InputError: If the numbers of sources and targets differ, a source is over-long, or a
                 target is longer than memory allows.
         """
+        sources, targets = as_texts(sources), as_texts(targets)
         if len(sources) != len(targets):
             raise InputError(
                 f"Expected one target for each source. Received: {len(sources)} sources, "

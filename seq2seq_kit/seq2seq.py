@@ -14,12 +14,18 @@ import keras
 
 from seq2seq_kit.checkpoint import assign_variables, load_checkpoint
 from seq2seq_kit.checks import check_files
-from seq2seq_kit.config import Config, DecodingConfig, load_config, save_config
+from seq2seq_kit.config import (
+    Config,
+    DecodingConfig,
+    load_config,
+    load_saved_config,
+    save_config,
+)
 from seq2seq_kit.config_faults import shorten
-from seq2seq_kit.errors import ConfigError, InputError, RunError
+from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.evaluation import TextScores, compare_texts
 from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
-from seq2seq_kit.generation import Generator, Hypothesis
+from seq2seq_kit.generation import Generator, Hypothesis, as_texts
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.pipeline import (
     Examples,
@@ -27,6 +33,7 @@ from seq2seq_kit.pipeline import (
     batch_set,
     build_tokenizers,
     corpus_examples,
+    file_digests,
     load_tokenizers,
     network,
     prepare_corpora,
@@ -185,28 +192,22 @@ class Seq2Seq:
             RunError: If a file of it is damaged.
         """
         run = RunFolder(Path(path)).open_trained()
-        try:
-            config = load_config(run.config)
-            tokenizers = load_tokenizers(run)
-        except ConfigError as error:
-            raise RunError(
-                f"The run folder {run.path} is damaged. {error} Restore the file from a copy."
-            ) from error
+        config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
         loaded = cls(model, tokenizers, config)
-        try:
-            loaded.history = read_metrics(run)
+        try:  # The model can work without its past.
             loaded.results = read_json(run.results) if run.results.is_file() else {}
-        except RunError as error:  # The model can work without its past.
+            loaded.history = read_metrics(run)
+        except RunError as error:
             logger.warning("%s", error)
         return loaded
 
-    def hypotheses(self, texts: Sequence[str], **options: Any) -> Iterator[list[Hypothesis]]:
+    def hypotheses(self, texts: Iterable[str], **options: Any) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text; options as in `Generator.hypotheses`."""
         return self._generator.hypotheses(texts, **options)
 
-    def generate(self, texts: Sequence[str], *, echo: bool = False, **options: Any) -> list[str]:
+    def generate(self, texts: Iterable[str], *, echo: bool = False, **options: Any) -> list[str]:
         """Returns the best output for each text, in their order.
 
         Args:
@@ -215,18 +216,17 @@ class Seq2Seq:
             **options: As in `Generator.hypotheses`: `beam_size`, `max_length`, `length_penalty`,
                 `no_repeat_ngram`, `batch_size`, `truncate`.
         """
-        if isinstance(texts, str):
-            raise InputError(f"Expected a list of texts. Received a string: use [{texts!r}].")
+        texts = as_texts(texts)
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
         return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
 
-    def score(self, sources: Sequence[str], targets: Sequence[str], **options: Any) -> list[Score]:
+    def score(self, sources: Iterable[str], targets: Iterable[str], **options: Any) -> list[Score]:
         """Returns how likely each target is after its source; options as in `Scorer.score`."""
         return self._scorer.score(sources, targets, **options)
 
     def evaluate(
         self,
-        sources: Sequence[str],
+        sources: Iterable[str],
         references: Sequence[Sequence[str]],
         *,
         tokenize: str | None = None,
@@ -351,7 +351,8 @@ def _open_run(run: RunFolder, config: Config, resume: bool, *, writes: bool) -> 
             resume is of another config.
     """
     if resume:
-        _check_resumable(run, config)
+        _check_same_settings(run, config)
+        _check_same_files(run, config)
         if writes:
             save_config(config, run.config)
         return load_tokenizers(run)
@@ -374,19 +375,20 @@ def _open_run(run: RunFolder, config: Config, resume: bool, *, writes: bool) -> 
         ) from error
     tokenizers = build_tokenizers(config)
     if writes:
+        save_json(run.data, file_digests(config))
         save_config(config, run.config)
         save_tokenizers(tokenizers, run)
     return tokenizers
 
 
-def _check_resumable(run: RunFolder, config: Config) -> None:
-    """Raises InputError unless the run can go on under this config."""
+def _check_same_settings(run: RunFolder, config: Config) -> None:
+    """Raises InputError unless there is a run that can go on under this config."""
     if not run.last.is_file():
         raise InputError(
             f"Nothing to resume: {run.path} holds no state of training. Train without --resume "
             f"(in Python resume=False) first."
         )
-    before, now = (_fixed_settings(one) for one in (load_config(run.config), config))
+    before, now = (_fixed_settings(one) for one in (load_saved_config(run.config), config))
     changed = [
         f"  {key}: {shorten(before.get(key))} then, {shorten(now.get(key))} now"
         for key in sorted(before | now)
@@ -397,6 +399,18 @@ def _check_resumable(run: RunFolder, config: Config) -> None:
         raise InputError(
             f"The run in {run.path} was started with other settings:\n{listed}\nPut these back to "
             f"resume it, or train into another folder."
+        )
+
+
+def _check_same_files(run: RunFolder, config: Config) -> None:
+    """Raises InputError if a text file is not what it was when the run was started."""
+    before = read_json(run.data)
+    if changed := [
+        path for path, digest in file_digests(config).items() if before.get(path) != digest
+    ]:
+        raise InputError(
+            f"The run in {run.path} was started with other contents of {', '.join(changed)}. Put "
+            f"these back to resume it, or train into another folder."
         )
 
 

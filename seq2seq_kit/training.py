@@ -155,7 +155,9 @@ class Trainer:
         state = self.state
         self._check_limits()
         if state.finished:
-            logger.info("Nothing to train: %s.", state.finished)
+            logger.info(
+                "Nothing to train: %s. Raise what limits it in `training` to go on.", state.finished
+            )
             if state.best_value is None:  # Interrupted before the first validation.
                 self._validate()
                 self._save_last()
@@ -529,8 +531,8 @@ def read_metrics(run: RunFolder) -> list[dict[str, float]]:
     records = []
     for number, line in enumerate(run.metrics.read_bytes().splitlines(), start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
+            records.append(dict(json.loads(line)))
+        except (TypeError, ValueError) as error:
             raise RunError(
                 f"{run.metrics}, line {number}: expected the JSON of a validation, but found "
                 f"{shorten(line)}. Mend or remove the line."

@@ -527,6 +527,8 @@ def test_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     mine = tmp_path / "translation.yaml"
     mine.write_text("mine", encoding="utf-8")
     assert main(["init", str(tmp_path)]) == 2
-    assert "nothing is overwritten" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("s2s: error: ")
+    assert "nothing is overwritten" in error
     assert list(tmp_path.iterdir()) == [mine]
     assert mine.read_text(encoding="utf-8") == "mine"

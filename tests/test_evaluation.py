@@ -49,3 +49,8 @@ def test_perfect_outputs_have_full_scores() -> None:
 def test_a_number_of_references_that_does_not_fit_is_refused(outputs: Any, references: Any) -> None:
     with pytest.raises(InputError, match=f"Received: {len(outputs)} outputs"):
         compare_texts(outputs, references)
+
+
+def test_a_reference_is_not_taken_for_one_reference_a_character() -> None:
+    with pytest.raises(InputError, match=r"list of references.*\[\[reference\] for"):
+        compare_texts(["ab", "c"], ["ab", "c"])

@@ -1,5 +1,6 @@
 """Texts in, texts out: above all that a line's answer depends on nothing but the line."""
 
+import math
 import random
 from typing import Any
 
@@ -148,12 +149,16 @@ def test_truncation_keeps_the_beginning_of_a_source_and_the_end_of_a_prompt(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_size": 0}, "`beam_size` must be 1 or more. Received: 0"),
-        ({"max_length": 0}, "`max_length` must be 1 or more"),
-        ({"batch_size": -1}, "`batch_size` must be 1 or more. Received: -1"),
-        ({"num_hypotheses": 0}, "`num_hypotheses` must be 1 or more"),
+        ({"beam_size": 0}, "`beam_size` must be a whole number, 1 or more. Received: 0"),
+        ({"max_length": 0}, "`max_length` must be a whole number"),
+        ({"batch_size": -1}, "`batch_size` must be .* Received: -1"),
+        ({"num_hypotheses": 0}, "`num_hypotheses` must be a whole number"),
         ({"num_hypotheses": 3, "beam_size": 2}, "num_hypotheses=3, beam_size=2"),
-        ({"length_penalty": -0.5}, "`length_penalty` must be 0 or more. Received: -0.5"),
+        ({"beam_size": "3"}, "`beam_size` must be a whole number, 1 or more. Received: '3'"),
+        ({"beam_size": 2.0}, "Received: 2.0"),
+        ({"length_penalty": -0.5}, "must be a finite number, 0 or more. Received: -0.5"),
+        ({"length_penalty": math.inf}, "finite number, 0 or more. Received: inf"),
+        ({"length_penalty": "1"}, "finite number, 0 or more. Received: '1'"),
     ],
 )
 def test_options_out_of_range_are_refused(
@@ -161,6 +166,18 @@ def test_options_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         list(translator.hypotheses(["7"], **options))
+
+
+def test_texts_come_from_anything_that_has_them(translator: Generator) -> None:
+    expected = list(translator.hypotheses(["7", "12"]))
+    for texts in (("7", "12"), iter(["7", "12"]), np.array(["7", "12"])):
+        assert list(translator.hypotheses(texts)) == expected
+
+
+@pytest.mark.parametrize("texts", ["7", None, 7])
+def test_what_holds_no_texts_is_refused(translator: Generator, texts: Any) -> None:
+    with pytest.raises(InputError, match="Expected a list of texts"):
+        list(translator.hypotheses(texts))
 
 
 def test_options_left_out_come_from_the_config(translator: Generator) -> None:

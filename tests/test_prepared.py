@@ -312,24 +312,26 @@ def test_another_process_may_be_quicker(tmp_path: Path, cache: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, cache: Path) -> None:
     cache.write_text("a file, not a folder")
-    with pytest.raises(RunError, match=r"could not be written to .*S2S_CACHE_DIR"):
+    with pytest.raises(RunError, match=r"cache, which cannot be written to .*Set S2S_CACHE_DIR"):
         prepare_letters(write_tsv(tmp_path / "a.tsv", ("a", "b")))
 
 
 @pytest.mark.parametrize(
     ("variables", "folder"),
     [
-        ({"S2S_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x"}, Path("/c")),
-        ({"S2S_CACHE_DIR": "", "XDG_CACHE_HOME": "/x"}, Path("/x/seq2seq_kit")),
-        ({"S2S_CACHE_DIR": "", "XDG_CACHE_HOME": ""}, Path.home() / ".cache/seq2seq_kit"),
+        ({"S2S_CACHE_DIR": "c", "XDG_CACHE_HOME": "x"}, "c"),
+        ({"S2S_CACHE_DIR": "", "XDG_CACHE_HOME": "x"}, "x/seq2seq_kit"),
+        ({"S2S_CACHE_DIR": "", "XDG_CACHE_HOME": ""}, "home/.cache/seq2seq_kit"),
     ],
 )
 def test_cache_folder(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], folder: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], folder: str
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert cache_folder() == folder
+        monkeypatch.setenv(name, str(tmp_path / value) if value else "")
+    assert cache_folder() == tmp_path / folder
+    assert cache_folder().is_dir()
 
 
 def test_corpus_content_knows_no_path(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from seq2seq_kit.run_folder import RunFolder, read_json, save_json
 
 def test_every_file_has_a_name_of_its_own_inside_the_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    names = ("config", "best", "last", "metrics", "results", "logs")
+    names = ("config", "best", "last", "metrics", "results", "data", "logs")
     paths = [getattr(run, name) for name in names]
     paths += [run.tokenizer(side) for side in ("shared", "source", "target")]
-    assert len(set(paths)) == 9
+    assert len(set(paths)) == 10
     assert {path.parent for path in paths} == {tmp_path}
 
 
-@pytest.mark.parametrize("value", [{"bleu": 31.25, "ended": None}, [1, "Grüße, 春天"], {}])
+@pytest.mark.parametrize("value", [{"bleu": 31.25, "ended": None}, {"text": ["Grüße, 春天"]}, {}])
 def test_json_that_is_saved_is_read(tmp_path: Path, value: Any) -> None:
     save_json(tmp_path / "results.json", value)
     assert read_json(tmp_path / "results.json") == value
@@ -26,13 +26,13 @@ def test_json_that_is_saved_is_read(tmp_path: Path, value: Any) -> None:
 
 
 def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
-    save_json(tmp_path / "results.json", [1])
+    save_json(tmp_path / "results.json", {"step": 1})
     with pytest.raises(TypeError):
-        save_json(tmp_path / "results.json", [object()])
-    assert read_json(tmp_path / "results.json") == [1]
+        save_json(tmp_path / "results.json", {"step": object()})
+    assert read_json(tmp_path / "results.json") == {"step": 1}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"bleu": 3', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'{"bleu": 3', b"\xff\xfe", b"[1]", b"3"])
 def test_damaged_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "results.json").write_bytes(content)
     with pytest.raises(RunError, match=r"results\.json is damaged .*Restore"):

@@ -16,6 +16,7 @@ import tensorflow as tf
 import yaml
 from conftest import TrainedRun
 
+from seq2seq_kit.cli import main
 from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.evaluation import compare_texts
@@ -65,7 +66,7 @@ def test_a_run_may_be_moved_and_needs_none_of_its_data(
 ) -> None:
     values = yaml.safe_load((copied_run / "config.yaml").read_text())
     values["data"]["train"][0]["tsv"] = values["data"]["validation"][0]["tsv"] = "/gone.tsv"
-    (copied_run / "config.yaml").write_text(yaml.safe_dump(values))
+    (copied_run / "config.yaml").write_text(yaml.safe_dump(values, explicit_end=True))
     for name in ("last.npz", "metrics.jsonl", "results.json"):
         (copied_run / name).unlink()
     moved = copied_run.rename(tmp_path / "moved")
@@ -84,7 +85,7 @@ def test_both_tasks_answer_each_text_in_order(
 
 
 def test_a_single_string_is_refused(translation_run: TrainedRun) -> None:
-    with pytest.raises(InputError, match=r"Received a string: use \['abc'\]"):
+    with pytest.raises(InputError, match=r"Received a text: use \['abc'\]"):
         translation_run.fitted.generate("abc")
 
 
@@ -182,6 +183,22 @@ def test_a_run_is_not_resumed_under_another_model(
     ]
 
 
+def test_a_run_is_not_resumed_on_other_texts(
+    copied_run: Path, translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    # The same path, settings and number of lines, and one letter changed.
+    (path,) = {Path(path) for path in json.loads((copied_run / "data.json").read_text())} - {
+        Path(translation_config["data"]["validation"]["tsv"])
+    }
+    before = path.read_text()
+    path.write_text(before.replace("a", "b", 1))
+    try:
+        with pytest.raises(InputError, match=r"other contents of .*train\.tsv\. Put these back"):
+            Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+    finally:
+        path.write_text(before)
+
+
 def test_a_finished_run_is_resumed_with_a_higher_limit(
     copied_run: Path, translation_config: dict[str, Any]
 ) -> None:
@@ -197,6 +214,25 @@ def read_steps(run: Path) -> list[float]:
     from seq2seq_kit.run_folder import RunFolder
 
     return [record["step"] for record in read_metrics(RunFolder(run))]
+
+
+def test_a_config_that_lost_its_end_is_refused(
+    copied_run: Path, translation_config: dict[str, Any]
+) -> None:
+    # Each beginning of it is a config too, with defaults for what is lost.
+    lines = (copied_run / "config.yaml").read_text().splitlines(keepends=True)
+    (copied_run / "config.yaml").write_text("".join(lines[: lines.index("decoding:\n")]))
+    assert load_config(copied_run / "config.yaml").task == "translation"
+    with pytest.raises(RunError, match=r"is damaged\. .*config\.yaml does not end with"):
+        Seq2Seq.load(copied_run)
+    with pytest.raises(RunError, match=r"is damaged\. .*config\.yaml does not end with"):
+        Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+
+
+def test_a_missing_tokenizer_is_called_by_its_name(copied_run: Path) -> None:
+    (copied_run / "shared.model").unlink()
+    with pytest.raises(RunError, match=r"shared\.model"):
+        Seq2Seq.load(copied_run)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -221,6 +257,19 @@ def test_a_model_works_without_its_past(
     (copied_run / name).write_bytes(content[: len(content) // 2])
     assert Seq2Seq.load(copied_run).generate(["ab"])
     assert name in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"bleu": 3'])
+def test_info_shows_a_run_that_has_no_results(
+    copied_run: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied_run / "results.json").unlink()
+    if content is not None:
+        (copied_run / "results.json").write_text(content)
+    assert main(["info", str(copied_run)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.endswith("No results yet: training has not ended.\n")
+    assert ("results.json is damaged" in captured.err) == (content is not None)
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(
@@ -254,7 +303,7 @@ def test_faults_are_found_before_anything_is_written(
 
 def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun) -> None:
     names = {path.name for path in translation_run.path.iterdir()}
-    expected = {"config.yaml", "shared.model", "best.npz", "last.npz"}
+    expected = {"config.yaml", "data.json", "shared.model", "best.npz", "last.npz"}
     assert names == expected | {"metrics.jsonl", "results.json"}
 
 
