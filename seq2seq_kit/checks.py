@@ -6,11 +6,12 @@ from seq2seq_kit.corpus import check_corpus
 from seq2seq_kit.errors import ConfigError
 
 
-def check_files(config: Config) -> None:
+def check_files(config: Config, name: str = "config") -> None:
     """Looks at every file of a config: there, readable, both sides with as many lines.
 
     Args:
         config: A config from `load_config`, so that its paths are absolute.
+        name: What to call it in messages.
 
     Raises:
         ConfigError: If a file cannot be used; the message lists every fault under its key.
@@ -25,4 +26,4 @@ def check_files(config: Config) -> None:
             key = f"tokenizer.{side}.model" if side else "tokenizer.model"
             faults.append(Fault(key, f"must be a file. There is none at {vocabulary.model}."))
     if faults:
-        raise ConfigError(list_faults("config", faults))
+        raise ConfigError(list_faults(name, faults))

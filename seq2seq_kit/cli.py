@@ -157,10 +157,10 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     from seq2seq_kit.config import load_config
     from seq2seq_kit.errors import TrainingInterrupted
 
-    checked = load_config(config, overrides)  # before TensorFlow takes its seconds
+    load_config(config, overrides)  # What is wrong is said before TensorFlow takes its seconds.
     run_dir = run_dir or Path("runs", config.stem)
     try:
-        fitted = _load_seq2seq().fit(checked, run_dir=run_dir, resume=resume)
+        fitted = _load_seq2seq().fit(config, overrides=overrides, run_dir=run_dir, resume=resume)
     except TrainingInterrupted as error:
         settings = [argument for override in overrides for argument in ("--set", override)]
         again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings, "--resume"]
@@ -269,6 +269,8 @@ def evaluate(
 
     model = _load_model(run)
     answers = _read_answers(tsv, model) if tsv else _read_references(source, references)
+    if not answers:
+        raise InputError(f"{tsv or source}: expected at least one line to evaluate. Found: none.")
     _check_lengths(model, answers, tsv or source, long_lines)
     results = _evaluate(model, answers, tokenize)
     click.echo(json.dumps(results, indent=2) if as_json else _table(results))

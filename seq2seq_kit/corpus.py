@@ -195,9 +195,9 @@ def _read_tsv(path: Path, corpus: CorpusConfig) -> Iterator[Pair]:
         if len(cells) < num_columns:
             raise DataError(
                 f"{path}, line {number}: expected at least {num_columns} columns, separated by "
-                f"tabs, but found {len(cells)}. Mend or remove the line, choose other "
-                "`source_columns` and `target_columns`, or, if this is no TSV, name the file as "
-                "`text` (running text) or `lines`."
+                f"tabs, but found {len(cells)}. Mend or remove the line, or choose other "
+                "`source_columns` and `target_columns`. If this is no TSV, name it as what it is: "
+                "`source` with `target` (two files), or for continuation `text` or `lines`."
             )
         source = corpus.join.join(cells[column] for column in source_columns)
         target = corpus.join.join(cells[column] for column in target_columns)

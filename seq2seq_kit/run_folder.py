@@ -73,11 +73,12 @@ class RunFolder:
                 f"best weights yet. Go on with it: `s2s fit CONFIG.yaml --run-dir {self.path} "
                 f"--resume`."
             )
+        runs = sorted(str(best.parent) for best in self.path.glob(f"*/{self.best.name}"))
         raise InputError(
-            f"Expected a run folder with {self.config.name} and {self.best.name}, or where `s2s "
-            f"generate` is asked, an exported SavedModel. Received: {self.path}, which "
-            f"{'lacks them' if self.path.is_dir() else 'is no folder'}. Train one with `s2s fit "
-            f"CONFIG.yaml --run-dir {self.path}`."
+            f"Expected a run folder with {self.config.name} and {self.best.name} (`s2s generate` "
+            f"takes an exported SavedModel too). Received: {self.path}, which "
+            f"{'lacks them' if self.path.is_dir() else 'is no folder'}. "
+            + (f"There are runs in it: {', '.join(runs)}." if runs else "`s2s fit` makes one.")
         )
 
 

@@ -119,6 +119,7 @@ class Seq2Seq:
         config: str | Path | Mapping[str, Any] | Config,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         *,
+        overrides: Sequence[str] = (),
         run_dir: str | Path | None = None,
         resume: bool = False,
     ) -> Self:
@@ -130,6 +131,7 @@ class Seq2Seq:
         Args:
             config: A YAML file, its content as a dict, or a `Config`.
             callbacks: Keras callbacks, called as `keras.Model.fit` does.
+            overrides: As in `load_config`: `training.epochs=3`.
             run_dir: Where everything is kept; by default `runs/<name of the config file>`, for a
                 dict or `Config` `runs/unnamed`.
             resume: Go on with the run in that folder.
@@ -140,8 +142,9 @@ class Seq2Seq:
         """
         show_log()
         run = RunFolder(Path(run_dir) if run_dir else _default_run_folder(config))
-        config = load_config(config)
-        check_files(config)
+        name = str(config) if isinstance(config, str | Path) else "config"
+        config = load_config(config, overrides)
+        check_files(config, name)
         strategy = make_strategy(config.training.strategy)
         tokenizers = _open_run(run, config, resume, writes=is_chief(strategy))
         logger.info("The run is kept in %s.", run.path)

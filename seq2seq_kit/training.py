@@ -209,8 +209,9 @@ class Trainer:
             if ended:
                 state.epoch, state.batch = epoch + 1, 0
             self._check_limits()
-            if self._validation_is_due(ended) or state.finished:
-                self._validate()
+            is_due = self._validation_is_due(ended)
+            if is_due or state.finished:
+                self._validate(counts=is_due)
                 self._save_last()
             if ended or state.finished:
                 self._callbacks.on_epoch_end(epoch, self._epoch_logs(logs))
@@ -283,8 +284,14 @@ class Trainer:
         weights = batch["weights"]
         return tf.stack([tf.reduce_sum(nll * weights), tf.reduce_sum(weights)])
 
-    def _validate(self) -> None:
-        """Measures, notes the result, keeps the best weights and adapts the learning rate."""
+    def _validate(self, *, counts: bool = False) -> None:
+        """Measures, notes the result, keeps the best weights and adapts the learning rate.
+
+        Args:
+            counts: Whether a result that is no better counts for early stopping and the plateau.
+                After a part of the usual steps, where a limit ended training, it would say little,
+                and a resumption with a higher limit would pay for it.
+        """
         state = self.state
         self._callbacks.on_test_begin()
         record = {
@@ -303,8 +310,8 @@ class Trainer:
         state.loss_sum = state.num_tokens = 0.0
         state.validated_step = state.step
         self._note(record)
-        self._keep_best(record)
-        self._decay_learning_rate(record["val_loss"])
+        self._keep_best(record, counts)
+        self._decay_learning_rate(record["val_loss"], counts)
         if self.show_samples is not None:
             self.show_samples()
         self._speed_since = (time.monotonic(), 0.0)
@@ -322,7 +329,7 @@ class Trainer:
         nll, num_tokens = (float(value) for value in total)
         return nll / num_tokens
 
-    def _keep_best(self, record: dict[str, float]) -> None:
+    def _keep_best(self, record: dict[str, float], counts: bool) -> None:
         """Saves the weights if the early-stopping metric is the best so far; counts if not."""
         state, metric = self.state, self.config.early_stopping.metric
         value = record[f"val_{metric}"]
@@ -333,19 +340,19 @@ class Trainer:
                 arrays = variable_arrays(self.model.trainable_variables, "weights")
                 save_checkpoint(self.run.best, arrays, record)
             return
-        state.validations_since_best += 1
+        state.validations_since_best += counts
         if state.validations_since_best >= self.config.early_stopping.patience:
             state.finished = (
                 f"no better validation {metric} for {state.validations_since_best} validations"
             )
 
-    def _decay_learning_rate(self, loss: float) -> None:
+    def _decay_learning_rate(self, loss: float, counts: bool) -> None:
         """Multiplies the learning rate by `plateau_factor` when the loss has stopped falling."""
         state, optimizer = self.state, self.model.optimizer
         if state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.validations_on_plateau = loss, 0
             return
-        state.validations_on_plateau += 1
+        state.validations_on_plateau += counts
         is_warm = state.step >= self.config.warmup_steps
         if is_warm and state.validations_on_plateau >= self.config.plateau_patience:
             state.validations_on_plateau = 0

@@ -369,7 +369,8 @@ def test_interrupted_training_says_how_to_go_on(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fit(_config: Any, *, run_dir: Path, resume: bool) -> None:
+    def fit(_config: Path, *, overrides: tuple[str, ...], run_dir: Path, resume: bool) -> None:
+        assert overrides == ("training.epochs=2",)
         assert not resume
         raise TrainingInterrupted(run_dir)
 
@@ -502,6 +503,16 @@ def test_score_writes_a_line_for_each_and_perplexities(
 
 
 @pytest.mark.usefixtures("answers")
+def test_evaluate_refuses_an_empty_file_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").touch()
+    path = str(tmp_path / "in")
+    assert main(["evaluate", "run", "--source", path, "--reference", path]) == 2
+    assert f"{path}: expected at least one line" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
 def test_score_refuses_files_of_different_length(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -521,6 +532,13 @@ def test_init_writes_configs_that_find_their_data(
     assert len(capsys.readouterr().out.splitlines()) == 2
     for name in ("translation.yaml", "continuation.yaml"):
         check_files(load_config(tmp_path / "start" / name))
+
+
+def test_init_into_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert main(["init", str(tmp_path / "file")]) == 2
+    assert "file cannot be made (File exists)" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,15 @@ def test_a_trained_run_opens(tmp_path: Path) -> None:
 def test_an_untrained_folder_is_refused_with_advice(tmp_path: Path, files: tuple[str, ...]) -> None:
     for name in files:
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"lacks them\. Train one with `s2s fit"):
+    with pytest.raises(InputError, match=r"lacks them\. `s2s fit` makes one"):
+        RunFolder(tmp_path).open_trained()
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.npz").touch()
+    with pytest.raises(InputError, match=r"There are runs in it: .*/one, .*/two\."):
         RunFolder(tmp_path).open_trained()
 
 

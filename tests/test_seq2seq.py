@@ -292,6 +292,14 @@ def test_what_was_held_out_and_where_the_run_goes_are_said(
     assert str(tmp_path / "run") in caplog.text
 
 
+def test_a_missing_text_is_said_under_the_name_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("data: {train: gone.tsv}")
+    with pytest.raises(InputError, match=r"my\.yaml: data\.train: .*gone\.tsv"):
+        Seq2Seq.fit(tmp_path / "my.yaml", overrides=["seed=2"], run_dir=tmp_path / "run")
+    with pytest.raises(InputError, match=r"my\.yaml: seeds"):
+        Seq2Seq.fit(tmp_path / "my.yaml", overrides=["seeds=2"], run_dir=tmp_path / "run")
+
+
 def test_faults_are_found_before_anything_is_written(
     translation_config: dict[str, Any], tmp_path: Path
 ) -> None:

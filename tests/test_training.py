@@ -470,6 +470,19 @@ def test_learning_rate_decays_on_a_plateau(
     np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
 
 
+def test_a_validation_before_its_time_costs_nothing(tmp_path: Path) -> None:
+    # The limit ends training a step after a validation, and what follows it is no better.
+    options = {"learning_rate": 1.0, "validate_every": 4, "early_stopping": {"patience": 1}}
+    first = without_network(make_trainer(tmp_path, epochs=9, max_steps=5, **options), [5, 6])
+    assert first.fit().finished == "5 steps are done"
+    assert recorded(first, "val_loss") == [5, 6]
+    again = without_network(make_trainer(tmp_path, epochs=9, max_steps=8, **options), [4])
+    again.resume()
+    assert again.fit().finished == "8 steps are done"
+    assert recorded(again, "learning_rate") == [1, 1, 1]
+    assert load_checkpoint(tmp_path / "best.npz").facts["step"] == 8
+
+
 @pytest.mark.parametrize(
     ("patience", "losses", "validations", "best"),
     [

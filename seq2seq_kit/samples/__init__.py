@@ -30,7 +30,8 @@ def write_starter(folder: str | Path) -> list[Path]:
         The configs that were written.
 
     Raises:
-        InputError: If a file to write is there already; then nothing is written.
+        InputError: If a file to write is there already, or the folder cannot be made; then
+            nothing is written.
     """
     folder = Path(folder)
     files = starter_files()
@@ -40,7 +41,13 @@ def write_starter(folder: str | Path) -> list[Path]:
             f"{folder} must not hold a starter yet, and nothing is overwritten."
             f" Received a folder with {present[0]}. Name another folder, or remove it."
         )
+    try:
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made ({error.strerror}). Name another one."
+        ) from error
     for file in files:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(FOLDER / file, folder / file)
     return [folder / file for file in files if file.suffix == ".yaml"]
