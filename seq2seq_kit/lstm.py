@@ -1,14 +1,17 @@
 """Stacked Keras LSTM layers that run whole sequences in training and single steps in decoding.
 
-Whole sequences go through `keras.layers.LSTM`, which takes cuDNN on a GPU as long as the mask is
-right-padded without empty rows. A decoding loop must not call that layer on one time step (cuDNN
-repacks the weights at each call), so `step` runs the layer's own cell with the same weights.
+Whole sequences go through `keras.layers.LSTM`, on a CPU through its faster equal `FastLSTM`; on a
+GPU it takes cuDNN as long as the mask is right-padded without empty rows. A decoding loop must not
+call that layer on one time step (cuDNN repacks the weights at each call), so `step` runs the
+layer's own cell with the same weights.
 """
 
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from seq2seq_kit.fast_lstm import FastLSTM
 
 
 class LSTMState(NamedTuple):
@@ -64,7 +67,7 @@ class LSTMStack(keras.layers.Layer):
         self.init_scale = init_scale
         self.use_cudnn = use_cudnn
         self.layers = [
-            keras.layers.LSTM(
+            FastLSTM(
                 units,
                 return_sequences=True,
                 return_state=True,

@@ -1,0 +1,283 @@
+"""`FastLSTM`: `keras.layers.LSTM` with the time loop written out for a CPU.
+
+Keras's loop multiplies the input by its kernel at each time step and adds up the kernels' gradients
+step by step: many small products. Here the inputs of all steps are projected in one product, each
+kernel's gradient is one product, and the loop keeps only what one step owes to the step before.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class FastLSTM(keras.layers.LSTM):
+    """A drop-in for `keras.layers.LSTM`: the same arguments, weights and results.
+
+    On a GPU the stock layer does the work, with cuDNN if it can; so it does for what the fast loop
+    does not cover: other activations, recurrent dropout, no bias, `unroll`,
+    `zero_output_for_mask`.
+    """
+
+    def inner_loop(
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+    ) -> tuple[Any, Any, list[Any]]:
+        if not self._is_covered() or (self.use_cudnn and tf.config.list_physical_devices("GPU")):
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        if training and self.dropout:
+            # One draw for all steps, as the stock cell makes it.
+            sequences *= self.cell.get_dropout_mask(sequences[:, 0, :])[:, tf.newaxis, :]
+        if self.go_backwards:
+            sequences = tf.reverse(sequences, [1])
+            mask = None if mask is None else tf.reverse(mask, [1])
+        weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        outputs, hidden, cell = run_lstm(
+            sequences,
+            *initial_state,
+            *(tf.cast(weight, sequences.dtype) for weight in weights),
+            mask=mask,
+        )
+        if mask is not None:
+            # A masked step repeats the output before it, or zero where there is none; the loop
+            # repeats the state, and that may begin with another value.
+            begun = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0
+            outputs = tf.where(begun[:, :, tf.newaxis], outputs, tf.zeros_like(outputs))
+        if not self.return_sequences:
+            outputs = outputs[:, -1:]
+        return outputs[:, -1], outputs, [hidden, cell]
+
+    def _is_covered(self) -> bool:
+        usual = (self.activation, self.recurrent_activation) == (
+            keras.activations.tanh,
+            keras.activations.sigmoid,
+        )
+        return usual and not (
+            self.recurrent_dropout or self.unroll or self.zero_output_for_mask or not self.use_bias
+        )
+
+
+class _Steps(NamedTuple):
+    """What the forward loop leaves to the backward loop; float `(time, batch, ...)` each."""
+
+    hidden: tf.Tensor
+    """`(time, batch, units)`. The outputs."""
+    cell: tf.Tensor
+    """`(time, batch, units)`. The memory cells."""
+    gates: tf.Tensor
+    """`(time, batch, 4 * units)`. Input gate, forget gate, candidate and output gate, activated."""
+
+
+def run_lstm(
+    inputs: tf.Tensor,
+    hidden: tf.Tensor,
+    cell: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    *,
+    mask: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Runs an LSTM over sequences.
+
+    The gates stand in the weights as Keras has them: input, forget, candidate, output. The
+    equations are those of Hochreiter and Schmidhuber with the forget gate of Gers et al., 2000.
+
+    Args:
+        inputs: float `(batch, time, features)`.
+        hidden: float `(batch, units)`. The output before the first step.
+        cell: float `(batch, units)`. The memory cell before the first step.
+        kernel: float `(features, 4 * units)`.
+        recurrent_kernel: float `(units, 4 * units)`.
+        bias: float `(4 * units,)`.
+        mask: bool `(batch, time)`. At False a row keeps its state and repeats it as its output.
+
+    Returns:
+        The outputs `(batch, time, units)`, and the last `hidden` and `cell`.
+    """
+    # (time, batch, 1): 1 where a row moves on.
+    moves = None
+    if mask is not None:
+        moves = tf.cast(tf.transpose(mask), inputs.dtype)[:, :, tf.newaxis]
+
+    @tf.custom_gradient
+    def run(
+        inputs: tf.Tensor,
+        hidden: tf.Tensor,
+        cell: tf.Tensor,
+        kernel: tf.Tensor,
+        recurrent_kernel: tf.Tensor,
+        bias: tf.Tensor,
+    ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
+        by_time = tf.transpose(inputs, [1, 0, 2])
+        projected = _project(by_time, kernel) + bias
+        steps = _run_forward(projected, hidden, cell, recurrent_kernel, moves)
+
+        def gradient(
+            outputs_grad: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            before = _Steps(
+                tf.concat([hidden[tf.newaxis], steps.hidden[:-1]], 0),
+                tf.concat([cell[tf.newaxis], steps.cell[:-1]], 0),
+                steps.gates,
+            )
+            gates_grad, hidden_grad, cell_grad = _run_backward(
+                before,
+                tf.transpose(outputs_grad, [1, 0, 2]),
+                hidden_grad,
+                cell_grad,
+                recurrent_kernel,
+                moves,
+            )
+            return (
+                tf.transpose(_project(gates_grad, kernel, transposed=True), [1, 0, 2]),
+                hidden_grad,
+                cell_grad,
+                _outer(by_time, gates_grad),
+                _outer(before.hidden, gates_grad),
+                tf.reduce_sum(gates_grad, [0, 1]),
+            )
+
+        outputs = tf.transpose(steps.hidden, [1, 0, 2])
+        outputs.set_shape([*inputs.shape[:2], hidden.shape[-1]])  # The loop forgets the time.
+        return (outputs, steps.hidden[-1], steps.cell[-1]), gradient
+
+    return run(inputs, hidden, cell, kernel, recurrent_kernel, bias)
+
+
+def _run_forward(
+    projected: tf.Tensor,
+    hidden: tf.Tensor,
+    cell: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    moves: tf.Tensor | None,
+) -> _Steps:
+    """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected."""
+    num_steps = tf.shape(projected)[0]
+    read_projected = _reader(projected)
+    read_moves = None if moves is None else _reader(moves)
+
+    def step(
+        time: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray
+    ) -> tuple[Any, ...]:
+        sums = read_projected(time) + tf.matmul(hidden, recurrent_kernel)
+        enters, forgets, candidate, leaves = tf.split(sums, 4, axis=1)
+        enters, forgets, leaves = map(tf.sigmoid, (enters, forgets, leaves))
+        candidate = tf.tanh(candidate)
+        new_cell = forgets * cell + enters * candidate
+        new_hidden = leaves * tf.tanh(new_cell)
+        if read_moves is not None:
+            moving = read_moves(time)
+            new_cell = cell + moving * (new_cell - cell)
+            new_hidden = hidden + moving * (new_hidden - hidden)
+        gates = tf.concat([enters, forgets, candidate, leaves], 1)
+        arrays = zip(kept, (new_hidden, new_cell, gates), strict=True)
+        return (
+            time + 1,
+            new_hidden,
+            new_cell,
+            *(array.write(time, value) for array, value in arrays),
+        )
+
+    units = recurrent_kernel.shape[0]
+    arrays = [_new_array(projected.dtype, num_steps, size) for size in (units, units, 4 * units)]
+    _, _, _, *kept = tf.while_loop(
+        lambda time, *_: time < num_steps,
+        step,
+        (0, hidden, cell, *arrays),
+        parallel_iterations=1,
+    )
+    return _Steps(*(array.stack() for array in kept))
+
+
+def _run_backward(
+    before: _Steps,
+    outputs_grad: tf.Tensor,
+    hidden_grad: tf.Tensor,
+    cell_grad: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    moves: tf.Tensor | None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Runs the steps backward.
+
+    Args:
+        before: The state before each step, and the step's gates.
+        outputs_grad: `(time, batch, units)`.
+        hidden_grad: `(batch, units)`. Of the last state; likewise `cell_grad`.
+        cell_grad: `(batch, units)`.
+        recurrent_kernel: `(units, 4 * units)`.
+        moves: `(time, batch, 1)`.
+
+    Returns:
+        The gradients of the gates before their activations, `(time, batch, 4 * units)`, and of
+        the first `hidden` and `cell`.
+    """
+    enters, forgets, candidate, leaves = tf.split(before.gates, 4, axis=2)
+    squashed = tf.tanh(forgets * before.cell + enters * candidate)
+    # What a step's gradients are multiplied by, for all steps at once. Of the cell's gradient:
+    to_gates = tf.concat(
+        [
+            candidate * enters * (1 - enters),
+            before.cell * forgets * (1 - forgets),
+            enters * (1 - candidate * candidate),
+        ],
+        2,
+    )
+    # ... and of the hidden state's:
+    to_leaves = squashed * leaves * (1 - leaves)
+    to_cell = leaves * (1 - squashed * squashed)
+    factors = tuple(map(_reader, (outputs_grad, to_gates, to_leaves, to_cell, forgets)))
+    read_moves = None if moves is None else _reader(moves)
+    # The plain product is the faster one, and there is one in each step.
+    transposed = tf.transpose(recurrent_kernel)
+
+    def step(
+        time: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor, kept: tf.TensorArray
+    ) -> tuple[Any, ...]:
+        output_grad, to_gates, to_leaves, to_cell, forgets = (read(time) for read in factors)
+        hidden_grad += output_grad
+        moved_hidden, moved_cell = hidden_grad, cell_grad
+        if read_moves is not None:
+            moving = read_moves(time)
+            moved_hidden, moved_cell = hidden_grad * moving, cell_grad * moving
+        inner = moved_cell + moved_hidden * to_cell
+        gates_grad = tf.concat([tf.tile(inner, [1, 3]) * to_gates, moved_hidden * to_leaves], 1)
+        hidden_before, cell_before = tf.matmul(gates_grad, transposed), inner * forgets
+        if read_moves is not None:
+            hidden_before += hidden_grad - moved_hidden
+            cell_before += cell_grad - moved_cell
+        return time - 1, hidden_before, cell_before, kept.write(time, gates_grad)
+
+    num_steps = tf.shape(outputs_grad)[0]
+    gates_grads = _new_array(outputs_grad.dtype, num_steps, recurrent_kernel.shape[1])
+    _, hidden_grad, cell_grad, kept = tf.while_loop(
+        lambda time, *_: time >= 0,
+        step,
+        (num_steps - 1, hidden_grad, cell_grad, gates_grads),
+        parallel_iterations=1,
+    )
+    return kept.stack(), hidden_grad, cell_grad
+
+
+def _new_array(dtype: tf.DType, num_steps: tf.Tensor, size: int) -> tf.TensorArray:
+    return tf.TensorArray(dtype, size=num_steps, element_shape=[None, size])
+
+
+def _reader(by_time: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function from a time step to its slice."""
+    array = tf.TensorArray(by_time.dtype, size=tf.shape(by_time)[0], clear_after_read=False)
+    return array.unstack(by_time).read
+
+
+def _project(by_time: tf.Tensor, kernel: tf.Tensor, *, transposed: bool = False) -> tf.Tensor:
+    """Multiplies the rows of all steps, `(time, batch, features)`, in one product."""
+    rows = tf.reshape(by_time, [-1, by_time.shape[-1]])
+    product = tf.matmul(rows, kernel, transpose_b=transposed)
+    return tf.reshape(product, [*tf.unstack(tf.shape(by_time)[:2]), product.shape[-1]])
+
+
+def _outer(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """Returns the sum over all rows of both of their outer products."""
+    rows = (tf.reshape(part, [-1, part.shape[-1]]) for part in (left, right))
+    return tf.matmul(*rows, transpose_a=True)
