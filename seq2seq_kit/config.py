@@ -296,7 +296,8 @@ class ModelConfig(Section):
     dropout: Fraction = 0.3
     """On embeddings, between LSTM layers and before the output layer."""
     tie_embeddings: Switch = True
-    """The output layer shares the target embeddings, and with one vocabulary the source's too."""
+    """The output layer shares the target embeddings, and with one vocabulary the source's too. It
+    then reads `embedding_dim` numbers, else `units`."""
     init_scale: PositiveFloat = 0.1
     """All weights start uniform in +-init_scale."""
 

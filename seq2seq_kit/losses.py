@@ -73,10 +73,11 @@ def _flat_cross_entropy(
             loss += smoothing * (log_normalizer - tf.reduce_mean(logits, axis=-1))
 
         def gradient(loss_grad: tf.Tensor, nll_grad: tf.Tensor) -> tf.Tensor:
-            rows = (loss_grad + nll_grad)[:, tf.newaxis]
-            spread = (loss_grad * smoothing / logits.shape[-1])[:, tf.newaxis]
             on_target = loss_grad * (1 - smoothing) + nll_grad
-            return tf.tensor_scatter_nd_sub(probabilities * rows - spread, indices, on_target)
+            gradient = probabilities * (loss_grad + nll_grad)[:, tf.newaxis]
+            if smoothing:
+                gradient -= (loss_grad * smoothing / logits.shape[-1])[:, tf.newaxis]
+            return tf.tensor_scatter_nd_sub(gradient, indices, on_target)
 
         return (loss, nll), gradient
 

@@ -46,9 +46,10 @@ class TokenModel(keras.Model):
 
     Args:
         vocab_size: Target vocabulary.
-        embedding_dim: Size of the embeddings and of the input of the output layer.
+        embedding_dim: Size of the embeddings.
         dropout: Share zeroed in training: of the embeddings, between layers, of the outputs.
-        tie_embeddings: Whether the output layer shares the embeddings.
+        tie_embeddings: Whether the output layer shares the embeddings. Its inputs then have the
+            size of an embedding, else that of a state.
         init_scale: Weights start uniform in +-init_scale.
     """
 
@@ -68,22 +69,34 @@ class TokenModel(keras.Model):
         self.dropout = dropout
         self.tie_embeddings = tie_embeddings
         self.init_scale = init_scale
-        self.embedding = keras.layers.ReversibleEmbedding(
+        self.embedding = keras.layers.Embedding(
             vocab_size,
             embedding_dim,
-            tie_weights=tie_embeddings,
             embeddings_initializer=uniform(init_scale),
             name="embedding",
         )
 
-    def _build_output(self) -> None:
+    def _build_output(self, output_dim: int) -> None:
         self.embedding.build()
+        if not self.tie_embeddings:
+            self.output_kernel = self.add_weight(
+                shape=(output_dim, self.vocab_size),
+                initializer=uniform(self.init_scale),
+                name="output_kernel",
+            )
         self.output_bias = self.add_weight(
             shape=(self.vocab_size,), initializer="zeros", name="output_bias"
         )
 
     def _logits(self, outputs: Any) -> Any:
-        return ops.cast(self.embedding(outputs, reverse=True) + self.output_bias, "float32")
+        """Returns the logits of outputs `(..., output_dim)`."""
+        kernel = (
+            ops.transpose(ops.convert_to_tensor(self.embedding.embeddings))
+            if self.tie_embeddings
+            else ops.convert_to_tensor(self.output_kernel)
+        )
+        logits = ops.matmul(outputs, ops.cast(kernel, outputs.dtype))
+        return ops.cast(logits + ops.cast(self.output_bias, outputs.dtype), "float32")
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -174,7 +187,7 @@ class EncoderDecoder(TokenModel):
         self.decoder = LSTMDecoder(
             units,
             decoder_layers,
-            output_dim=embedding_dim,
+            output_dim=embedding_dim if tie_embeddings else units,
             attention=attention,
             attention_layer=attention_layer,
             name="decoder",
@@ -186,7 +199,7 @@ class EncoderDecoder(TokenModel):
             self.source_embedding.build()
         self.encoder.build((None, None, self.embedding_dim))
         self.decoder.build((None, None, self.embedding_dim), values_dim=self.units)
-        self._build_output()
+        self._build_output(self.decoder.output_dim)
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
@@ -305,7 +318,7 @@ class LanguageModel(TokenModel):
             name="lstm",
         )
         self.combine = keras.layers.Dense(
-            embedding_dim,
+            embedding_dim if tie_embeddings else units,
             activation="tanh",
             kernel_initializer=uniform(init_scale),
             name="combine",
@@ -315,7 +328,7 @@ class LanguageModel(TokenModel):
     def build(self, input_shape: Any = None) -> None:
         self.lstm.build((None, None, self.embedding_dim))
         self.combine.build((None, None, self.units))
-        self._build_output()
+        self._build_output(self.combine.units)
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:

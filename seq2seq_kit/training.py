@@ -35,6 +35,7 @@ from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy
 from seq2seq_kit.model import TokenModel
+from seq2seq_kit.optimizer import FusedAdam
 from seq2seq_kit.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Trainer:
             self._max_epochs = config.default_epochs(len(train_set.plan(0)))
         with strategy.scope():
             model.compile(
-                optimizer=keras.optimizers.Adam(config.learning_rate),
+                optimizer=FusedAdam(config.learning_rate),
                 loss=MaskedCrossEntropy(config.label_smoothing),
             )
             model.optimizer.build(model.trainable_variables)

@@ -106,15 +106,23 @@ def test_attention_weights_look_at_real_tokens_only() -> None:
     ("options", "size"),
     [
         ({}, 20 * 6),
-        ({"tie_embeddings": False}, 2 * 20 * 6),
+        ({"tie_embeddings": False}, 20 * 6 + 20 * 8),
         ({"source_vocab_size": 30}, 20 * 6 + 30 * 6),
-        ({"source_vocab_size": 30, "tie_embeddings": False}, 2 * 20 * 6 + 30 * 6),
+        ({"source_vocab_size": 30, "tie_embeddings": False}, 20 * 6 + 30 * 6 + 20 * 8),
     ],
 )
 def test_tied_embeddings_are_one_matrix(options: dict[str, Any], size: int) -> None:
     model = make_model(EncoderDecoder, options)
-    found = {id(w): w for w in model.trainable_weights if "embedding" in w.path}
+    names = ("embedding", "output_kernel")
+    found = {id(w): w for w in model.trainable_weights if any(name in w.path for name in names)}
     assert sum(np.prod(w.shape) for w in found.values()) == size
+
+
+def test_an_untied_output_layer_reads_as_many_numbers_as_a_state_has() -> None:
+    for kind in (EncoderDecoder, LanguageModel):
+        model = make_model(kind, {"tie_embeddings": False})
+        assert model.output_kernel.shape == (8, 20)
+        assert model(BATCH).shape == (2, 4, 20)
 
 
 def test_dropout_is_active_in_training_only() -> None:
