@@ -6,7 +6,9 @@ place in the network, because Keras numbers the names of a second network in a p
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +32,24 @@ class Checkpoint(NamedTuple):
     """The file."""
 
 
-def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
-    """Writes a checkpoint; whoever reads `path` sees the old one or the new one, never a part."""
+def save_checkpoint(
+    path: Path, arrays: Iterable[tuple[str, np.ndarray]], facts: dict[str, Any]
+) -> None:
+    """Writes a checkpoint; whoever reads `path` sees the old one or the new one, never a part.
+
+    Args:
+        path: The file.
+        arrays: Names and arrays; each is written before the next is asked for, so that never all
+            of them take memory.
+        facts: What JSON can hold.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, **{_FACTS: np.array(json.dumps(facts))})
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, array in chain(arrays, [(_FACTS, np.array(json.dumps(facts)))]):
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -67,12 +81,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(arrays, facts, path)
 
 
-def variable_arrays(variables: Iterable[keras.Variable], prefix: str) -> dict[str, np.ndarray]:
-    """Returns the values of the variables as `prefix/0`, `prefix/1`, ..."""
-    return {
-        f"{prefix}/{index}": keras.ops.convert_to_numpy(variable.value)
-        for index, variable in enumerate(variables)
-    }
+def variable_arrays(
+    variables: Iterable[keras.Variable], prefix: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the values of the variables under `prefix/0`, `prefix/1`, ..."""
+    for index, variable in enumerate(variables):
+        yield f"{prefix}/{index}", keras.ops.convert_to_numpy(variable.value)
 
 
 def assign_variables(

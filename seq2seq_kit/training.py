@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import keras
@@ -459,9 +460,9 @@ class Trainer:
     def _save_last(self) -> None:
         self._saved_at = time.monotonic()
         if self._is_chief:
-            arrays = variable_arrays(self.model.variables, "model")
-            arrays |= variable_arrays(self.model.optimizer.variables, "optimizer")
-            save_checkpoint(self.run.last, arrays, asdict(self.state))
+            model = variable_arrays(self.model.variables, "model")
+            optimizer = variable_arrays(self.model.optimizer.variables, "optimizer")
+            save_checkpoint(self.run.last, chain(model, optimizer), asdict(self.state))
 
     @property
     def _is_chief(self) -> bool:

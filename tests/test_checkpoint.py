@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ FACTS = {"step": 3, "loss": 0.1, "finished": None, "text": "Grüße, 春天"}
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "last.npz", ARRAYS, FACTS)
+    save_checkpoint(tmp_path / "last.npz", ARRAYS.items(), FACTS)
     return tmp_path / "last.npz"
 
 
@@ -44,7 +46,7 @@ def test_what_is_saved_is_loaded(path: Path) -> None:
 
 def test_a_float_survives_bit_for_bit(tmp_path: Path) -> None:
     values = [0.1 + 0.2, 1e-308, 123456789.123456789]
-    save_checkpoint(tmp_path / "last.npz", {}, {"values": values})
+    save_checkpoint(tmp_path / "last.npz", [], {"values": values})
     assert load_checkpoint(tmp_path / "last.npz").facts["values"] == values
 
 
@@ -120,7 +122,7 @@ def test_a_failure_while_writing_leaves_the_old_one(
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(path, {}, {"step": 4})
+        save_checkpoint(path, [], {"step": 4})
     assert load_checkpoint(path).facts == FACTS
     assert [entry.name for entry in path.parent.iterdir()] == ["last.npz"]
 
@@ -128,7 +130,7 @@ def test_a_failure_while_writing_leaves_the_old_one(
 def test_whoever_reads_the_old_one_reads_it_to_its_end(path: Path) -> None:
     content = path.read_bytes()
     with path.open("rb") as reader:
-        save_checkpoint(path, {}, {"step": 4})
+        save_checkpoint(path, [], {"step": 4})
         assert reader.read() == content
     assert load_checkpoint(path).facts == {"step": 4}
 
@@ -140,7 +142,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from seq2seq_kit.checkpoint import save_checkpoint
 os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
-save_checkpoint(Path(sys.argv[1]), {{}}, {{"step": 4}})
+save_checkpoint(Path(sys.argv[1]), [], {{"step": 4}})
 """
     ended = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False)
     assert ended.returncode == -signal.SIGKILL
@@ -175,3 +177,18 @@ def test_a_checkpoint_of_another_network_changes_nothing(
     with pytest.raises(RunError, match=message):
         assign_variables(fresh, load_checkpoint(path), "model")
     assert all((variable.numpy() == 9.0).all() for variable in fresh)
+
+
+def test_one_array_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def arrays() -> Iterator[tuple[str, np.ndarray]]:
+        for index in range(4):
+            # The newest may still be in the hands of whoever asks for the next.
+            assert [reference() is None for reference in alive[:-1]] == [True] * len(alive[:-1])
+            array = np.full(1000, float(index))
+            alive.append(weakref.ref(array))
+            yield str(index), array
+
+    save_checkpoint(tmp_path / "last.npz", arrays(), {})
+    assert load_checkpoint(tmp_path / "last.npz").arrays["3"][0] == 3.0
