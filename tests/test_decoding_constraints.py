@@ -30,7 +30,7 @@ def test_repeats_ngram_agrees_with_looking_at_each_token(ngram: int, length: int
     assert found.numpy().tolist() == expected
 
 
-def likes_to_repeat(token_ids: tf.Tensor, state: tf.Tensor) -> StepOutput:
+def likes_to_repeat(token_ids: tf.Tensor, state: tf.Tensor, _memory: tuple[()]) -> StepOutput:
     """Prefers the token before most, so that free search repeats it for ever."""
     return StepOutput(tf.one_hot(token_ids, VOCAB_SIZE) * 3 + tf.range(6.0) / 10, state)
 

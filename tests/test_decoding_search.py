@@ -15,6 +15,7 @@ from seq2seq_kit.decoding import (
     greedy_search,
     normalize_log_probs,
 )
+from seq2seq_kit.decoding.search import _top_k
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 A, B, C = 4, 5, 6
@@ -36,7 +37,9 @@ class RandomChain:
         self.mixing = rng.normal(size=(1, vocab_size))
         self.start = rng.normal(size=(batch, 1))
 
-    def __call__(self, token_ids: tf.Tensor, state: dict[str, tf.Tensor]) -> StepOutput:
+    def __call__(
+        self, token_ids: tf.Tensor, state: dict[str, tf.Tensor], _memory: Any
+    ) -> StepOutput:
         logits = tf.gather(tf.constant(self.table, tf.float32), token_ids)
         logits += state["hidden"] * tf.constant(self.mixing, tf.float32)
         fed = tf.cast(token_ids, tf.float32)[:, tf.newaxis]
@@ -78,7 +81,7 @@ def scripted(table: dict[int, dict[int, float]], vocab_size: int = 7) -> Callabl
         for token, probability in nexts.items():
             log_probs[fed, token] = np.log(probability)
 
-    def step(token_ids: tf.Tensor, state: tf.Tensor) -> StepOutput:
+    def step(token_ids: tf.Tensor, state: tf.Tensor, _memory: Any) -> StepOutput:
         return StepOutput(tf.gather(tf.constant(log_probs), token_ids), state + 1)
 
     return step
@@ -288,6 +291,57 @@ def test_a_line_is_done_whatever_the_others_do(search: Callable[..., SearchResul
     )
     assert together[0] == alone[0]
     assert together[1][0].tokens == (B,) * 9
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("row_counts", [(4,), (2, 4), (3, 7, 100)])
+def test_lines_leave_the_batch_and_change_nothing(
+    beam_size: int, row_counts: tuple[int, ...]
+) -> None:
+    chain = RandomChain(vocab_size=9, batch=12, seed=4)
+    state = {"hidden": tf.constant(chain.start, tf.float32), "time": tf.zeros([12], tf.int32)}
+    seen = []
+
+    def step(token_ids: tf.Tensor, state: Any, memory: tf.Tensor) -> StepOutput:
+        # What a line remembers of itself stays with it, and is not copied for each row.
+        rows_each = tf.size(token_ids) // tf.size(memory)
+        assert int(rows_each) in (1, beam_size)
+        seen.append(int(tf.size(memory)))
+        output = chain(token_ids, state, memory)
+        # Line n ends after n tokens.
+        ends = tf.where(state["time"] >= tf.repeat(memory, rows_each), 50.0, -50.0)
+        logits = output.logits + ends[:, tf.newaxis] * tf.one_hot(EOS, 9)
+        return StepOutput(logits, output.state | {"time": state["time"] + 1})
+
+    def search(row_counts: tuple[int, ...]) -> list[list[Found]]:
+        seen.clear()
+        first, options = tf.fill([12], BOS), {"max_length": 15, "memory": tf.range(12)}
+        if beam_size == 1:
+            return unpack(greedy_search(step, first, state, row_counts=row_counts, **options))
+        options |= {"beam_size": beam_size, "num_hypotheses": beam_size}
+        return unpack(beam_search(step, first, state, row_counts=row_counts, **options))
+
+    expected = search(())
+    assert set(seen) == {12}
+    found = search(row_counts)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+    assert set(seen) <= {12, *row_counts}
+    assert len(set(seen)) > 1
+    assert seen == sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize("columns", [12, 64, 1280, 1281, 1343, 8000])
+@pytest.mark.parametrize("number", [1, 2, 7, 10])
+def test_the_best_columns_are_those_that_tensorflow_finds(columns: int, number: int) -> None:
+    rng = np.random.default_rng(columns)
+    # Few different values: many are equal, and of those the first ones are wanted.
+    for values in (rng.normal(size=(5, columns)), rng.integers(0, 4, (5, columns))):
+        values = tf.constant(values, tf.float32)
+        for found, expected in zip(
+            _top_k(values, number), tf.math.top_k(values, number), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_search_of_no_line_gives_no_line() -> None:

@@ -14,6 +14,9 @@ from seq2seq_kit.decoding.constraints import repeats_ngram
 # Stands for log(0). Finite, because -inf times 0 is NaN; far below any sum of log-probabilities.
 _MINUS_INFINITY = -1e9
 
+# Columns of a block of `_top_k`.
+_BLOCK = 64
+
 
 class StepOutput(NamedTuple):
     """What the step function gives for the tokens it was fed."""
@@ -24,8 +27,8 @@ class StepOutput(NamedTuple):
     """The state after these tokens: any nest of tensors with leading axis `rows`."""
 
 
-StepFunction = Callable[[tf.Tensor, Any], StepOutput]
-"""`step(token_ids, state)`: feeds int32 `(rows,)` tokens, one to each row."""
+StepFunction = Callable[[tf.Tensor, Any, Any], StepOutput]
+"""`step(token_ids, state, memory)`: feeds int32 `(rows,)` tokens, one to each row."""
 
 
 class SearchResult(NamedTuple):
@@ -84,6 +87,8 @@ def greedy_search(
     start_ids: tf.Tensor,
     state: Any,
     *,
+    memory: Any = (),
+    row_counts: Sequence[int] = (),
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
@@ -97,6 +102,10 @@ def greedy_search(
         step: Feeds one token to each row; here a row is a line.
         start_ids: int32 `(batch,)`. The first tokens to feed, such as BOS.
         state: The step function's state before them.
+        memory: What the step function reads of each line and never changes: any nest of tensors
+            with leading axis `batch`.
+        row_counts: Numbers of lines, fewer than `batch`, to which the batch shrinks when so few go
+            on; without any, lines that have ended stay in it.
         max_length: Generated tokens at most, EOS not counted.
         length_penalty: Only for `scores`: greedy search itself ranks nothing.
         suppressed_ids: Tokens that are never taken. Their probability is not given to the others,
@@ -110,29 +119,30 @@ def greedy_search(
     """
     batch = tf.shape(start_ids)[0]
 
-    def body(loop: _GreedyState) -> tuple[_GreedyState]:
-        output = step(loop.fed, loop.state)
-        log_probs = _token_log_probs(
-            output.logits, loop.token_ids, loop.time, suppressed_ids, no_repeat_ngram
-        )
-        token = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
+    def body(loop: _GreedyState, memory: Any) -> _GreedyState:
+        output = step(loop.fed, loop.state, memory)
+        logits = _allowed(output.logits, loop.token_ids, loop.time, suppressed_ids, no_repeat_ngram)
+        token = tf.argmax(logits, axis=-1, output_type=tf.int32)
         # After `max_length` tokens only EOS may still follow.
         taken = ~loop.done & ((loop.time < max_length) | (token == eos_id))
-        gain = tf.gather(log_probs, token, batch_dims=1)
-        return (
-            _GreedyState(
-                time=loop.time + 1,
-                state=output.state,
-                fed=token,
-                done=loop.done | (token == eos_id),
-                token_ids=_write(loop.token_ids, loop.time, tf.where(taken, token, pad_id)),
-                lengths=loop.lengths + tf.cast(taken, tf.int32),
-                log_probs=loop.log_probs + tf.where(taken, gain, 0.0),
-            ),
+        gain = tf.gather(logits, token, batch_dims=1) - _log_normalizer(output.logits)
+        return _GreedyState(
+            time=loop.time + 1,
+            state=output.state,
+            fed=token,
+            done=loop.done | (token == eos_id),
+            token_ids=_write(loop.token_ids, loop.time, tf.where(taken, token, pad_id)),
+            lengths=loop.lengths + tf.cast(taken, tf.int32),
+            log_probs=loop.log_probs + tf.where(taken, gain, 0.0),
         )
 
-    loop = _run(
-        lambda loop: (loop.time <= max_length) & ~tf.reduce_all(loop.done),
+    def take(loop: _GreedyState, lines: tf.Tensor) -> _GreedyState:
+        rest = loop._replace(time=())
+        return tf.nest.map_structure(lambda part: tf.gather(part, lines), rest)._replace(
+            time=loop.time
+        )
+
+    token_ids, lengths, log_probs = _run(
         body,
         _GreedyState(
             time=tf.constant(0),
@@ -143,9 +153,14 @@ def greedy_search(
             lengths=tf.zeros([batch], tf.int32),
             log_probs=tf.zeros([batch]),
         ),
+        memory,
+        take,
+        lambda loop: (loop.token_ids, loop.lengths, loop.log_probs),
+        max_length=max_length,
+        row_counts=row_counts,
     )
-    scores = normalize_log_probs(loop.log_probs, loop.lengths, length_penalty)
-    found = (loop.token_ids, loop.lengths, loop.log_probs, scores)
+    scores = normalize_log_probs(log_probs, lengths, length_penalty)
+    found = (token_ids, lengths, log_probs, scores)
     return SearchResult(*(tf.expand_dims(part, 1) for part in found))
 
 
@@ -155,14 +170,18 @@ class _Hypotheses(NamedTuple):
     log_probs: tf.Tensor  # float32 (batch, beam); _MINUS_INFINITY: an empty place
 
 
+class _Beams(NamedTuple):
+    alive: _Hypotheses  # best first
+    finished: _Hypotheses  # by score, best first
+    num_finished: tf.Tensor  # int32 (batch,): all that ever finished, not only those kept
+
+
 class _BeamState(NamedTuple):
     time: tf.Tensor  # int32 (): steps taken
     state: Any  # of the step function, leading axis batch * beam
     fed: tf.Tensor  # int32 (batch * beam,): the token to feed next
     done: tf.Tensor  # bool (batch,)
-    alive: _Hypotheses  # best first
-    finished: _Hypotheses  # by score, best first
-    num_finished: tf.Tensor  # int32 (batch,): all that ever finished, not only those kept
+    beams: _Beams
 
 
 def beam_search(
@@ -172,6 +191,8 @@ def beam_search(
     *,
     beam_size: int,
     num_hypotheses: int = 1,
+    memory: Any = (),
+    row_counts: Sequence[int] = (),
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
@@ -191,6 +212,8 @@ def beam_search(
         state: The step function's state before them, leading axis `batch`.
         beam_size: Hypotheses kept at each step.
         num_hypotheses: Hypotheses returned for each line, at most `beam_size`.
+        memory: As in `greedy_search`: leading axis `batch`, not `batch * beam_size`.
+        row_counts: As in `greedy_search`.
         max_length: Generated tokens at most, EOS not counted.
         length_penalty: As in `normalize_log_probs`.
         suppressed_ids: Tokens that are never taken. Their probability is not given to the others,
@@ -212,43 +235,46 @@ def beam_search(
         )
     batch = tf.shape(start_ids)[0]
 
-    def body(loop: _BeamState) -> tuple[_BeamState]:
-        output = step(loop.fed, loop.state)
-        token_log_probs = _token_log_probs(
+    def body(loop: _BeamState, memory: Any) -> _BeamState:
+        output = step(loop.fed, loop.state, memory)
+        before = loop.beams.alive
+        logits = _allowed(
             output.logits,
-            tf.reshape(loop.alive.token_ids, (batch * beam_size, -1)),
+            tf.reshape(before.token_ids, (tf.size(loop.fed), -1)),
             loop.time,
             suppressed_ids,
             no_repeat_ngram,
         )
-        candidates, parents = _expand(loop.alive, token_log_probs, loop.time)
+        candidates, parents = _expand(before, logits, _log_normalizer(output.logits), loop.time)
         last_ids = candidates.token_ids[:, :, loop.time]
         is_eos = last_ids == eos_id
         # After `max_length` tokens only EOS may still follow.
         may_live = tf.fill(tf.shape(is_eos), loop.time < max_length) & ~is_eos
         ends = is_eos & (tf.range(tf.shape(is_eos)[1]) < beam_size)
         ends &= (candidates.log_probs > _MINUS_INFINITY / 2) & ~loop.done[:, tf.newaxis]
-        num_finished = loop.num_finished + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
-        finished = _merge(loop.finished, _drop(candidates, ~ends), beam_size, length_penalty)
+        num_finished = loop.beams.num_finished + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
+        finished = _merge(loop.beams.finished, _drop(candidates, ~ends), beam_size, length_penalty)
         alive, chosen = _best(_drop(candidates, ~may_live), beam_size)
         # At the last step nobody lives on: what was alive before is what `max_length` cut.
         is_last = loop.time >= max_length
-        alive = tf.nest.map_structure(
-            lambda new, old: tf.where(is_last, old, new), alive, loop.alive
+        alive = tf.nest.map_structure(lambda new, old: tf.where(is_last, old, new), alive, before)
+        places = tf.gather(parents, chosen, batch_dims=1)
+        rows = _rows_of(tf.range(tf.shape(places)[0]), places, beam_size)
+        return _BeamState(
+            time=loop.time + 1,
+            state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
+            fed=tf.reshape(tf.gather(last_ids, chosen, batch_dims=1), [-1]),
+            done=num_finished >= beam_size,
+            beams=_Beams(alive, finished, num_finished),
         )
-        rows = tf.gather(parents, chosen, batch_dims=1)
-        rows = tf.reshape(rows + tf.range(batch)[:, tf.newaxis] * beam_size, [-1])
-        return (
-            _BeamState(
-                time=loop.time + 1,
-                state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
-                fed=tf.reshape(tf.gather(last_ids, chosen, batch_dims=1), [-1]),
-                done=num_finished >= beam_size,
-                alive=alive,
-                finished=finished,
-                num_finished=num_finished,
-            ),
-        )
+
+    def take(loop: _BeamState, lines: tf.Tensor) -> _BeamState:
+        rows = _rows_of(lines, tf.range(beam_size)[tf.newaxis], beam_size)
+        by_row = (loop.state, loop.fed)
+        state, fed = tf.nest.map_structure(lambda part: tf.gather(part, rows), by_row)
+        by_line = (loop.done, loop.beams)
+        done, beams = tf.nest.map_structure(lambda part: tf.gather(part, lines), by_line)
+        return _BeamState(loop.time, state, fed, done, beams)
 
     empty = _Hypotheses(
         token_ids=tf.fill([batch, beam_size, max_length + 1], pad_id),
@@ -257,54 +283,70 @@ def beam_search(
     )
     # All rows of a line begin alike: only the first may have successors.
     first = tf.concat([tf.zeros([batch, 1]), empty.log_probs[:, 1:]], axis=1)
-    loop = _run(
-        lambda loop: (loop.time <= max_length) & ~tf.reduce_all(loop.done),
+    beams = _run(
         body,
         _BeamState(
             time=tf.constant(0),
             state=tf.nest.map_structure(lambda part: tf.repeat(part, beam_size, axis=0), state),
             fed=tf.repeat(start_ids, beam_size),
             done=tf.zeros([batch], tf.bool),
-            alive=empty._replace(log_probs=first),
-            finished=empty,
-            num_finished=tf.zeros([batch], tf.int32),
+            beams=_Beams(empty._replace(log_probs=first), empty, tf.zeros([batch], tf.int32)),
         ),
+        memory,
+        take,
+        lambda loop: loop.beams,
+        max_length=max_length,
+        row_counts=row_counts,
     )
-    return _rank(loop, num_hypotheses, length_penalty, pad_id)
+    return _rank(beams, num_hypotheses, length_penalty, pad_id)
 
 
-def _token_log_probs(
+def _rows_of(lines: tf.Tensor, places: tf.Tensor, beam_size: int) -> tf.Tensor:
+    """Returns the rows of the step function in which places of the lines' beams stand."""
+    return tf.reshape(lines[:, tf.newaxis] * beam_size + places, [-1])
+
+
+def _allowed(
     logits: tf.Tensor,
     token_ids: tf.Tensor,
     time: tf.Tensor,
     suppressed_ids: Sequence[int],
     no_repeat_ngram: int,
 ) -> tf.Tensor:
-    """Returns the log-probabilities of the next token, float32 `(rows, vocab_size)`."""
-    log_probs, vocab_size = tf.nn.log_softmax(logits), logits.shape[-1]
+    """Returns the logits of the tokens that may be taken; of the others `_MINUS_INFINITY`."""
+    vocab_size = logits.shape[-1]
     if suppressed_ids:
         suppressed = tf.reduce_any(tf.one_hot(list(suppressed_ids), vocab_size) > 0, axis=0)
-        log_probs = tf.where(suppressed, _MINUS_INFINITY, log_probs)
+        logits = tf.where(suppressed, _MINUS_INFINITY, logits)
     if no_repeat_ngram:
         repeats = repeats_ngram(token_ids, time, ngram=no_repeat_ngram, vocab_size=vocab_size)
-        log_probs = tf.where(repeats, _MINUS_INFINITY, log_probs)
-    return log_probs
+        logits = tf.where(repeats, _MINUS_INFINITY, logits)
+    return logits
+
+
+def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
+    """Returns what turns logits into log-probabilities when it is taken off, float32 `(rows,)`.
+
+    By way of the largest probability, which cannot underflow: softmax is the fastest of the
+    operations that pass over all logits.
+    """
+    largest = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+    return tf.reduce_max(logits, axis=-1) - tf.math.log(largest)
 
 
 def _expand(
-    alive: _Hypotheses, log_probs: tf.Tensor, time: tf.Tensor
+    alive: _Hypotheses, logits: tf.Tensor, log_normalizer: tf.Tensor, time: tf.Tensor
 ) -> tuple[_Hypotheses, tf.Tensor]:
     """Returns the best `2 * beam` continuations, best first, and each one's parent in the beam.
 
     At most `beam` of them end with EOS, one for each parent, so `beam` others are always left.
     """
     batch, beam = tf.shape(alive.log_probs)[0], alive.log_probs.shape[1]
-    vocab_size = log_probs.shape[-1]
-    # (batch * beam, vocab) -> (batch, beam, vocab)
-    log_probs = tf.reshape(log_probs, (batch, beam, vocab_size))
     # Nobody outside its own parent's best `2 * beam` can be among the line's best `2 * beam`.
-    num_each = min(2 * beam, vocab_size)
-    log_probs, token_ids = tf.math.top_k(log_probs, num_each)
+    num_each = min(2 * beam, logits.shape[-1])
+    logits, token_ids = _top_k(logits, num_each)
+    # (batch * beam, num_each) -> (batch, beam, num_each)
+    log_probs = tf.reshape(logits - log_normalizer[:, tf.newaxis], (batch, beam, num_each))
     total = tf.reshape(alive.log_probs[:, :, tf.newaxis] + log_probs, (batch, beam * num_each))
     best, chosen = tf.math.top_k(total, min(2 * beam, beam * num_each))
     parents = chosen // num_each
@@ -317,6 +359,41 @@ def _expand(
         ),
         parents,
     )
+
+
+def _top_k(values: tf.Tensor, number: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what `tf.math.top_k` does, several times as fast where rows are long.
+
+    The best `number` of a row stand in those `number` blocks of it whose largest values are best:
+    the rest of the row need not be ordered.
+
+    Args:
+        values: float32 `(rows, columns)`; `columns` is static.
+        number: How many of each row.
+
+    Returns:
+        float32 and int32 `(rows, number)`: the values, best first, and their columns; of equal
+        ones the first.
+    """
+    num_blocks = values.shape[-1] // _BLOCK
+    if num_blocks <= 2 * number:
+        return tf.math.top_k(values, number)
+    # (rows, blocks, block)
+    blocks = tf.reshape(values[:, : num_blocks * _BLOCK], (-1, num_blocks, _BLOCK))
+    chosen = tf.sort(tf.math.top_k(tf.reduce_max(blocks, axis=-1), number).indices, axis=-1)
+    columns = chosen[..., tf.newaxis] * _BLOCK + tf.range(_BLOCK)
+    candidates = tf.gather(blocks, chosen, batch_dims=1)
+    rows = tf.shape(values)[0]
+    # What is left over at the end is no whole block; it is looked at whole.
+    rest = tf.range(num_blocks * _BLOCK, values.shape[-1])
+    columns = tf.concat(
+        [tf.reshape(columns, (rows, -1)), tf.repeat(rest[tf.newaxis], rows, axis=0)], axis=1
+    )
+    candidates = tf.concat(
+        [tf.reshape(candidates, (rows, -1)), values[:, num_blocks * _BLOCK :]], axis=1
+    )
+    best, places = tf.math.top_k(candidates, number)
+    return best, tf.gather(columns, places, batch_dims=1)
 
 
 def _drop(hypotheses: _Hypotheses, where: tf.Tensor) -> _Hypotheses:
@@ -344,19 +421,19 @@ def _merge(
 
 
 def _rank(
-    loop: _BeamState, number: int, length_penalty: tf.Tensor | float, pad_id: int
+    beams: _Beams, number: int, length_penalty: tf.Tensor | float, pad_id: int
 ) -> SearchResult:
     """Returns the finished hypotheses and, where they are too few, those cut at `max_length`.
 
     Where there are too few of both, because so much is forbidden, a place has no token.
     """
-    beam = loop.alive.log_probs.shape[1]
+    beam = beams.alive.log_probs.shape[1]
     place = tf.range(beam)
-    num_kept = tf.minimum(loop.num_finished, beam)[:, tf.newaxis]
+    num_kept = tf.minimum(beams.num_finished, beam)[:, tf.newaxis]
     # Finished ones stand at 0 .. beam - 1 of both lists joined, those alive from `beam` on.
     chosen = tf.where(place < num_kept, place, beam + place - num_kept)[:, :number]
     both = _Hypotheses(
-        *(tf.concat(parts, axis=1) for parts in zip(loop.finished, loop.alive, strict=True))
+        *(tf.concat(parts, axis=1) for parts in zip(beams.finished, beams.alive, strict=True))
     )
     found = _take(both, chosen)
     is_empty = found.log_probs <= _MINUS_INFINITY / 2
@@ -379,10 +456,72 @@ def _write(token_ids: tf.Tensor, time: tf.Tensor, column: tf.Tensor) -> tf.Tenso
     return tf.where(here, column[..., tf.newaxis], token_ids)
 
 
-def _run(condition: Callable[..., tf.Tensor], body: Callable[..., Any], start: Any) -> Any:
-    """Runs a while loop over one record whose tensors keep their rank, not each axis's size."""
+def _run(
+    body: Callable[[Any, Any], Any],
+    start: Any,
+    memory: Any,
+    take: Callable[[Any, tf.Tensor], Any],
+    results: Callable[[Any], Any],
+    *,
+    max_length: tf.Tensor | int,
+    row_counts: Sequence[int],
+) -> Any:
+    """Runs a search to its end and returns the results of all lines.
+
+    Whenever so few lines go on that they fill one of `row_counts`, the others leave the batch.
+
+    Args:
+        body: One step: from a record with `time` and `done`, and the memory, to the next record.
+        start: The first record.
+        memory: Of all lines.
+        take: Returns a record of the given lines only.
+        results: Returns what is wanted of a record: a nest of tensors with leading axis `batch`.
+        max_length: Of the search.
+        row_counts: As in `greedy_search`.
+    """
+
+    def goes_on(loop: Any) -> tf.Tensor:
+        return (loop.time <= max_length) & ~tf.reduce_all(loop.done)
+
+    def run_until_it_shrinks(
+        loop: Any, memory: Any, lines: tf.Tensor, found: Any
+    ) -> tuple[Any, Any, tf.Tensor, Any]:
+        counts = tf.constant([0, *row_counts])
+        fewer = tf.reduce_max(tf.boolean_mask(counts, counts < tf.size(lines)))
+        loop = _while(
+            lambda loop: goes_on(loop) & (_num_going_on(loop) > fewer),
+            lambda loop: (body(loop, memory),),
+            (loop,),
+        )[0]
+        found = tf.nest.map_structure(
+            lambda whole, part: tf.tensor_scatter_nd_update(whole, lines[:, tf.newaxis], part),
+            found,
+            results(loop),
+        )
+        # Where rows are missing, the first line that goes on stands there once more: it comes to
+        # the same result in each of its rows.
+        left = tf.cast(tf.where(~loop.done)[:, 0], tf.int32)
+        fill = tf.fill([tf.maximum(fewer - tf.size(left), 0)], tf.concat([left, [0]], 0)[0])
+        chosen = tf.concat([left, fill], 0)
+        memory = tf.nest.map_structure(lambda part: tf.gather(part, chosen), memory)
+        return take(loop, chosen), memory, tf.gather(lines, chosen), found
+
+    if not row_counts:
+        loop = _while(goes_on, lambda loop: (body(loop, memory),), (start,))[0]
+        return results(loop)
+    lines = tf.range(tf.size(start.done))
+    first = (start, memory, lines, results(start))
+    return _while(lambda loop, *_: goes_on(loop), run_until_it_shrinks, first)[-1]
+
+
+def _num_going_on(loop: Any) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(~loop.done, tf.int32))
+
+
+def _while(condition: Callable[..., tf.Tensor], body: Callable[..., Any], start: Any) -> Any:
+    """Runs a while loop whose tensors keep their rank, not each axis's size."""
     shapes = tf.nest.map_structure(
         lambda part: tf.TensorShape([None, *part.shape[1:]]) if part.shape.rank else part.shape,
         start,
     )
-    return tf.while_loop(condition, body, (start,), shape_invariants=(shapes,))[0]
+    return tf.while_loop(condition, body, start, shape_invariants=shapes)
