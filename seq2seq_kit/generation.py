@@ -16,12 +16,12 @@ import tensorflow as tf
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding import (
-    GROUP_SIZES,
     SearchResult,
     StepOutput,
     beam_search,
     greedy_search,
     search_in_groups,
+    shrunk_sizes,
 )
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
@@ -77,15 +77,16 @@ def search_model(
         # Padding, unknown token and BOS never are output.
         "suppressed_ids": (Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
         "no_repeat_ngram": no_repeat_ngram,
-        "row_counts": GROUP_SIZES[:-1],
+        "row_counts": shrunk_sizes(beam_size, attends=isinstance(model, EncoderDecoder)),
     }
 
     def step(token_ids: tf.Tensor, states: Any, memory: Any) -> StepOutput:
         output = model.step(token_ids, states, memory)
         return StepOutput(output.logits, output.states)
 
-    def search(ids: tf.Tensor) -> SearchResult:
+    def search(ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
         start = model.start(ids)
+        options["is_done"] = is_copy
         options["memory"] = () if start.memory is None else start.memory
         if beam_size == 1:
             return greedy_search(step, start.token_ids, start.states, **options)

@@ -74,6 +74,7 @@ class NumberTokenizer:
 NETWORKS = {
     "multiplicative": {"architecture": "encoder_decoder", "attention": "multiplicative"},
     "additive": {"architecture": "encoder_decoder", "attention": "additive"},
+    "untied": {"architecture": "encoder_decoder", "tie_embeddings": False},
     "language model": {"architecture": "language_model"},
 }
 """The kinds of network, as keys of `ModelConfig`."""

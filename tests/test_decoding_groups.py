@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.decoding import SearchResult, search_in_groups
-from seq2seq_kit.decoding.groups import GROUP_SIZES, LENGTH_STEP
+from seq2seq_kit.decoding.groups import GROUP_SIZES, LENGTH_STEP, shrunk_sizes
 
 BATCH_SIZES = (1, 2, 7, 16, 32, 64, 1000)
 
@@ -17,9 +17,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.groups: list[np.ndarray] = []
+        self.copies: list[list[bool]] = []
 
-    def __call__(self, ids: tf.Tensor) -> SearchResult:
+    def __call__(self, ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
         self.groups.append(ids.numpy())
+        self.copies.append(is_copy.numpy().tolist())
         sums = tf.reduce_sum(ids, axis=1)[:, tf.newaxis]
         numbers = tf.cast(sums, tf.float32)
         return SearchResult(
@@ -77,6 +79,18 @@ def test_missing_rows_are_copies_of_the_first() -> None:
     search, _ = run(np.array([[5, 6, 0], [7, 0, 0]], np.int32), np.array([2, 1], np.int32))
     (group,) = search.groups
     assert group.tolist() == [[5, 6, 0, 0], [7, 0, 0, 0], *[[5, 6, 0, 0]] * 14]
+    assert search.copies == [[False] * 2 + [True] * 14]
+
+
+@pytest.mark.parametrize(
+    ("beam_size", "sizes"),
+    [(1, (16, 32)), (2, (8, 16, 32)), (5, (4, 8, 16, 32)), (8, (2, 4, 8, 16, 32))],
+)
+def test_a_search_shrinks_to_sixteen_rows_of_products(
+    beam_size: int, sizes: tuple[int, ...]
+) -> None:
+    assert shrunk_sizes(beam_size, attends=False) == sizes
+    assert shrunk_sizes(beam_size, attends=True) == (16, 32)
 
 
 @pytest.mark.parametrize("columns", [0, 1, 5])

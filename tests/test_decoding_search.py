@@ -331,6 +331,31 @@ def test_lines_leave_the_batch_and_change_nothing(
     assert seen == sorted(seen, reverse=True)
 
 
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_lines_that_are_not_to_be_searched_cost_nothing(beam_size: int) -> None:
+    chain = RandomChain(vocab_size=9, batch=6, seed=4)
+    rows = []
+
+    def step(token_ids: tf.Tensor, state: Any, memory: Any) -> StepOutput:
+        rows.append(int(tf.size(token_ids)))
+        return chain(token_ids, state, memory)
+
+    def search(**options: Any) -> list[list[Found]]:
+        arguments = (step, tf.fill([6], BOS), {"hidden": tf.constant(chain.start, tf.float32)})
+        options["max_length"] = 5
+        if beam_size == 1:
+            return unpack(greedy_search(*arguments, **options))
+        return unpack(beam_search(*arguments, beam_size=beam_size, **options))
+
+    expected = search()
+    rows.clear()
+    is_done = tf.constant([False, True, False, True, True, True])
+    found = search(is_done=is_done, row_counts=(2,))
+    assert_same(found[0], expected[0])
+    assert_same(found[2], expected[2])
+    assert set(rows) == {2 * beam_size}
+
+
 @pytest.mark.parametrize("columns", [12, 64, 1280, 1281, 1343, 8000])
 @pytest.mark.parametrize("number", [1, 2, 7, 10])
 def test_the_best_columns_are_those_that_tensorflow_finds(columns: int, number: int) -> None:

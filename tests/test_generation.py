@@ -47,7 +47,7 @@ def test_an_answer_is_bit_for_bit_the_same_in_any_company(
     generator: Generator, options: dict[str, Any]
 ) -> None:
     found = dict(zip(LINES, generator.hypotheses(LINES, **options), strict=True))
-    assert len({line[0].text for line in found.values()}) > len(LINES) / 2
+    assert len({line[0].text for line in found.values()}) > len(LINES) / 3
     for batch_size in (1, 2, 7, 32):
         lines = random.Random(batch_size).sample(LINES, len(LINES))
         again = generator.hypotheses(lines, batch_size=batch_size, **options)

@@ -1,7 +1,7 @@
 """Search over a step function: token ids in, token ids out. Knows neither model nor tokenizer."""
 
 from seq2seq_kit.decoding.constraints import repeats_ngram
-from seq2seq_kit.decoding.groups import GROUP_SIZES, search_in_groups
+from seq2seq_kit.decoding.groups import search_in_groups, shrunk_sizes
 from seq2seq_kit.decoding.search import (
     SearchResult,
     StepFunction,
@@ -12,7 +12,6 @@ from seq2seq_kit.decoding.search import (
 )
 
 __all__ = [
-    "GROUP_SIZES",
     "SearchResult",
     "StepFunction",
     "StepOutput",
@@ -21,4 +20,5 @@ __all__ = [
     "normalize_log_probs",
     "repeats_ngram",
     "search_in_groups",
+    "shrunk_sizes",
 ]

@@ -19,8 +19,20 @@ LENGTH_STEP = 4
 """A line is padded to a multiple of so many tokens."""
 
 
+def shrunk_sizes(beam_size: int, *, attends: bool) -> tuple[int, ...]:
+    """Returns the numbers of lines at which a row still has the bits that it has in a full group.
+
+    Args:
+        beam_size: Rows of a line in the products of a decoding step.
+        attends: Whether the step reads a memory: that is a product for each line, whose bits
+            depend on the number of lines, not of rows.
+    """
+    fewer = () if attends else (2, 4, 8)
+    return tuple(size for size in (*fewer, *GROUP_SIZES[:-1]) if size * beam_size >= GROUP_SIZES[0])
+
+
 def search_in_groups(
-    search: Callable[[tf.Tensor], SearchResult],
+    search: Callable[[tf.Tensor, tf.Tensor], SearchResult],
     source_ids: tf.Tensor,
     lengths: tf.Tensor,
     *,
@@ -32,7 +44,8 @@ def search_in_groups(
     """Returns what `search` finds for each line, in the order of the lines.
 
     Args:
-        search: Takes int32 `(rows, time)` ids, right-padded, and gives their `SearchResult`.
+        search: Takes int32 `(rows, time)` ids, right-padded, and bool `(rows,)`, True where a row
+            is a copy whose result is not wanted; gives their `SearchResult`.
         source_ids: int32 `(lines, time)`, right-padded; no line empty.
         lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
         max_length: Generated tokens at most, as given to the search.
@@ -57,7 +70,7 @@ def search_in_groups(
         rows = order[first : first + count]
         fill = tf.fill([_group_size(count) - count], rows[0])
         ids = tf.gather(source_ids, tf.concat([rows, fill], axis=0))[:, : padded[first]]
-        found = search(ids)
+        found = search(ids, tf.range(tf.size(rows) + tf.size(fill)) >= count)
         return first + count, *(
             tf.tensor_scatter_nd_update(part, rows[:, tf.newaxis], new[:count])
             for part, new in zip(parts, found, strict=True)

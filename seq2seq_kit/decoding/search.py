@@ -88,6 +88,7 @@ def greedy_search(
     state: Any,
     *,
     memory: Any = (),
+    is_done: tf.Tensor | None = None,
     row_counts: Sequence[int] = (),
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
@@ -104,6 +105,7 @@ def greedy_search(
         state: The step function's state before them.
         memory: What the step function reads of each line and never changes: any nest of tensors
             with leading axis `batch`.
+        is_done: bool `(batch,)`. True where a line is not to be searched: its results mean nothing.
         row_counts: Numbers of lines, fewer than `batch`, to which the batch shrinks when so few go
             on; without any, lines that have ended stay in it.
         max_length: Generated tokens at most, EOS not counted.
@@ -148,7 +150,7 @@ def greedy_search(
             time=tf.constant(0),
             state=state,
             fed=start_ids,
-            done=tf.zeros([batch], tf.bool),
+            done=tf.zeros([batch], tf.bool) if is_done is None else is_done,
             token_ids=tf.fill([batch, max_length + 1], pad_id),
             lengths=tf.zeros([batch], tf.int32),
             log_probs=tf.zeros([batch]),
@@ -192,6 +194,7 @@ def beam_search(
     beam_size: int,
     num_hypotheses: int = 1,
     memory: Any = (),
+    is_done: tf.Tensor | None = None,
     row_counts: Sequence[int] = (),
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
@@ -213,6 +216,7 @@ def beam_search(
         beam_size: Hypotheses kept at each step.
         num_hypotheses: Hypotheses returned for each line, at most `beam_size`.
         memory: As in `greedy_search`: leading axis `batch`, not `batch * beam_size`.
+        is_done: As in `greedy_search`.
         row_counts: As in `greedy_search`.
         max_length: Generated tokens at most, EOS not counted.
         length_penalty: As in `normalize_log_probs`.
@@ -289,7 +293,7 @@ def beam_search(
             time=tf.constant(0),
             state=tf.nest.map_structure(lambda part: tf.repeat(part, beam_size, axis=0), state),
             fed=tf.repeat(start_ids, beam_size),
-            done=tf.zeros([batch], tf.bool),
+            done=tf.zeros([batch], tf.bool) if is_done is None else is_done,
             beams=_Beams(empty._replace(log_probs=first), empty, tf.zeros([batch], tf.int32)),
         ),
         memory,
