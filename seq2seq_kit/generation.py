@@ -20,8 +20,8 @@ from seq2seq_kit.decoding import (
     StepOutput,
     beam_search,
     greedy_search,
+    group_sizes,
     search_in_groups,
-    shrunk_sizes,
 )
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
@@ -71,17 +71,20 @@ def search_model(
         batch_size: Lines searched together at most; the result does not depend on it.
         no_repeat_ngram: No output contains so many tokens in a row twice; 0 allows it.
     """
+    # An encoder's directions have half of the units each.
+    sizes = group_sizes(model.units // 2)
+    output_layer = model.output_layer()
     options: dict[str, Any] = {
         "max_length": max_length,
         "length_penalty": length_penalty,
         # Padding, unknown token and BOS never are output.
         "suppressed_ids": (Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
         "no_repeat_ngram": no_repeat_ngram,
-        "row_counts": shrunk_sizes(beam_size, attends=isinstance(model, EncoderDecoder)),
+        "row_counts": sizes[:-1],
     }
 
     def step(token_ids: tf.Tensor, states: Any, memory: Any) -> StepOutput:
-        output = model.step(token_ids, states, memory)
+        output = model.step(token_ids, states, memory, output_layer)
         return StepOutput(output.logits, output.states)
 
     def search(ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
@@ -103,6 +106,7 @@ def search_model(
         search,
         source_ids,
         lengths,
+        sizes=sizes,
         max_length=max_length,
         num_hypotheses=num_hypotheses,
         batch_size=batch_size,

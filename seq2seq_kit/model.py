@@ -34,11 +34,29 @@ class Step(NamedTuple):
     """What one token more gives."""
 
     logits: Any
-    """float32 `(rows, vocab_size)`. Of the token after the one fed."""
+    """float32 `(rows, columns of the output layer)`. Of the token after the one fed."""
     states: tuple[LSTMState, ...]
     """The state of each layer after the token fed."""
     attention: Any
     """float32 `(rows, source_time)`; None in a language model."""
+
+
+class OutputLayer(NamedTuple):
+    """From a decoder's outputs to logits, as plain tensors.
+
+    A search takes it once and not at each step: tied embeddings are then turned round once, and
+    some of its columns can stand for all.
+    """
+
+    kernel: Any
+    """float `(output_dim, columns)`."""
+    bias: Any
+    """float `(columns,)`."""
+
+    def logits(self, outputs: Any) -> Any:
+        """Returns float32 `(..., columns)` of outputs `(..., output_dim)`."""
+        logits = ops.matmul(outputs, ops.cast(self.kernel, outputs.dtype))
+        return ops.cast(logits + ops.cast(self.bias, outputs.dtype), "float32")
 
 
 class TokenModel(keras.Model):
@@ -88,15 +106,14 @@ class TokenModel(keras.Model):
             shape=(self.vocab_size,), initializer="zeros", name="output_bias"
         )
 
-    def _logits(self, outputs: Any) -> Any:
-        """Returns the logits of outputs `(..., output_dim)`."""
+    def output_layer(self) -> OutputLayer:
+        """Returns the layer that gives a logit for each token of the vocabulary."""
         kernel = (
             ops.transpose(ops.convert_to_tensor(self.embedding.embeddings))
             if self.tie_embeddings
             else ops.convert_to_tensor(self.output_kernel)
         )
-        logits = ops.matmul(outputs, ops.cast(kernel, outputs.dtype))
-        return ops.cast(logits + ops.cast(self.output_bias, outputs.dtype), "float32")
+        return OutputLayer(kernel, ops.convert_to_tensor(self.output_bias))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -206,7 +223,7 @@ class EncoderDecoder(TokenModel):
         memory, states = self.encode(inputs["source_ids"], training=training)
         embedded = self.embedding(inputs["decoder_input_ids"])
         outputs, _ = self.decoder(embedded, memory, initial_state=states, training=training)
-        return self._logits(outputs)
+        return self.output_layer().logits(outputs)
 
     def encode(
         self, source_ids: Any, training: bool = False
@@ -232,19 +249,26 @@ class EncoderDecoder(TokenModel):
         bos = ops.full((ops.shape(source_ids)[0],), BOS_ID, dtype="int32")
         return Start(bos, states, memory)
 
-    def step(self, token_ids: Any, states: tuple[LSTMState, ...], memory: Any) -> Step:
+    def step(
+        self,
+        token_ids: Any,
+        states: tuple[LSTMState, ...],
+        memory: Any,
+        output_layer: OutputLayer | None = None,
+    ) -> Step:
         """Feeds one token to each row.
 
         Args:
             token_ids: int32 `(batch * rows,)`: the rows of a source stand together.
             states: As in `Start`, `(batch * rows, units)`.
             memory: The `Memory` of `batch` sources.
+            output_layer: What `output_layer()` gives, or some columns of it; None takes the whole.
 
         Returns:
             The `Step`, of `batch * rows` rows.
         """
         outputs, states, attention = self.decoder.step(self.embedding(token_ids), memory, states)
-        return Step(self._logits(outputs), states, attention)
+        return Step((output_layer or self.output_layer()).logits(outputs), states, attention)
 
     def attention_weights(self, source_ids: Any, decoder_input_ids: Any) -> Any:
         """Returns where each target position looks, float32 `(batch, target_time, source_time)`."""
@@ -334,7 +358,8 @@ class LanguageModel(TokenModel):
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
         embedded = self.embedding(inputs["decoder_input_ids"])
         outputs, _ = self.lstm(embedded, training=training)
-        return self._logits(self.output_dropout(self.combine(outputs), training=training))
+        outputs = self.output_dropout(self.combine(outputs), training=training)
+        return self.output_layer().logits(outputs)
 
     def start(self, source_ids: Any) -> Start:
         """Returns where the continuation of the prompts begins: after all but their last token.
@@ -354,19 +379,28 @@ class LanguageModel(TokenModel):
         )
         return Start(ops.take_along_axis(source_ids, last, axis=1)[:, 0], states, None)
 
-    def step(self, token_ids: Any, states: tuple[LSTMState, ...], memory: Any = None) -> Step:
+    def step(
+        self,
+        token_ids: Any,
+        states: tuple[LSTMState, ...],
+        memory: Any = None,
+        output_layer: OutputLayer | None = None,
+    ) -> Step:
         """Feeds one token to each row.
 
         Args:
             token_ids: int32 `(rows,)`.
             states: As in `Start`, `(rows, units)`.
             memory: Not used: a language model has none.
+            output_layer: What `output_layer()` gives, or some columns of it; None takes the whole.
 
         Returns:
             The `Step`, of `rows` rows.
         """
         outputs, states = self.lstm.step(self.embedding(token_ids), states)
-        return Step(self._logits(self.combine(outputs)), states, None)
+        return Step(
+            (output_layer or self.output_layer()).logits(self.combine(outputs)), states, None
+        )
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

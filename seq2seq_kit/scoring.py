@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from seq2seq_kit.decoding.groups import GROUP_SIZES, LENGTH_STEP
+from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.generation import as_texts, encode_sources
 from seq2seq_kit.losses import cross_entropy
@@ -107,6 +107,7 @@ class Scorer:
         self.keep_end = keep_end
         ids = tf.TensorSpec([None, None], tf.int32)
         weights = tf.TensorSpec([None, None], tf.float32)
+        self._sizes = group_sizes(model.units // 2)
         self._log_probs = tf.function(
             self._compute, input_signature=[ids, ids, weights], autograph=False
         )
@@ -176,7 +177,7 @@ class Scorer:
 
     def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
         # The same row counts as in search_in_groups, for the same reason.
-        size = min(size for size in GROUP_SIZES if size >= len(rows))
+        size = min(size for size in self._sizes if size >= len(rows))
         return self._log_probs(**_pad(rows, size, shape)).numpy()[: len(rows)]
 
     def _most_rows(self, shape: _Shape, line: int) -> int:
@@ -189,7 +190,7 @@ class Scorer:
         if isinstance(self.model, EncoderDecoder):
             # Additive attention compares each target with each source token.
             numbers += shape.target * shape.source * self.model.units
-        fitting = [size for size in GROUP_SIZES if size * numbers <= _MAX_NUMBERS]
+        fitting = [size for size in self._sizes if size * numbers <= _MAX_NUMBERS]
         if not fitting:
             raise InputError(
                 f"Line {line} has about {shape.target} tokens to score, more than fit into memory "

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.decoding import SearchResult, search_in_groups
-from seq2seq_kit.decoding.groups import GROUP_SIZES, LENGTH_STEP, shrunk_sizes
+from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 
+SIZES = (4, 8, 16, 32, 64)
 BATCH_SIZES = (1, 2, 7, 16, 32, 64, 1000)
 
 
@@ -39,7 +40,13 @@ def lines_of(count: int, longest: int = 11) -> tuple[np.ndarray, np.ndarray]:
 def run(ids: np.ndarray, lengths: np.ndarray, **options: Any) -> tuple[Recorder, SearchResult]:
     search = Recorder()
     found = search_in_groups(
-        search, tf.constant(ids), tf.constant(lengths), max_length=1, num_hypotheses=1, **options
+        search,
+        tf.constant(ids),
+        tf.constant(lengths),
+        sizes=SIZES,
+        max_length=1,
+        num_hypotheses=1,
+        **options,
     )
     return search, found
 
@@ -59,7 +66,7 @@ def test_groups_have_few_row_counts_and_each_line_its_own_length(batch_size: int
     ids, lengths = lines_of(150)
     search, _ = run(ids, lengths, batch_size=batch_size)
     for group in search.groups:
-        assert len(group) in GROUP_SIZES
+        assert len(group) == min(size for size in SIZES if size >= len(group))
         longest = np.count_nonzero(group, axis=1).max()
         assert group.shape[1] == -(-longest // LENGTH_STEP) * LENGTH_STEP
         assert len({-(-np.count_nonzero(row) // LENGTH_STEP) for row in group}) == 1
@@ -78,19 +85,15 @@ def test_no_group_holds_more_lines_than_asked_nor_an_empty_one(batch_size: int) 
 def test_missing_rows_are_copies_of_the_first() -> None:
     search, _ = run(np.array([[5, 6, 0], [7, 0, 0]], np.int32), np.array([2, 1], np.int32))
     (group,) = search.groups
-    assert group.tolist() == [[5, 6, 0, 0], [7, 0, 0, 0], *[[5, 6, 0, 0]] * 14]
-    assert search.copies == [[False] * 2 + [True] * 14]
+    assert group.tolist() == [[5, 6, 0, 0], [7, 0, 0, 0], *[[5, 6, 0, 0]] * 2]
+    assert search.copies == [[False] * 2 + [True] * 2]
 
 
 @pytest.mark.parametrize(
-    ("beam_size", "sizes"),
-    [(1, (16, 32)), (2, (8, 16, 32)), (5, (4, 8, 16, 32)), (8, (2, 4, 8, 16, 32))],
+    ("width", "sizes"), [(4, SIZES), (256, SIZES), (6, (16, 32, 64)), (9, (16, 32, 64))]
 )
-def test_a_search_shrinks_to_sixteen_rows_of_products(
-    beam_size: int, sizes: tuple[int, ...]
-) -> None:
-    assert shrunk_sizes(beam_size, attends=False) == sizes
-    assert shrunk_sizes(beam_size, attends=True) == (16, 32)
+def test_the_rows_of_a_group_fill_whole_registers(width: int, sizes: tuple[int, ...]) -> None:
+    assert group_sizes(width) == sizes
 
 
 @pytest.mark.parametrize("columns", [0, 1, 5])

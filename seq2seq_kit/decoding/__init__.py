@@ -1,7 +1,7 @@
 """Search over a step function: token ids in, token ids out. Knows neither model nor tokenizer."""
 
 from seq2seq_kit.decoding.constraints import repeats_ngram
-from seq2seq_kit.decoding.groups import search_in_groups, shrunk_sizes
+from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
 from seq2seq_kit.decoding.search import (
     SearchResult,
     StepFunction,
@@ -17,8 +17,8 @@ __all__ = [
     "StepOutput",
     "beam_search",
     "greedy_search",
+    "group_sizes",
     "normalize_log_probs",
     "repeats_ngram",
     "search_in_groups",
-    "shrunk_sizes",
 ]

@@ -1,34 +1,36 @@
 """Runs a search over many lines in groups, so that no line's result depends on its neighbours.
 
-On a CPU the bits of a matrix product depend on the number of rows, and those of an attention sum
-on the padded length. Here each line is always padded to the same length, given by its own, and
-each group has one of a few row counts, from 16 on, at which rows come out bit for bit alike (see
+On a CPU the bits of an attention sum depend on the padded length, those of a matrix product on the
+number of rows, and those of a sigmoid on whether it stands among the last numbers of a tensor, which
+fill no vector register. Here each line is always padded to the same length, given by its own, and
+each group has one of a few row counts at which rows come out bit for bit alike (see
 benchmarks/README.md); missing rows are copies of the group's first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from seq2seq_kit.decoding.search import SearchResult
 
-GROUP_SIZES = (16, 32, 64)
-"""Lines that are searched together: the smallest that holds the group."""
+_REGISTER = 16  # Numbers in the widest vector register, 512 bits.
 
 LENGTH_STEP = 4
 """A line is padded to a multiple of so many tokens."""
 
+LARGEST_GROUP = 64
+"""Lines that are searched together at most."""
 
-def shrunk_sizes(beam_size: int, *, attends: bool) -> tuple[int, ...]:
-    """Returns the numbers of lines at which a row still has the bits that it has in a full group.
+
+def group_sizes(width: int) -> tuple[int, ...]:
+    """Returns the numbers of lines of which a group has one, the smallest that holds it.
 
     Args:
-        beam_size: Rows of a line in the products of a decoding step.
-        attends: Whether the step reads a memory: that is a product for each line, whose bits
-            depend on the number of lines, not of rows.
+        width: Numbers in a row of the narrowest tensor that a sigmoid is taken of: all rows of the
+            smallest group fill whole registers.
     """
-    fewer = () if attends else (2, 4, 8)
-    return tuple(size for size in (*fewer, *GROUP_SIZES[:-1]) if size * beam_size >= GROUP_SIZES[0])
+    smallest = 4 if 4 * width % _REGISTER == 0 else _REGISTER
+    return tuple(size for size in (4, 8, 16, 32, LARGEST_GROUP) if size >= smallest)
 
 
 def search_in_groups(
@@ -36,9 +38,10 @@ def search_in_groups(
     source_ids: tf.Tensor,
     lengths: tf.Tensor,
     *,
+    sizes: Sequence[int],
     max_length: tf.Tensor | int,
     num_hypotheses: int,
-    batch_size: tf.Tensor | int = GROUP_SIZES[-1],
+    batch_size: tf.Tensor | int = LARGEST_GROUP,
     pad_id: int = 0,
 ) -> SearchResult:
     """Returns what `search` finds for each line, in the order of the lines.
@@ -48,13 +51,14 @@ def search_in_groups(
             is a copy whose result is not wanted; gives their `SearchResult`.
         source_ids: int32 `(lines, time)`, right-padded; no line empty.
         lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
+        sizes: Numbers of lines that a group may have, from `group_sizes`.
         max_length: Generated tokens at most, as given to the search.
         num_hypotheses: Hypotheses a line, as given to the search.
         batch_size: Lines searched together at most.
         pad_id: The padding of `source_ids`.
     """
     num_lines = tf.shape(source_ids)[0]
-    batch_size = tf.minimum(batch_size, GROUP_SIZES[-1])
+    batch_size = tf.minimum(batch_size, max(sizes))
     padded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
     source_ids = tf.pad(
         source_ids,
@@ -68,7 +72,8 @@ def search_in_groups(
         alike = tf.reduce_sum(tf.cast(padded[first:] == padded[first], tf.int32))
         count = tf.minimum(alike, batch_size)
         rows = order[first : first + count]
-        fill = tf.fill([_group_size(count) - count], rows[0])
+        size = tf.reduce_min(tf.boolean_mask(sizes, tf.constant(sizes) >= count))
+        fill = tf.fill([size - count], rows[0])
         ids = tf.gather(source_ids, tf.concat([rows, fill], axis=0))[:, : padded[first]]
         found = search(ids, tf.range(tf.size(rows) + tf.size(fill)) >= count)
         return first + count, *(
@@ -86,9 +91,3 @@ def search_in_groups(
         lambda first, *_: first < num_lines, group, (tf.constant(0), *empty), parallel_iterations=1
     )
     return SearchResult(*found)
-
-
-def _group_size(count: tf.Tensor) -> tf.Tensor:
-    """Returns the smallest of `GROUP_SIZES` that holds `count` lines."""
-    sizes = tf.constant(GROUP_SIZES)
-    return tf.reduce_min(tf.boolean_mask(sizes, sizes >= count))

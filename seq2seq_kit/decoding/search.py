@@ -17,6 +17,10 @@ _MINUS_INFINITY = -1e9
 # Columns of a block of `_top_k`.
 _BLOCK = 64
 
+# Numbers in the widest vector register. What such a register computes and what is computed one by
+# one differ in the last bit; powers and logarithms therefore fill registers here.
+_REGISTER = 16
+
 
 class StepOutput(NamedTuple):
     """What the step function gives for the tokens it was fed."""
@@ -69,7 +73,10 @@ def normalize_log_probs(
     >>> normalize_log_probs([-6.0, -6.0], [1, 7], 1.0).numpy().tolist()
     [-6.0, -3.0]
     """
-    return log_probs / ((5.0 + tf.cast(lengths, tf.float32)) / 6.0) ** length_penalty
+    longest = tf.maximum(tf.reduce_max(lengths), 0)  # There may be none at all.
+    all_lengths = tf.range((longest // _REGISTER + 1) * _REGISTER)
+    divisors = ((5.0 + tf.cast(all_lengths, tf.float32)) / 6.0) ** length_penalty
+    return log_probs / tf.gather(divisors, lengths)
 
 
 class _GreedyState(NamedTuple):
@@ -334,8 +341,9 @@ def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
     By way of the largest probability, which cannot underflow: softmax is the fastest of the
     operations that pass over all logits.
     """
-    largest = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
-    return tf.reduce_max(logits, axis=-1) - tf.math.log(largest)
+    largest = tf.reduce_max(tf.nn.softmax(logits), axis=-1, keepdims=True)
+    log_largest = tf.math.log(tf.repeat(largest, _REGISTER, axis=1))[:, 0]
+    return tf.reduce_max(logits, axis=-1) - log_largest
 
 
 def _expand(
