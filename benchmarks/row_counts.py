@@ -3,8 +3,8 @@
     python benchmarks/row_counts.py
 
 Prints, for the shapes of products in a decoding step, the row counts whose first rows differ from
-those of 64 rows. What `seq2seq_kit/decoding/groups.py` relies on: with a plain weight there are none
-from 2 on. A transposed one, as tied embeddings are, needs 16: so a search turns them round first.
+those of 64 rows. What `seq2seq_kit/decoding/groups.py` relies on: with a plain weight there are
+none from 2 on. A transposed one, as tied embeddings are, needs 16: a search turns them round first.
 """
 
 import numpy as np
