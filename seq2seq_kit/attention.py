@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from seq2seq_kit.lstm import uniform
+from seq2seq_kit.precision import Projection
 
 
 class Memory(NamedTuple):
@@ -41,8 +42,8 @@ class Attention(keras.layers.Layer):
         self.init_scale = init_scale
         self.key_projection = self._projection("key_projection")
 
-    def _projection(self, name: str) -> keras.layers.Dense:
-        return keras.layers.Dense(
+    def _projection(self, name: str) -> Projection:
+        return Projection(
             self.units, use_bias=False, kernel_initializer=uniform(self.init_scale), name=name
         )
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from seq2seq_kit.attention import AdditiveAttention, Memory, MultiplicativeAttention
 from seq2seq_kit.lstm import LSTMStack, LSTMState, uniform
+from seq2seq_kit.precision import Projection
 
 _ATTENTIONS = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAttention}
 
@@ -81,7 +82,7 @@ class LSTMDecoder(keras.layers.Layer):
         self.below = self._stack(num_below, "below")
         self.above = self._stack(num_layers - num_below, "above")
         self.attend = _ATTENTIONS[attention](units, init_scale=init_scale, name="attention")
-        self.combine = keras.layers.Dense(
+        self.combine = Projection(
             output_dim,
             activation="tanh",
             use_bias=False,

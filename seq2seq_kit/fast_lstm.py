@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq_kit.precision import as_factor, product
+
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class FastLSTM(keras.layers.LSTM):
@@ -111,7 +113,7 @@ def run_lstm(
         bias: tf.Tensor,
     ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
         by_time = tf.transpose(inputs, [1, 0, 2])
-        projected = _project(by_time, kernel) + bias
+        projected = product(by_time, kernel) + bias
         steps = _run_forward(projected, hidden, cell, recurrent_kernel, moves)
 
         def gradient(
@@ -131,7 +133,7 @@ def run_lstm(
                 moves,
             )
             return (
-                tf.transpose(_project(gates_grad, kernel, transposed=True), [1, 0, 2]),
+                tf.transpose(product(gates_grad, kernel, transpose_b=True), [1, 0, 2]),
                 hidden_grad,
                 cell_grad,
                 _outer(by_time, gates_grad),
@@ -157,11 +159,12 @@ def _run_forward(
     num_steps = tf.shape(projected)[0]
     read_projected = _reader(projected)
     read_moves = None if moves is None else _reader(moves)
+    factor = as_factor(recurrent_kernel)
 
     def step(
         time: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray
     ) -> tuple[Any, ...]:
-        sums = read_projected(time) + tf.matmul(hidden, recurrent_kernel)
+        sums = read_projected(time) + product(hidden, factor)
         enters, forgets, candidate, leaves = tf.split(sums, 4, axis=1)
         enters, forgets, leaves = map(tf.sigmoid, (enters, forgets, leaves))
         candidate = tf.tanh(candidate)
@@ -230,7 +233,7 @@ def _run_backward(
     factors = tuple(map(_reader, (outputs_grad, to_gates, to_leaves, to_cell, forgets)))
     read_moves = None if moves is None else _reader(moves)
     # The plain product is the faster one, and there is one in each step.
-    transposed = tf.transpose(recurrent_kernel)
+    transposed = as_factor(tf.transpose(recurrent_kernel))
 
     def step(
         time: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor, kept: tf.TensorArray
@@ -243,7 +246,7 @@ def _run_backward(
             moved_hidden, moved_cell = hidden_grad * moving, cell_grad * moving
         inner = moved_cell + moved_hidden * to_cell
         gates_grad = tf.concat([tf.tile(inner, [1, 3]) * to_gates, moved_hidden * to_leaves], 1)
-        hidden_before, cell_before = tf.matmul(gates_grad, transposed), inner * forgets
+        hidden_before, cell_before = product(gates_grad, transposed), inner * forgets
         if read_moves is not None:
             hidden_before += hidden_grad - moved_hidden
             cell_before += cell_grad - moved_cell
@@ -270,14 +273,7 @@ def _reader(by_time: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     return array.unstack(by_time).read
 
 
-def _project(by_time: tf.Tensor, kernel: tf.Tensor, *, transposed: bool = False) -> tf.Tensor:
-    """Multiplies the rows of all steps, `(time, batch, features)`, in one product."""
-    rows = tf.reshape(by_time, [-1, by_time.shape[-1]])
-    product = tf.matmul(rows, kernel, transpose_b=transposed)
-    return tf.reshape(product, [*tf.unstack(tf.shape(by_time)[:2]), product.shape[-1]])
-
-
 def _outer(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """Returns the sum over all rows of both of their outer products."""
     rows = (tf.reshape(part, [-1, part.shape[-1]]) for part in (left, right))
-    return tf.matmul(*rows, transpose_a=True)
+    return product(*rows, transpose_a=True)

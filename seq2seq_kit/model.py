@@ -14,6 +14,7 @@ from seq2seq_kit.config import ModelConfig
 from seq2seq_kit.decoder import LSTMDecoder
 from seq2seq_kit.encoder import LSTMEncoder
 from seq2seq_kit.lstm import LSTMStack, LSTMState, uniform
+from seq2seq_kit.precision import Projection, product
 
 PAD_ID = 0
 BOS_ID = 2
@@ -55,8 +56,13 @@ class OutputLayer(NamedTuple):
 
     def logits(self, outputs: Any) -> Any:
         """Returns float32 `(..., columns)` of outputs `(..., output_dim)`."""
-        logits = ops.matmul(outputs, ops.cast(self.kernel, outputs.dtype))
-        return ops.cast(logits + ops.cast(self.bias, outputs.dtype), "float32")
+        return ops.cast(product(outputs, self.kernel), "float32") + self.bias
+
+    def columns(self, token_ids: Any) -> "OutputLayer":
+        """Returns the layer that gives logits for the tokens int32 `(columns,)` only."""
+        return OutputLayer(
+            ops.take(self.kernel, token_ids, axis=1), ops.take(self.bias, token_ids, axis=0)
+        )
 
 
 class TokenModel(keras.Model):
@@ -341,7 +347,7 @@ class LanguageModel(TokenModel):
             use_cudnn=use_cudnn,
             name="lstm",
         )
-        self.combine = keras.layers.Dense(
+        self.combine = Projection(
             embedding_dim if tie_embeddings else units,
             activation="tanh",
             kernel_initializer=uniform(init_scale),

@@ -37,6 +37,7 @@ from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy
 from seq2seq_kit.model import TokenModel
 from seq2seq_kit.optimizer import FusedAdam
+from seq2seq_kit.precision import products_in
 from seq2seq_kit.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -259,13 +260,14 @@ class Trainer:
     def _replica_train_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Applies the gradient of the global batch's mean loss; returns its part of that loss."""
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.model(batch, training=True)
-            losses = cross_entropy(
-                logits, batch["target_ids"], label_smoothing=self.config.label_smoothing
-            ).loss
-            loss = tf.reduce_sum(losses * batch["weights"]) / batch["num_tokens"]
-        gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, variables)]
+        with products_in(self.config.precision):
+            with tf.GradientTape() as tape:
+                logits = self.model(batch, training=True)
+                losses = cross_entropy(
+                    logits, batch["target_ids"], label_smoothing=self.config.label_smoothing
+                ).loss
+                loss = tf.reduce_sum(losses * batch["weights"]) / batch["num_tokens"]
+            gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, variables)]
         replicas = tf.distribute.get_replica_context()
         if replicas.num_replicas_in_sync > 1:
             # Clipping needs the whole gradient; the optimizer will add up the replicas' again.
