@@ -180,6 +180,11 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
 @click.option("--batch-size", type=click.IntRange(1), help="Lines decoded together.")
 @click.option("--max-length", type=click.IntRange(1), help="Generated tokens at most.")
 @click.option("--length-penalty", type=click.FloatRange(0), help="0 ranks by log-probability.")
+@click.option(
+    "--shortlist/--no-shortlist",
+    default=None,
+    help="Only likely translations of an input's tokens, and frequent tokens: faster.",
+)
 @click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
 @click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
 @click.option(
@@ -493,6 +498,8 @@ def _evaluate(
 def _describe_model(model: "Seq2Seq") -> dict[str, Any]:
     import tensorflow as tf
 
+    from seq2seq_kit.precision import has_bfloat16
+
     gpus = tf.config.list_physical_devices("GPU")
     described: dict[str, Any] = {
         "source vocabulary": model.source_tokenizer.vocab_size,
@@ -501,7 +508,10 @@ def _describe_model(model: "Seq2Seq") -> dict[str, Any]:
     for layer in model.model.layers:
         described[f"parameters of {layer.name}"] = layer.count_params()
     described["parameters"] = model.model.count_params()
-    described["LSTM kernel here"] = "cuDNN" if gpus else "TensorFlow's loop on the CPU (no GPU)"
+    described["LSTM kernel here"] = "cuDNN" if gpus else "FastLSTM's loop on the CPU (no GPU)"
+    described["bfloat16 on this processor"] = {True: "fast", False: "slow", None: "not known"}[
+        has_bfloat16()
+    ]
     return described
 
 

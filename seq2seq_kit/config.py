@@ -350,6 +350,9 @@ class TrainingConfig(Section):
     """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
     validation_samples: Count = 3
     """Outputs printed at each validation."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products of a training step; all else is float32. bfloat16 is faster on
+    processors that have it (`s2s info RUN` tells) and slower on others."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     """When to stop, and what the best checkpoint is."""
     strategy: Literal["default", "mirrored", "multi_worker"] = "default"
@@ -383,6 +386,9 @@ class DecodingConfig(Section):
     leaves it out."""
     batch_size: PositiveInt = 64
     """Lines decoded together; the output does not depend on it."""
+    shortlist: bool = False
+    """Whether an output is made only of what its input's tokens are likely to come out as, and of
+    frequent tokens: faster, and seldom another output. Translation only."""
 
 
 class Config(Section):
@@ -446,7 +452,12 @@ class Config(Section):
 
     def _task_faults(self) -> dict[str, str]:
         if self.task == "continuation":
-            return {}
+            if not self.decoding.shortlist:
+                return {}
+            return {
+                "decoding.shortlist": "is for `task: translation` only: the tokens of a prompt do"
+                " not say what follows it. Received: true."
+            }
         return {
             f"data.{key}.{corpus.kind}": "is for continuation only: a translation needs pairs,"
             " from `source` and `target` or `tsv`. Or set `task: continuation`."

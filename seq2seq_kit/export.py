@@ -25,6 +25,7 @@ from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export_safety import check_ops
 from seq2seq_kit.generation import search_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import quiet_stderr
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -66,6 +67,7 @@ class ExportModule(tf.Module):
         decoding: Beam size, length penalty and maximum length of the export.
         max_source_length: Tokens of an input at most; the graph fails on a longer one.
         continues: Whether inputs are prompts, so that an empty one has a continuation.
+        shortlist: What outputs are narrowed to; None allows the whole vocabulary.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ExportModule(tf.Module):
         decoding: DecodingConfig,
         max_source_length: int,
         continues: bool,
+        shortlist: Shortlist | None = None,
     ) -> None:
         super().__init__()
         text = _tensorflow_text()
@@ -86,7 +89,9 @@ class ExportModule(tf.Module):
             self._encoder = text.SentencepieceTokenizer(model=source_tokenizer.model_proto)
             self._decoder = text.SentencepieceTokenizer(model=target_tokenizer.model_proto)
         self.serve = tf.function(
-            lambda inputs: self._serve(inputs, model, decoding, max_source_length, continues),
+            lambda inputs: self._serve(
+                inputs, model, decoding, max_source_length, continues, shortlist
+            ),
             input_signature=[tf.TensorSpec([None], tf.string, name="inputs")],
             autograph=False,
         )
@@ -98,6 +103,7 @@ class ExportModule(tf.Module):
         decoding: DecodingConfig,
         max_source_length: int,
         continues: bool,
+        shortlist: Shortlist | None,
     ) -> dict[str, tf.Tensor]:
         ids = self._encoder.tokenize(inputs)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
@@ -122,6 +128,7 @@ class ExportModule(tf.Module):
             length_penalty=decoding.length_penalty,
             batch_size=decoding.batch_size,
             no_repeat_ngram=decoding.no_repeat_ngram,
+            shortlist=shortlist,
         )
         texts, scores = self._detokenize(found), found.scores[:, 0]
         if continues:

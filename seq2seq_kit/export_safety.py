@@ -37,7 +37,7 @@ _ALLOWED_OPS = frozenset(
         "StatelessWhile", "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh",
         "TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem",
         "TensorListStack", "TensorScatterAdd", "TensorScatterUpdate", "Tile", "TopKV2",
-        "Transpose", "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
+        "Transpose", "Unique", "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
     }
 )
 # fmt: on

@@ -6,7 +6,7 @@
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ import tensorflow as tf
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding import (
+    MINUS_INFINITY,
     SearchResult,
+    StepFunction,
     StepOutput,
     beam_search,
     greedy_search,
@@ -24,7 +26,8 @@ from seq2seq_kit.decoding import (
     search_in_groups,
 )
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.model import EncoderDecoder, LanguageModel, OutputLayer
+from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.tokenizer import Tokenizer
 
 # Lines handed to the graph at once, as a multiple of the batch size: enough that each length fills
@@ -57,6 +60,7 @@ def search_model(
     length_penalty: tf.Tensor | float,
     batch_size: tf.Tensor | int,
     no_repeat_ngram: int = 0,
+    shortlist: Shortlist | None = None,
 ) -> SearchResult:
     """Searches for the best outputs of each line; in graph.
 
@@ -70,6 +74,8 @@ def search_model(
         length_penalty: As in `normalize_log_probs`.
         batch_size: Lines searched together at most; the result does not depend on it.
         no_repeat_ngram: No output contains so many tokens in a row twice; 0 allows it.
+        shortlist: What the outputs are made of; None allows the whole vocabulary. Log-probabilities
+            are then those among the tokens of a line's list.
     """
     # An encoder's directions have half of the units each.
     sizes = group_sizes(model.units // 2)
@@ -83,24 +89,29 @@ def search_model(
         "row_counts": sizes[:-1],
     }
 
-    def step(token_ids: tf.Tensor, states: Any, memory: Any) -> StepOutput:
-        output = model.step(token_ids, states, memory, output_layer)
-        return StepOutput(output.logits, output.states)
+    find: Callable[..., SearchResult]
+    if beam_size == 1:
+        find = functools.partial(greedy_search, **options)
+    else:
+        options |= {"beam_size": beam_size, "num_hypotheses": num_hypotheses}
+        find = functools.partial(beam_search, **options)
 
     def search(ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
         start = model.start(ids)
-        options["is_done"] = is_copy
-        options["memory"] = () if start.memory is None else start.memory
-        if beam_size == 1:
-            return greedy_search(step, start.token_ids, start.states, **options)
-        return beam_search(
+        memory: Any = () if start.memory is None else start.memory
+        if shortlist is None:
+            step = _step_function(model, output_layer)
+            return find(step, start.token_ids, start.states, memory=memory, is_done=is_copy)
+        columns = shortlist.columns(ids)
+        step = _narrow_step_function(model, output_layer, columns.token_ids)
+        found = find(
             step,
             start.token_ids,
             start.states,
-            beam_size=beam_size,
-            num_hypotheses=num_hypotheses,
-            **options,
+            memory=(memory, columns.allowed),
+            is_done=is_copy,
         )
+        return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
     return search_in_groups(
         search,
@@ -111,6 +122,39 @@ def search_model(
         num_hypotheses=num_hypotheses,
         batch_size=batch_size,
     )
+
+
+def _step_function(
+    model: EncoderDecoder | LanguageModel, output_layer: OutputLayer
+) -> StepFunction:
+    def step(token_ids: tf.Tensor, states: Any, memory: Any) -> StepOutput:
+        output = model.step(token_ids, states, memory, output_layer)
+        return StepOutput(output.logits, output.states)
+
+    return step
+
+
+def _narrow_step_function(
+    model: EncoderDecoder | LanguageModel, output_layer: OutputLayer, token_ids: tf.Tensor
+) -> StepFunction:
+    """Returns a step function over places in a list of tokens; its memory says who may use which.
+
+    Args:
+        model: The network.
+        output_layer: Of the whole vocabulary.
+        token_ids: int32 `(columns,)`. The list; the special tokens stand at their own ids.
+    """
+    narrow_layer = output_layer.columns(token_ids)
+
+    def step(places: tf.Tensor, states: Any, memory: Any) -> StepOutput:
+        memory, allowed = memory
+        output = model.step(tf.gather(token_ids, places), states, memory, narrow_layer)
+        lines, columns = tf.unstack(tf.shape(allowed))
+        by_line = tf.reshape(output.logits, (lines, -1, columns))
+        logits = tf.where(allowed[:, tf.newaxis], by_line, MINUS_INFINITY)
+        return StepOutput(tf.reshape(logits, (-1, columns)), output.states)
+
+    return step
 
 
 def as_texts(texts: Iterable[str]) -> list[str]:
@@ -168,8 +212,9 @@ class Generator:
     """Generates texts with a model, its tokenizers and defaults from a config.
 
     A line's texts and scores are bit for bit the same whatever lines stand beside it and whatever
-    the batch size. An empty line is translated to an empty text with log-probability 0; an empty
-    prompt is continued from the beginning of a text.
+    the batch size; with a shortlist, the last bits of a score may differ. An empty line is
+    translated to an empty text with log-probability 0; an empty prompt is continued from the
+    beginning of a text.
 
     Args:
         model: The network.
@@ -178,6 +223,7 @@ class Generator:
         defaults: The `decoding` section.
         max_source_length: Tokens of an input at most.
         keep_end: Whether a truncated input keeps its end, as a prompt should.
+        shortlist: What outputs may be narrowed to; None if there is none.
     """
 
     def __init__(
@@ -189,6 +235,7 @@ class Generator:
         defaults: DecodingConfig,
         max_source_length: int,
         keep_end: bool,
+        shortlist: Shortlist | None = None,
     ) -> None:
         self.model = model
         self.source_tokenizer = source_tokenizer
@@ -196,6 +243,7 @@ class Generator:
         self.defaults = defaults
         self.max_source_length = max_source_length
         self.keep_end = keep_end
+        self.shortlist = shortlist
         # One graph for each set of static numbers.
         self._search = functools.lru_cache(maxsize=8)(self._trace)
 
@@ -209,6 +257,7 @@ class Generator:
         length_penalty: float | None = None,
         no_repeat_ngram: int | None = None,
         batch_size: int | None = None,
+        shortlist: bool | None = None,
         truncate: bool = False,
         first_line: int = 1,
     ) -> Iterator[list[Hypothesis]]:
@@ -224,11 +273,14 @@ class Generator:
             no_repeat_ngram: No output contains so many tokens in a row twice, 0 allows it; None
                 takes the config's.
             batch_size: Texts searched together at most; None takes the config's.
+            shortlist: Whether an output is made only of what its input's tokens are likely to
+                come out as, and of frequent tokens: faster. None takes the config's.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
 
         Raises:
-            InputError: If an option is out of range, or an input is over-long.
+            InputError: If an option is out of range, an input is over-long, or there is no
+                shortlist.
         """
         if beam_size is None:
             beam_size = max(self.defaults.beam_size, num_hypotheses)
@@ -238,9 +290,16 @@ class Generator:
             length_penalty = self.defaults.length_penalty
         if no_repeat_ngram is None:
             no_repeat_ngram = self.defaults.no_repeat_ngram
+        if shortlist is None:
+            shortlist = self.defaults.shortlist
         _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size)
+        if shortlist and self.shortlist is None:
+            raise InputError(
+                "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
+                "Generate without (--no-shortlist, in Python shortlist=False)."
+            )
         texts = as_texts(texts)
-        search = self._search(beam_size, num_hypotheses, no_repeat_ngram)
+        search = self._search(beam_size, num_hypotheses, no_repeat_ngram, shortlist)
         at_once = _BATCHES_AT_ONCE * batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
@@ -288,7 +347,9 @@ class Generator:
         ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
         return ids, lengths
 
-    def _trace(self, beam_size: int, num_hypotheses: int, no_repeat_ngram: int) -> Any:
+    def _trace(
+        self, beam_size: int, num_hypotheses: int, no_repeat_ngram: int, shortlist: bool
+    ) -> Any:
         number = tf.TensorSpec([], tf.int32)
 
         @tf.function(
@@ -318,6 +379,7 @@ class Generator:
                 length_penalty=length_penalty,
                 batch_size=batch_size,
                 no_repeat_ngram=no_repeat_ngram,
+                shortlist=self.shortlist if shortlist else None,
             )
 
         return search

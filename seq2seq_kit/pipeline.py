@@ -24,6 +24,7 @@ from seq2seq_kit.prepared import (
     split_holdout,
 )
 from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -167,6 +168,21 @@ def batch_set(config: Config, prepared: PreparedData, *, shuffle: bool) -> Batch
         batch_unit=config.training.batch_unit,
         seed=config.seed,
         shuffle=shuffle,
+    )
+
+
+def learn_shortlist(
+    config: Config, prepared: PreparedData, tokenizers: Tokenizers
+) -> Shortlist | None:
+    """Returns the lexical shortlist of a translation's training data; None for a continuation."""
+    if config.task == "continuation" or prepared.source is None:
+        return None
+    return Shortlist.learn(
+        prepared.source,
+        prepared.target,
+        source_vocab_size=tokenizers.source.vocab_size,
+        vocab_size=tokenizers.target.vocab_size,
+        seed=config.seed,
     )
 
 

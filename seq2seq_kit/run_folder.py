@@ -30,6 +30,11 @@ class RunFolder:
         return self.path / f"{side}.model"
 
     @property
+    def shortlist(self) -> Path:
+        """What the tokens of an input are likely to come out as; translation only."""
+        return self.path / "shortlist.npz"
+
+    @property
     def best(self) -> Path:
         """The weights with the best validation result."""
         return self.path / "best.npz"

@@ -34,6 +34,7 @@ from seq2seq_kit.pipeline import (
     build_tokenizers,
     corpus_examples,
     file_digests,
+    learn_shortlist,
     load_tokenizers,
     network,
     prepare_corpora,
@@ -41,8 +42,10 @@ from seq2seq_kit.pipeline import (
     save_tokenizers,
     validation_examples,
 )
+from seq2seq_kit.precision import has_bfloat16
 from seq2seq_kit.run_folder import RunFolder, read_json, save_json
 from seq2seq_kit.scoring import Score, Scorer
+from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.tokenizer import Tokenizer
 from seq2seq_kit.training import Trainer, is_chief, make_strategy, read_metrics
@@ -90,6 +93,7 @@ class Seq2Seq:
         tokenizers: Tokenizers,
         config: Config,
         history: Sequence[dict[str, float]] = (),
+        shortlist: Shortlist | None = None,
     ) -> None:
         self.model = model
         """The network, a `keras.Model`."""
@@ -108,7 +112,10 @@ class Seq2Seq:
             "max_source_length": config.data.max_source_length,
             "keep_end": config.task == "continuation",
         }
-        self._generator = Generator(model, *tokenizers, defaults=config.decoding, **limits)
+        self._shortlist = shortlist
+        self._generator = Generator(
+            model, *tokenizers, defaults=config.decoding, shortlist=shortlist, **limits
+        )
         self._scorer = Scorer(
             model, *tokenizers, ends_with=_text_end(config, self.tokenizer), **limits
         )
@@ -148,11 +155,19 @@ class Seq2Seq:
         strategy = make_strategy(config.training.strategy)
         tokenizers = _open_run(run, config, resume, writes=is_chief(strategy))
         logger.info("The run is kept in %s.", run.path)
+        if config.training.precision == "bfloat16" and has_bfloat16() is False:
+            logger.warning(
+                "This processor has no instructions for bfloat16, so training is slower with it: "
+                "use training.precision=float32."
+            )
         data = prepare_data(config, tokenizers)
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             model = network(config, tokenizers)
-        fitted = cls(model, tokenizers, config)
+        shortlist = learn_shortlist(config, data.train, tokenizers)
+        if shortlist is not None and is_chief(strategy):
+            shortlist.save(run.shortlist)
+        fitted = cls(model, tokenizers, config, shortlist=shortlist)
         examples = validation_examples(data.validation, tokenizers)
         trainer = Trainer(
             model,
@@ -198,7 +213,8 @@ class Seq2Seq:
         config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
-        loaded = cls(model, tokenizers, config)
+        shortlist = Shortlist.load(run.shortlist) if run.shortlist.is_file() else None
+        loaded = cls(model, tokenizers, config, shortlist=shortlist)
         try:  # The model can work without its past.
             loaded.results = read_json(run.results) if run.results.is_file() else {}
             loaded.history = read_metrics(run)
@@ -217,7 +233,7 @@ class Seq2Seq:
             texts: Lines to translate, or prompts to continue.
             echo: Put the input before its output.
             **options: As in `Generator.hypotheses`: `beam_size`, `max_length`, `length_penalty`,
-                `no_repeat_ngram`, `batch_size`, `truncate`.
+                `no_repeat_ngram`, `batch_size`, `shortlist`, `truncate`.
         """
         texts = as_texts(texts)
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
@@ -275,6 +291,7 @@ class Seq2Seq:
             decoding=decoding,
             max_source_length=limit,
             continues=self.config.task == "continuation",
+            shortlist=self._shortlist if decoding.shortlist else None,
         )
         probes = probe_lines(self.source_tokenizer, limit)
         best = [
@@ -285,6 +302,7 @@ class Seq2Seq:
                 max_length=decoding.max_length,
                 length_penalty=decoding.length_penalty,
                 no_repeat_ngram=decoding.no_repeat_ngram,
+                shortlist=decoding.shortlist,
             )
         ]
         expected = Outputs([one.text for one in best], [one.score for one in best])

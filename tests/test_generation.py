@@ -56,6 +56,21 @@ def test_an_answer_is_bit_for_bit_the_same_in_any_company(
         assert list(generator.hypotheses([line], **options)) == [found[line]]
 
 
+def test_widths_that_fill_no_registers_change_nothing() -> None:
+    network = random_network("additive", embedding_dim=10, units=36)
+    generator = Generator(
+        network,
+        NumberTokenizer(),
+        NumberTokenizer(),
+        defaults=DecodingConfig(max_length=10),
+        max_source_length=20,
+        keep_end=False,
+    )
+    found = list(generator.hypotheses(LINES, beam_size=3))
+    for batch_size in (1, 5):
+        assert list(generator.hypotheses(LINES, beam_size=3, batch_size=batch_size)) == found
+
+
 def test_answers_beyond_one_graph_call_come_in_order(translator: Generator) -> None:
     lines = [LINES[place % 7] for place in range(50)]
     few = list(translator.hypotheses(LINES[:7], beam_size=2))

@@ -312,7 +312,7 @@ def test_faults_are_found_before_anything_is_written(
 def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun) -> None:
     names = {path.name for path in translation_run.path.iterdir()}
     expected = {"config.yaml", "data.json", "shared.model", "best.npz", "last.npz"}
-    assert names == expected | {"metrics.jsonl", "results.json"}
+    assert names == expected | {"metrics.jsonl", "results.json", "shortlist.npz"}
 
 
 def test_early_stopping_by_bleu_decodes_the_validation_texts(

@@ -3,6 +3,7 @@
 from seq2seq_kit.decoding.constraints import repeats_ngram
 from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
 from seq2seq_kit.decoding.search import (
+    MINUS_INFINITY,
     SearchResult,
     StepFunction,
     StepOutput,
@@ -12,6 +13,7 @@ from seq2seq_kit.decoding.search import (
 )
 
 __all__ = [
+    "MINUS_INFINITY",
     "SearchResult",
     "StepFunction",
     "StepOutput",

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def repeats_ngram(
-    token_ids: tf.Tensor, length: tf.Tensor, *, ngram: int, vocab_size: int
+    token_ids: tf.Tensor, length: tf.Tensor, *, ngram: int, vocab_size: int | tf.Tensor
 ) -> tf.Tensor:
     """Tells which next tokens would make a hypothesis contain an n-gram twice.
 

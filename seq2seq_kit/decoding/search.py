@@ -11,15 +11,13 @@ import tensorflow as tf
 
 from seq2seq_kit.decoding.constraints import repeats_ngram
 
-# Stands for log(0). Finite, because -inf times 0 is NaN; far below any sum of log-probabilities.
-_MINUS_INFINITY = -1e9
+MINUS_INFINITY = -1e9
+"""For log(0): finite, because -inf times 0 is NaN; far below any sum of log-probabilities."""
 
 # Columns of a block of `_top_k`.
 _BLOCK = 64
 
-# Numbers in the widest vector register. What such a register computes and what is computed one by
-# one differ in the last bit; powers and logarithms therefore fill registers here.
-_REGISTER = 16
+_REGISTER = 16  # Numbers in the widest vector register, 512 bits.
 
 
 class StepOutput(NamedTuple):
@@ -73,10 +71,17 @@ def normalize_log_probs(
     >>> normalize_log_probs([-6.0, -6.0], [1, 7], 1.0).numpy().tolist()
     [-6.0, -3.0]
     """
-    longest = tf.maximum(tf.reduce_max(lengths), 0)  # There may be none at all.
-    all_lengths = tf.range((longest // _REGISTER + 1) * _REGISTER)
-    divisors = ((5.0 + tf.cast(all_lengths, tf.float32)) / 6.0) ** length_penalty
-    return log_probs / tf.gather(divisors, lengths)
+    grown = (5.0 + tf.cast(lengths, tf.float32)) / 6.0
+    return log_probs / _in_own_registers(lambda value: value**length_penalty, grown)
+
+
+def _in_own_registers(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
+    """Returns an elementwise function of values, with bits that do not depend on their places.
+
+    On a CPU, the last values of a tensor that fill no vector register are computed one by one, and
+    a power or a logarithm then can have another last bit.
+    """
+    return function(tf.repeat(values[..., tf.newaxis], _REGISTER, axis=-1))[..., 0]
 
 
 class _GreedyState(NamedTuple):
@@ -176,7 +181,7 @@ def greedy_search(
 class _Hypotheses(NamedTuple):
     token_ids: tf.Tensor  # int32 (batch, beam, max_length + 1)
     lengths: tf.Tensor  # int32 (batch, beam)
-    log_probs: tf.Tensor  # float32 (batch, beam); _MINUS_INFINITY: an empty place
+    log_probs: tf.Tensor  # float32 (batch, beam); MINUS_INFINITY: an empty place
 
 
 class _Beams(NamedTuple):
@@ -262,7 +267,7 @@ def beam_search(
         # After `max_length` tokens only EOS may still follow.
         may_live = tf.fill(tf.shape(is_eos), loop.time < max_length) & ~is_eos
         ends = is_eos & (tf.range(tf.shape(is_eos)[1]) < beam_size)
-        ends &= (candidates.log_probs > _MINUS_INFINITY / 2) & ~loop.done[:, tf.newaxis]
+        ends &= (candidates.log_probs > MINUS_INFINITY / 2) & ~loop.done[:, tf.newaxis]
         num_finished = loop.beams.num_finished + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
         finished = _merge(loop.beams.finished, _drop(candidates, ~ends), beam_size, length_penalty)
         alive, chosen = _best(_drop(candidates, ~may_live), beam_size)
@@ -290,7 +295,7 @@ def beam_search(
     empty = _Hypotheses(
         token_ids=tf.fill([batch, beam_size, max_length + 1], pad_id),
         lengths=tf.zeros([batch, beam_size], tf.int32),
-        log_probs=tf.fill([batch, beam_size], _MINUS_INFINITY),
+        log_probs=tf.fill([batch, beam_size], MINUS_INFINITY),
     )
     # All rows of a line begin alike: only the first may have successors.
     first = tf.concat([tf.zeros([batch, 1]), empty.log_probs[:, 1:]], axis=1)
@@ -324,15 +329,21 @@ def _allowed(
     suppressed_ids: Sequence[int],
     no_repeat_ngram: int,
 ) -> tf.Tensor:
-    """Returns the logits of the tokens that may be taken; of the others `_MINUS_INFINITY`."""
-    vocab_size = logits.shape[-1]
+    """Returns the logits of the tokens that may be taken; of the others `MINUS_INFINITY`."""
+    num_columns = _num_columns(logits)
     if suppressed_ids:
-        suppressed = tf.reduce_any(tf.one_hot(list(suppressed_ids), vocab_size) > 0, axis=0)
-        logits = tf.where(suppressed, _MINUS_INFINITY, logits)
+        suppressed = tf.reduce_any(tf.one_hot(list(suppressed_ids), num_columns) > 0, axis=0)
+        logits = tf.where(suppressed, MINUS_INFINITY, logits)
     if no_repeat_ngram:
-        repeats = repeats_ngram(token_ids, time, ngram=no_repeat_ngram, vocab_size=vocab_size)
-        logits = tf.where(repeats, _MINUS_INFINITY, logits)
+        repeats = repeats_ngram(token_ids, time, ngram=no_repeat_ngram, vocab_size=num_columns)
+        logits = tf.where(repeats, MINUS_INFINITY, logits)
     return logits
+
+
+def _num_columns(logits: tf.Tensor) -> int | tf.Tensor:
+    """Returns the static number of columns, or where there is none the one at run time."""
+    static: int | None = logits.shape[-1]
+    return tf.shape(logits)[-1] if static is None else static
 
 
 def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
@@ -341,9 +352,8 @@ def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
     By way of the largest probability, which cannot underflow: softmax is the fastest of the
     operations that pass over all logits.
     """
-    largest = tf.reduce_max(tf.nn.softmax(logits), axis=-1, keepdims=True)
-    log_largest = tf.math.log(tf.repeat(largest, _REGISTER, axis=1))[:, 0]
-    return tf.reduce_max(logits, axis=-1) - log_largest
+    largest = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+    return tf.reduce_max(logits, axis=-1) - _in_own_registers(tf.math.log, largest)
 
 
 def _expand(
@@ -355,12 +365,18 @@ def _expand(
     """
     batch, beam = tf.shape(alive.log_probs)[0], alive.log_probs.shape[1]
     # Nobody outside its own parent's best `2 * beam` can be among the line's best `2 * beam`.
-    num_each = min(2 * beam, logits.shape[-1])
+    num_columns = _num_columns(logits)
+    if isinstance(num_columns, int):
+        num_each = min(2 * beam, num_columns)
+        num_best = min(2 * beam, beam * num_each)
+    else:
+        num_each = tf.minimum(2 * beam, num_columns)
+        num_best = tf.minimum(2 * beam, beam * num_each)
     logits, token_ids = _top_k(logits, num_each)
     # (batch * beam, num_each) -> (batch, beam, num_each)
     log_probs = tf.reshape(logits - log_normalizer[:, tf.newaxis], (batch, beam, num_each))
     total = tf.reshape(alive.log_probs[:, :, tf.newaxis] + log_probs, (batch, beam * num_each))
-    best, chosen = tf.math.top_k(total, min(2 * beam, beam * num_each))
+    best, chosen = tf.math.top_k(total, num_best)
     parents = chosen // num_each
     token_ids = tf.gather(tf.reshape(token_ids, (batch, -1)), chosen, batch_dims=1)
     return (
@@ -373,22 +389,22 @@ def _expand(
     )
 
 
-def _top_k(values: tf.Tensor, number: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _top_k(values: tf.Tensor, number: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns what `tf.math.top_k` does, several times as fast where rows are long.
 
     The best `number` of a row stand in those `number` blocks of it whose largest values are best:
     the rest of the row need not be ordered.
 
     Args:
-        values: float32 `(rows, columns)`; `columns` is static.
+        values: float32 `(rows, columns)`. Only where `columns` is static it is faster.
         number: How many of each row.
 
     Returns:
         float32 and int32 `(rows, number)`: the values, best first, and their columns; of equal
         ones the first.
     """
-    num_blocks = values.shape[-1] // _BLOCK
-    if num_blocks <= 2 * number:
+    num_blocks = (values.shape[-1] or 0) // _BLOCK
+    if num_blocks == 0 or num_blocks <= 2 * number:
         return tf.math.top_k(values, number)
     # (rows, blocks, block)
     blocks = tf.reshape(values[:, : num_blocks * _BLOCK], (-1, num_blocks, _BLOCK))
@@ -411,7 +427,7 @@ def _top_k(values: tf.Tensor, number: int) -> tuple[tf.Tensor, tf.Tensor]:
 def _drop(hypotheses: _Hypotheses, where: tf.Tensor) -> _Hypotheses:
     """Empties the places where the mask is True."""
     return hypotheses._replace(
-        log_probs=tf.where(where, _MINUS_INFINITY, hypotheses.log_probs),
+        log_probs=tf.where(where, MINUS_INFINITY, hypotheses.log_probs),
     )
 
 
@@ -428,7 +444,7 @@ def _merge(
     both = _Hypotheses(*(tf.concat(parts, axis=1) for parts in zip(kept, new, strict=True)))
     scores = normalize_log_probs(both.log_probs, both.lengths, length_penalty)
     # The score of an empty place shrinks with its length: keep it below every real one.
-    scores = tf.where(both.log_probs > _MINUS_INFINITY / 2, scores, _MINUS_INFINITY)
+    scores = tf.where(both.log_probs > MINUS_INFINITY / 2, scores, MINUS_INFINITY)
     return _take(both, tf.math.top_k(scores, number).indices)
 
 
@@ -448,11 +464,11 @@ def _rank(
         *(tf.concat(parts, axis=1) for parts in zip(beams.finished, beams.alive, strict=True))
     )
     found = _take(both, chosen)
-    is_empty = found.log_probs <= _MINUS_INFINITY / 2
+    is_empty = found.log_probs <= MINUS_INFINITY / 2
     found = _Hypotheses(
         tf.where(is_empty[..., tf.newaxis], pad_id, found.token_ids),
         tf.where(is_empty, 0, found.lengths),
-        tf.where(is_empty, _MINUS_INFINITY, found.log_probs),
+        tf.where(is_empty, MINUS_INFINITY, found.log_probs),
     )
     scores = normalize_log_probs(found.log_probs, found.lengths, length_penalty)
     return SearchResult(found.token_ids, found.lengths, found.log_probs, scores)
