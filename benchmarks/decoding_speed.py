@@ -1,13 +1,15 @@
-"""How fast a trained model decodes on a CPU, beside the same model in PyTorch.
+"""How fast a trained model decodes on a CPU, beside the same model in PyTorch and OpenNMT-py.
 
-    s2s fit benchmarks/configs/common.yaml --set data.root=DIR --set training.max_minutes=8
+    s2s fit benchmarks/configs/common.yaml --set data.root=DIR --set training.max_minutes=5
     python benchmarks/decoding_speed.py runs/common --source DIR/test_2016_flickr.en
-        [--torch PYTHON] [--rounds 3]
+        [--torch PYTHON] [--opennmt PYTHON] [--rounds 3]
 
-PyTorch gets the weights and token ids of the run, so both search for the same outputs; the share of
-lines on which they agree is shown. The contestants take turns, each in a process of its own: once
-the whole file in batches of 64, once its first lines one at a time. Prints a table of medians, and
-writes all numbers as JSON.
+The run folder is asked as it is and with its shortlist, its export in a process without this
+package. The peers get the weights and token ids of the run, so they look for the same outputs; the
+share of lines on which the run folder agrees is shown (OpenNMT-py ends a beam search earlier, so
+that it does less). The contestants take turns, each in a process of its own: once the whole file in
+batches of 64, once its first lines one at a time. Prints a table of medians, and writes all numbers
+as JSON.
 """
 
 import argparse
@@ -74,10 +76,12 @@ def write_model(model: Any, lines: list[str], path: Path) -> None:
     )
 
 
-def decode(run: Path, lines: list[str], beam_size: int, batch_size: int) -> dict[str, Any]:
+def decode(
+    run: Path, lines: list[str], beam_size: int, batch_size: int, *, shortlist: bool
+) -> dict[str, Any]:
     """Decodes with this package and returns what was measured."""
     model = load(run)
-    options = {"beam_size": beam_size, "batch_size": batch_size}
+    options = {"beam_size": beam_size, "batch_size": batch_size, "shortlist": shortlist}
     model.generate(lines[:1], **options)
     first_output = time.time() - float(os.environ["STARTED"])
     if batch_size > 1:
@@ -92,11 +96,35 @@ def decode(run: Path, lines: list[str], beam_size: int, batch_size: int) -> dict
     outputs = [[token for token in one.token_ids if token != 3] for one in found]
     return {
         "lines_per_second": len(lines) / seconds,
-        "tokens_per_second": sum(map(len, outputs)) / seconds,
         "start_and_first_output": first_output,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "outputs": outputs,
     }
+
+
+# What a server would do, in a process that knows nothing of this package.
+SERVE = """
+import json, os, resource, sys, time
+import tensorflow as tf, tensorflow_text
+path, source, batch_size, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+lines = open(source, encoding="utf-8").read().splitlines()[:number]
+serve = tf.saved_model.load(path).signatures["serving_default"]
+def answer(lines):
+    return [text.decode() for text in serve(inputs=tf.constant(lines))["outputs"].numpy()]
+answer(lines[:1])
+first_output = time.time() - float(os.environ["STARTED"])
+if batch_size > 1:
+    answer(lines)
+started = time.perf_counter()
+found = answer(lines) if batch_size > 1 else [answer([line])[0] for line in lines]
+seconds = time.perf_counter() - started
+print(json.dumps({
+    "lines_per_second": len(lines) / seconds,
+    "start_and_first_output": first_output,
+    "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    "texts": found,
+}))
+"""
 
 
 def run(command: list[str]) -> dict[str, Any]:
@@ -109,47 +137,78 @@ def run(command: list[str]) -> dict[str, Any]:
     return found
 
 
+def contestants(
+    arguments: argparse.Namespace, exported: Path, weights: Path, beam_size: int, batch_size: int
+) -> dict[str, list[str]]:
+    """Returns the command of each contestant."""
+    source, setting = str(arguments.source), [str(beam_size), str(batch_size)]
+    number = str(LINES_ALONE if batch_size == 1 else arguments.num_lines)
+    ours = [sys.executable, __file__, str(arguments.run), "--source", source, "--setting", *setting]
+    served = [sys.executable, "-c", SERVE, str(exported / setting[0]), source, setting[1], number]
+    commands = {
+        "seq2seq_kit": ours,
+        "the same, shortlist": [*ours, "--shortlist"],
+        "the same, exported": served,
+    }
+    options = ["--decode", "--beam-size", setting[0], "--batch-size", setting[1], "--lines", number]
+    for name, python, script in (
+        ("PyTorch", arguments.torch, "torch_seq2seq.py"),
+        ("OpenNMT-py", arguments.opennmt, "opennmt_py.py"),
+    ):
+        if python:
+            commands[name] = [python, str(FOLDER / "peers" / script), str(weights), *options]
+    return commands
+
+
 def measure(arguments: argparse.Namespace, lines: list[str]) -> dict[str, Any]:
     """Returns what each contestant gave in each round of each setting."""
     measured: dict[str, Any] = {}
+    arguments.num_lines = len(lines)
+    model = load(arguments.run)
     with tempfile.TemporaryDirectory() as scratch:
-        weights = Path(scratch) / "model.npz"
-        write_model(load(arguments.run), lines, weights)
+        weights, exported = Path(scratch) / "model.npz", Path(scratch) / "exported"
+        write_model(model, lines, weights)
+        for beam_size in {beam_size for beam_size, _ in SETTINGS}:
+            decoding = model.config.decoding.model_copy(update={"beam_size": beam_size})
+            model.export(exported / str(beam_size), decoding=decoding)
         for beam_size, batch_size in SETTINGS:
-            ours = [sys.executable, __file__, str(arguments.run), "--source", str(arguments.source)]
-            contestants = {"seq2seq_kit": [*ours, "--setting", str(beam_size), str(batch_size)]}
-            if arguments.torch:
-                peer = [arguments.torch, str(FOLDER / "peers" / "torch_seq2seq.py"), str(weights)]
-                peer += ["--decode", "--beam-size", str(beam_size), "--batch-size", str(batch_size)]
-                limit = LINES_ALONE if batch_size == 1 else len(lines)
-                contestants["PyTorch"] = [*peer, "--lines", str(limit)]
-            rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+            commands = contestants(arguments, exported, weights, beam_size, batch_size)
+            rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
             for _ in range(arguments.rounds):
-                for name, command in contestants.items():
-                    rounds[name].append(run(command))
+                for name, command in commands.items():
+                    found = run(command)
+                    if "texts" not in found:
+                        found["texts"] = model.tokenizer.decode(found.pop("outputs"))
+                    rounds[name].append(found)
+                    print(
+                        f"beam {beam_size}, batch {batch_size}, {name}: "
+                        f"{found['lines_per_second']:.1f} lines/s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
             measured[f"beam {beam_size}, batch {batch_size}"] = rounds
     return measured
 
 
 def print_table(measured: dict[str, Any]) -> None:
     """Prints a row for each setting and contestant."""
-    print("| | | lines/s | ratio | tokens/s | start and first output, s | memory, GB | agrees |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| | | lines/s | ratio | start and first output, s | memory, GB | agrees |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for setting, rounds in measured.items():
         ours = [one["lines_per_second"] for one in rounds["seq2seq_kit"]]
-        expected = rounds["seq2seq_kit"][0]["outputs"]
+        expected = rounds["seq2seq_kit"][0]["texts"]
         for name, found in rounds.items():
             speeds = [one["lines_per_second"] for one in found]
             ratio = statistics.median(a / b for a, b in zip(ours, speeds, strict=True))
-            tokens, first, memory = (
+            first, memory = (
                 statistics.median(one[key] for one in found)
-                for key in ("tokens_per_second", "start_and_first_output", "peak_memory_gb")
+                for key in ("start_and_first_output", "peak_memory_gb")
             )
-            pairs = zip(found[0]["outputs"], expected, strict=True)
+            pairs = zip(found[0]["texts"], expected, strict=True)
             agrees = statistics.fmean(a == b for a, b in pairs)
             shown = ", ".join(f"{speed:.1f}" for speed in speeds)
             print(
-                f"| {setting} | {name} | {shown} | {ratio:.2f} | {tokens:,.0f} | {first:.1f} "
+                f"| {setting} | {name} | {shown} | {ratio:.2f} | {first:.1f} "
                 f"| {memory:.2f} | {agrees:.1%} |"
             )
 
@@ -160,22 +219,25 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--torch", help="a Python that has torch")
+    parser.add_argument("--opennmt", help="a Python that has OpenNMT-py")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("decoding_speed.json"))
     parser.add_argument("--setting", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--shortlist", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     lines = arguments.source.read_text(encoding="utf-8").splitlines()
     if arguments.setting:
         beam_size, batch_size = arguments.setting
         lines = lines if batch_size > 1 else lines[:LINES_ALONE]
-        print(json.dumps(decode(arguments.run, lines, beam_size, batch_size)))
+        options = {"shortlist": arguments.shortlist}
+        print(json.dumps(decode(arguments.run, lines, beam_size, batch_size, **options)))
         return
     measured = measure(arguments, lines)
     print_table(measured)
     for rounds in measured.values():
         for found in rounds.values():
             for one in found:
-                del one["outputs"]
+                del one["texts"]
     arguments.output.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
 
 
