@@ -185,6 +185,11 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     default=None,
     help="Only likely translations of an input's tokens, and frequent tokens: faster.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of the matrix products; bfloat16 is faster where `s2s info RUN` says so.",
+)
 @click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
 @click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
 @click.option(

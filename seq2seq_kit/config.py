@@ -43,6 +43,7 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0.0, strict=True)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, strict=True)]
+Precision = Literal["float32", "bfloat16"]
 Switch = Annotated[bool, Field(strict=True)]
 
 
@@ -350,7 +351,7 @@ class TrainingConfig(Section):
     """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
     validation_samples: Count = 3
     """Outputs printed at each validation."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of the matrix products of a training step; all else is float32. bfloat16 is faster on
     processors that have it (`s2s info RUN` tells) and slower on others."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
@@ -389,6 +390,8 @@ class DecodingConfig(Section):
     shortlist: bool = False
     """Whether an output is made only of what its input's tokens are likely to come out as, and of
     frequent tokens: faster, and seldom another output. Translation only."""
+    precision: Precision = "float32"
+    """Of the matrix products, as in `training`."""
 
 
 class Config(Section):

@@ -129,6 +129,7 @@ class ExportModule(tf.Module):
             batch_size=decoding.batch_size,
             no_repeat_ngram=decoding.no_repeat_ngram,
             shortlist=shortlist,
+            precision=decoding.precision,
         )
         texts, scores = self._detokenize(found), found.scores[:, 0]
         if continues:

@@ -50,6 +50,26 @@ class FastLSTM(keras.layers.LSTM):
             outputs = outputs[:, -1:]
         return outputs[:, -1], outputs, [hidden, cell]
 
+    def step(
+        self, inputs: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Runs one time step without dropout.
+
+        Args:
+            inputs: float `(batch, features)`.
+            hidden: float `(batch, units)`.
+            cell: float `(batch, units)`.
+
+        Returns:
+            The output and the new `hidden` and `cell`, `(batch, units)` each.
+        """
+        if not self._is_covered():
+            output, (hidden, cell) = self.cell(inputs, [hidden, cell])
+            return output, hidden, cell
+        sums = product(inputs, self.cell.kernel) + product(hidden, self.cell.recurrent_kernel)
+        hidden, cell, _ = _activate(sums + self.cell.bias, cell)
+        return hidden, hidden, cell
+
     def _is_covered(self) -> bool:
         usual = (self.activation, self.recurrent_activation) == (
             keras.activations.tanh,
@@ -165,16 +185,12 @@ def _run_forward(
         time: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray
     ) -> tuple[Any, ...]:
         sums = read_projected(time) + product(hidden, factor)
-        enters, forgets, candidate, leaves = tf.split(sums, 4, axis=1)
-        enters, forgets, leaves = map(tf.sigmoid, (enters, forgets, leaves))
-        candidate = tf.tanh(candidate)
-        new_cell = forgets * cell + enters * candidate
-        new_hidden = leaves * tf.tanh(new_cell)
+        new_hidden, new_cell, activated = _activate(sums, cell)
         if read_moves is not None:
             moving = read_moves(time)
             new_cell = cell + moving * (new_cell - cell)
             new_hidden = hidden + moving * (new_hidden - hidden)
-        gates = tf.concat([enters, forgets, candidate, leaves], 1)
+        gates = tf.concat(activated, 1)
         arrays = zip(kept, (new_hidden, new_cell, gates), strict=True)
         return (
             time + 1,
@@ -192,6 +208,22 @@ def _run_forward(
         parallel_iterations=1,
     )
     return _Steps(*(array.stack() for array in kept))
+
+
+def _activate(
+    sums: tf.Tensor, cell: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
+    """Returns the new hidden state, the new cell and the activated gates of one step.
+
+    Args:
+        sums: `(batch, 4 * units)`. The gates before their activations.
+        cell: `(batch, units)`.
+    """
+    enters, forgets, candidate, leaves = tf.split(sums, 4, axis=1)
+    enters, forgets, leaves = map(tf.sigmoid, (enters, forgets, leaves))
+    candidate = tf.tanh(candidate)
+    new_cell = forgets * cell + enters * candidate
+    return leaves * tf.tanh(new_cell), new_cell, (enters, forgets, candidate, leaves)
 
 
 def _run_backward(

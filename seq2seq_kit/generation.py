@@ -27,6 +27,7 @@ from seq2seq_kit.decoding import (
 )
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, OutputLayer
+from seq2seq_kit.precision import products_in
 from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -61,6 +62,7 @@ def search_model(
     batch_size: tf.Tensor | int,
     no_repeat_ngram: int = 0,
     shortlist: Shortlist | None = None,
+    precision: str = "float32",
 ) -> SearchResult:
     """Searches for the best outputs of each line; in graph.
 
@@ -76,10 +78,10 @@ def search_model(
         no_repeat_ngram: No output contains so many tokens in a row twice; 0 allows it.
         shortlist: What the outputs are made of; None allows the whole vocabulary. Log-probabilities
             are then those among the tokens of a line's list.
+        precision: Of the matrix products, as in `products_in`.
     """
     # An encoder's directions have half of the units each.
     sizes = group_sizes(model.units // 2)
-    output_layer = model.output_layer()
     options: dict[str, Any] = {
         "max_length": max_length,
         "length_penalty": length_penalty,
@@ -113,15 +115,19 @@ def search_model(
         )
         return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
-    return search_in_groups(
-        search,
-        source_ids,
-        lengths,
-        sizes=sizes,
-        max_length=max_length,
-        num_hypotheses=num_hypotheses,
-        batch_size=batch_size,
-    )
+    with products_in(precision, constant_weights=model.trainable_variables):
+        output_layer = model.output_layer()
+        if shortlist is None:
+            output_layer = output_layer.rounded()
+        return search_in_groups(
+            search,
+            source_ids,
+            lengths,
+            sizes=sizes,
+            max_length=max_length,
+            num_hypotheses=num_hypotheses,
+            batch_size=batch_size,
+        )
 
 
 def _step_function(
@@ -144,7 +150,7 @@ def _narrow_step_function(
         output_layer: Of the whole vocabulary.
         token_ids: int32 `(columns,)`. The list; the special tokens stand at their own ids.
     """
-    narrow_layer = output_layer.columns(token_ids)
+    narrow_layer = output_layer.columns(token_ids).rounded()
 
     def step(places: tf.Tensor, states: Any, memory: Any) -> StepOutput:
         memory, allowed = memory
@@ -258,6 +264,7 @@ class Generator:
         no_repeat_ngram: int | None = None,
         batch_size: int | None = None,
         shortlist: bool | None = None,
+        precision: str | None = None,
         truncate: bool = False,
         first_line: int = 1,
     ) -> Iterator[list[Hypothesis]]:
@@ -275,6 +282,7 @@ class Generator:
             batch_size: Texts searched together at most; None takes the config's.
             shortlist: Whether an output is made only of what its input's tokens are likely to
                 come out as, and of frequent tokens: faster. None takes the config's.
+            precision: "float32" or "bfloat16": of the matrix products. None takes the config's.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
 
@@ -292,14 +300,19 @@ class Generator:
             no_repeat_ngram = self.defaults.no_repeat_ngram
         if shortlist is None:
             shortlist = self.defaults.shortlist
+        precision = self.defaults.precision if precision is None else precision
         _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size)
+        if precision not in ("float32", "bfloat16"):
+            raise InputError(
+                f"`precision` must be 'float32' or 'bfloat16'. Received: {precision!r}."
+            )
         if shortlist and self.shortlist is None:
             raise InputError(
                 "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
                 "Generate without (--no-shortlist, in Python shortlist=False)."
             )
         texts = as_texts(texts)
-        search = self._search(beam_size, num_hypotheses, no_repeat_ngram, shortlist)
+        search = self._search(beam_size, num_hypotheses, no_repeat_ngram, shortlist, precision)
         at_once = _BATCHES_AT_ONCE * batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
@@ -348,7 +361,12 @@ class Generator:
         return ids, lengths
 
     def _trace(
-        self, beam_size: int, num_hypotheses: int, no_repeat_ngram: int, shortlist: bool
+        self,
+        beam_size: int,
+        num_hypotheses: int,
+        no_repeat_ngram: int,
+        shortlist: bool,
+        precision: str,
     ) -> Any:
         number = tf.TensorSpec([], tf.int32)
 
@@ -380,6 +398,7 @@ class Generator:
                 batch_size=batch_size,
                 no_repeat_ngram=no_repeat_ngram,
                 shortlist=self.shortlist if shortlist else None,
+                precision=precision,
             )
 
         return search

@@ -2,8 +2,8 @@
 
 Whole sequences go through `keras.layers.LSTM`, on a CPU through its faster equal `FastLSTM`; on a
 GPU it takes cuDNN as long as the mask is right-padded without empty rows. A decoding loop must not
-call that layer on one time step (cuDNN repacks the weights at each call), so `step` runs the
-layer's own cell with the same weights.
+call that layer on one time step (cuDNN repacks the weights at each call), so `step` computes one
+with the same weights.
 """
 
 from typing import Any, NamedTuple
@@ -116,7 +116,7 @@ class LSTMStack(keras.layers.Layer):
         """
         new_states = []
         for index, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
-            outputs, (hidden, cell) = layer.cell(inputs, list(state))
+            outputs, hidden, cell = layer.step(inputs, *state)
             inputs = outputs + inputs if index > 0 else outputs
             new_states.append(LSTMState(hidden, cell))
         return inputs, tuple(new_states)

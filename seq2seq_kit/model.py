@@ -14,7 +14,7 @@ from seq2seq_kit.config import ModelConfig
 from seq2seq_kit.decoder import LSTMDecoder
 from seq2seq_kit.encoder import LSTMEncoder
 from seq2seq_kit.lstm import LSTMStack, LSTMState, uniform
-from seq2seq_kit.precision import Projection, product
+from seq2seq_kit.precision import Projection, as_factor, product
 
 PAD_ID = 0
 BOS_ID = 2
@@ -57,6 +57,10 @@ class OutputLayer(NamedTuple):
     def logits(self, outputs: Any) -> Any:
         """Returns float32 `(..., columns)` of outputs `(..., output_dim)`."""
         return ops.cast(product(outputs, self.kernel), "float32") + self.bias
+
+    def rounded(self) -> "OutputLayer":
+        """Returns the layer with its kernel as products will take it."""
+        return OutputLayer(as_factor(self.kernel), self.bias)
 
     def columns(self, token_ids: Any) -> "OutputLayer":
         """Returns the layer that gives logits for the tokens int32 `(columns,)` only."""

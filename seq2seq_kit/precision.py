@@ -4,20 +4,28 @@ Everything else (gates, states, softmax, losses, the optimizer, the weights them
 float32: that is what keeps training in bfloat16 as good as in float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-_factors: ContextVar[tf.DType] = ContextVar("factors", default=tf.float32)
+
+class _Factors(NamedTuple):
+    dtype: tf.DType  # what float32 factors are rounded to
+    weights: Mapping[int, tf.Tensor]  # rounded before, by the `id` of their variable
+
+
+_EXACT = _Factors(tf.float32, MappingProxyType({}))
+_factors = ContextVar("factors", default=_EXACT)
 
 
 @contextmanager
-def products_in(precision: str) -> Iterator[None]:
+def products_in(precision: str, constant_weights: Iterable[keras.Variable] = ()) -> Iterator[None]:
     """Rounds the float32 factors of all products traced in the body, and of their gradients.
 
     Products are summed up in float32 inside the processor.
@@ -25,8 +33,14 @@ def products_in(precision: str) -> Iterator[None]:
     Args:
         precision: "float32" or "bfloat16": 8 bits of mantissa. Twice as fast on processors that
             have it (AVX-512 BF16, AMX), slow on others.
+        constant_weights: Variables that do not change in the body: they are rounded here and not
+            in each step of a loop.
     """
-    token = _factors.set(tf.as_dtype(precision))
+    dtype = tf.as_dtype(precision)
+    weights = {}
+    if dtype != tf.float32:
+        weights = {id(one): tf.cast(one, dtype) for one in constant_weights if len(one.shape) == 2}
+    token = _factors.set(_Factors(dtype, weights))
     try:
         yield
     finally:
@@ -42,17 +56,21 @@ def has_bfloat16() -> bool | None:
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def as_factor(values: tf.Tensor) -> tf.Tensor:
+def as_factor(values: Any) -> tf.Tensor:
     """Returns a factor as `product` will take it: for one that is used again and again."""
-    return tf.cast(values, _factors.get()) if values.dtype == tf.float32 else values
+    factors = _factors.get()
+    if id(values) in factors.weights:
+        return factors.weights[id(values)]
+    values = tf.convert_to_tensor(values)
+    return tf.cast(values, factors.dtype) if values.dtype == tf.float32 else values
 
 
-def product(left: tf.Tensor, right: tf.Tensor, **options: Any) -> tf.Tensor:
+def product(left: tf.Tensor, right: Any, **options: Any) -> tf.Tensor:
     """Returns the matrix product of all rows, in the dtype of `left`.
 
     Args:
         left: float `(..., depth)`: the rows of all leading axes make up one product.
-        right: float `(depth, columns)`.
+        right: float `(depth, columns)`: a tensor or a variable.
         **options: `transpose_a`, `transpose_b` of `tf.matmul`.
 
     Returns:
@@ -61,7 +79,8 @@ def product(left: tf.Tensor, right: tf.Tensor, **options: Any) -> tf.Tensor:
     left = tf.convert_to_tensor(left)
     if left.shape.rank == 2:
         factor = as_factor(left)
-        return tf.cast(tf.matmul(factor, tf.cast(right, factor.dtype), **options), left.dtype)
+        right = tf.cast(as_factor(right), factor.dtype)
+        return tf.cast(tf.matmul(factor, right, **options), left.dtype)
     rows = product(tf.reshape(left, [-1, left.shape[-1]]), right, **options)
     outputs = tf.reshape(rows, tf.concat([tf.shape(left)[:-1], tf.shape(rows)[1:]], axis=0))
     outputs.set_shape([*left.shape[:-1], rows.shape[-1]])
@@ -73,5 +92,5 @@ class Projection(keras.layers.Dense):
     """`keras.layers.Dense` with its product as `products_in` says."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = product(inputs, tf.convert_to_tensor(self.kernel))
+        outputs = product(inputs, self.kernel)
         return self.activation(outputs + self.bias if self.use_bias else outputs)

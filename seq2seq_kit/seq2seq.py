@@ -233,7 +233,7 @@ class Seq2Seq:
             texts: Lines to translate, or prompts to continue.
             echo: Put the input before its output.
             **options: As in `Generator.hypotheses`: `beam_size`, `max_length`, `length_penalty`,
-                `no_repeat_ngram`, `batch_size`, `shortlist`, `truncate`.
+                `no_repeat_ngram`, `batch_size`, `shortlist`, `precision`, `truncate`.
         """
         texts = as_texts(texts)
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
@@ -303,6 +303,7 @@ class Seq2Seq:
                 length_penalty=decoding.length_penalty,
                 no_repeat_ngram=decoding.no_repeat_ngram,
                 shortlist=decoding.shortlist,
+                precision=decoding.precision,
             )
         ]
         expected = Outputs([one.text for one in best], [one.score for one in best])

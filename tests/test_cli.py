@@ -226,10 +226,13 @@ def test_options_reach_the_search(model: Backwards) -> None:
         "--length-penalty",
         "0",
         "--shortlist",
+        "--precision",
+        "bfloat16",
     ]
     assert main(["generate", "run", "--prompt", "x", *options]) == 0
     given = {"beam_size": 3, "batch_size": 7, "max_length": 9, "length_penalty": 0.0}
-    assert model.calls == [{"texts": ["x"], "shortlist": True, **given}]
+    given |= {"shortlist": True, "precision": "bfloat16"}
+    assert model.calls == [{"texts": ["x"], **given}]
 
 
 def test_a_long_input_passes_in_chunks(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from seq2seq_kit.decoding import SearchResult, search_in_groups
 from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 
-SIZES = (4, 8, 16, 32, 64)
+SIZES = (4, 8, 16, 32, 48, 64)
 BATCH_SIZES = (1, 2, 7, 16, 32, 64, 1000)
 
 
@@ -90,7 +90,7 @@ def test_missing_rows_are_copies_of_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "sizes"), [(4, SIZES), (256, SIZES), (6, (16, 32, 64)), (9, (16, 32, 64))]
+    ("width", "sizes"), [(4, SIZES), (256, SIZES), (6, (16, 32, 48, 64)), (9, (16, 32, 48, 64))]
 )
 def test_the_rows_of_a_group_fill_whole_registers(width: int, sizes: tuple[int, ...]) -> None:
     assert group_sizes(width) == sizes

@@ -71,6 +71,22 @@ def test_widths_that_fill_no_registers_change_nothing() -> None:
         assert list(generator.hypotheses(LINES, beam_size=3, batch_size=batch_size)) == found
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_bfloat16_answers_nearly_the_same_and_in_any_company(kind: str) -> None:
+    generator = make_generator(kind)
+    options = {"beam_size": 3, "precision": "bfloat16"}
+    found = [one for (one,) in generator.hypotheses(LINES, **options)]
+    exact = [one for (one,) in generator.hypotheses(LINES, beam_size=3)]
+    assert [one.score for one in found] != [one.score for one in exact]
+    # These random networks exaggerate: a rounded factor changes many a choice.
+    same = [a.score for a, b in zip(found, exact, strict=True) if a.text == b.text]
+    expected = [b.score for a, b in zip(found, exact, strict=True) if a.text == b.text]
+    assert len(same) > len(LINES) / 3
+    np.testing.assert_allclose(same, expected, rtol=0.1, atol=0.1)
+    alone = [one for (one,) in generator.hypotheses(LINES, batch_size=1, **options)]
+    assert alone == found
+
+
 def test_answers_beyond_one_graph_call_come_in_order(translator: Generator) -> None:
     lines = [LINES[place % 7] for place in range(50)]
     few = list(translator.hypotheses(LINES[:7], beam_size=2))
@@ -84,6 +100,11 @@ def test_generation_can_start_again_after_a_change_of_weights() -> None:
     for variable in generator.model.trainable_variables:
         variable.assign(-variable)
     assert list(generator.hypotheses(LINES[:4], beam_size=1)) != before
+
+
+def test_an_unknown_precision_is_refused(translator: Generator) -> None:
+    with pytest.raises(InputError, match=r"'float32' or 'bfloat16'\. Received: 'int8'"):
+        next(translator.hypotheses(LINES, precision="int8"))
 
 
 def test_hypotheses_are_ranked_and_differ(translator: Generator) -> None:

@@ -43,6 +43,23 @@ def test_outside_nothing_is_rounded() -> None:
     np.testing.assert_allclose(product(LEFT, RIGHT), LEFT @ RIGHT, rtol=1e-5, atol=1e-5)
 
 
+def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
+    weight = keras.Variable(RIGHT)
+
+    @tf.function(autograph=False)
+    def loop() -> tf.Tensor:
+        with products_in("bfloat16", constant_weights=[weight]):
+            step = lambda total: (total + tf.reduce_sum(product(LEFT, weight)),)  # noqa: E731
+            return tf.while_loop(lambda total: total < 100.0, step, (tf.constant(0.0),))[0]
+
+    graph = loop.get_concrete_function().graph.as_graph_def()
+    body = next(f for f in graph.library.function if "while_body" in f.signature.name)
+    # The other factor is a constant here: it is rounded in the loop.
+    rounds = [node for node in body.node_def if node.op == "Cast"]
+    assert len(rounds) == 2  # of the left factor and of the product
+    assert "ReadVariableOp" not in {node.op for node in body.node_def}
+
+
 def test_gradients_are_products_of_rounded_factors() -> None:
     left, right = tf.constant(LEFT), tf.constant(RIGHT)
     with products_in("bfloat16"), tf.GradientTape() as tape:

@@ -30,7 +30,7 @@ def group_sizes(width: int) -> tuple[int, ...]:
             smallest group fill whole registers.
     """
     smallest = 4 if 4 * width % _REGISTER == 0 else _REGISTER
-    return tuple(size for size in (4, 8, 16, 32, LARGEST_GROUP) if size >= smallest)
+    return tuple(size for size in (4, 8, 16, 32, 48, LARGEST_GROUP) if size >= smallest)
 
 
 def search_in_groups(
