@@ -4,8 +4,8 @@
     python benchmarks/decoding_speed.py runs/common --source DIR/test_2016_flickr.en
         [--torch PYTHON] [--opennmt PYTHON] [--rounds 3]
 
-The run folder is asked as it is and with its shortlist, its export in a process without this
-package. The peers get the weights and token ids of the run, so they look for the same outputs; the
+The run folder is asked as it is and for speed (shortlist, bfloat16), its export in a process without
+this package. The peers get the weights and token ids of the run, so they look for the same outputs; the
 share of lines on which the run folder agrees is shown (OpenNMT-py ends a beam search earlier, so
 that it does less). The contestants take turns, each in a process of its own: once the whole file in
 batches of 64, once its first lines one at a time. Prints a table of medians, and writes all numbers
@@ -77,11 +77,13 @@ def write_model(model: Any, lines: list[str], path: Path) -> None:
 
 
 def decode(
-    run: Path, lines: list[str], beam_size: int, batch_size: int, *, shortlist: bool
+    run: Path, lines: list[str], beam_size: int, batch_size: int, *, is_fast: bool
 ) -> dict[str, Any]:
     """Decodes with this package and returns what was measured."""
     model = load(run)
-    options = {"beam_size": beam_size, "batch_size": batch_size, "shortlist": shortlist}
+    options = {"beam_size": beam_size, "batch_size": batch_size}
+    if is_fast:
+        options |= {"shortlist": True, "precision": "bfloat16"}
     model.generate(lines[:1], **options)
     first_output = time.time() - float(os.environ["STARTED"])
     if batch_size > 1:
@@ -153,7 +155,7 @@ def contestants(
     served = [sys.executable, "-c", SERVE, str(exported / setting[0]), source, setting[1], number]
     commands = {
         "seq2seq_kit": ours,
-        "the same, shortlist": [*ours, "--shortlist"],
+        "the same, shortlist and bfloat16": [*ours, "--fast"],
         "the same, exported": served,
     }
     options = ["--decode", "--beam-size", setting[0], "--batch-size", setting[1], "--lines", number]
@@ -229,14 +231,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("decoding_speed.json"))
     parser.add_argument("--setting", type=int, nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--shortlist", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--fast", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     lines = arguments.source.read_text(encoding="utf-8").splitlines()
     if arguments.setting:
         beam_size, batch_size = arguments.setting
         lines = lines if batch_size > 1 else lines[:LINES_ALONE]
-        options = {"shortlist": arguments.shortlist}
-        print(json.dumps(decode(arguments.run, lines, beam_size, batch_size, **options)))
+        found = decode(arguments.run, lines, beam_size, batch_size, is_fast=arguments.fast)
+        print(json.dumps(found))
         return
     measured = measure(arguments, lines)
     print_table(measured)
