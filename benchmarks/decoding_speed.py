@@ -4,12 +4,12 @@
     python benchmarks/decoding_speed.py runs/common --source DIR/test_2016_flickr.en
         [--torch PYTHON] [--opennmt PYTHON] [--rounds 3]
 
-The run folder is asked as it is and for speed (shortlist, bfloat16), its export in a process without
-this package. The peers get the weights and token ids of the run, so they look for the same outputs; the
-share of lines on which the run folder agrees is shown (OpenNMT-py ends a beam search earlier, so
-that it does less). The contestants take turns, each in a process of its own: once the whole file in
-batches of 64, once its first lines one at a time. Prints a table of medians, and writes all numbers
-as JSON.
+The run folder is asked as it is and for speed (shortlist, bfloat16), its export in a process
+without this package. The peers get the weights and token ids of the run, so they look for the same
+outputs; the share of lines on which the run folder agrees is shown (OpenNMT-py ends a beam search
+earlier, so that it does less). The contestants take turns, each in a process of its own: once the
+whole file in batches of 64, once its first lines one at a time. Prints a table of medians, and
+writes all numbers as JSON.
 """
 
 import argparse
