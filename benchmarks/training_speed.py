@@ -206,7 +206,8 @@ def main() -> None:
     for name, rounds in measured.items():
         speeds = [one["tokens_per_second"] for one in rounds]
         ratio = statistics.median(a / b for a, b in zip(ours, speeds, strict=True))
-        share = statistics.median(speeds) * operations / gemm / 1e9
+        rate = bfloat16 if "bfloat16" in name else gemm
+        share = statistics.median(speeds) * operations / rate / 1e9
         memory = statistics.median(one["peak_memory_gb"] for one in rounds)
         padding = rounds[0]["padding"]
         shown_padding = "not told" if padding is None else f"{padding:.1%}"
