@@ -195,6 +195,8 @@ def draw(curves: dict[str, dict[int, float]], path: Path) -> None:
         axis.loglog(list(curve), list(curve.values()), marker="o")
         axis.set_title(f"{name}: slope {slope(list(curve), list(curve.values())):.2f}", fontsize=9)
         axis.set_ylabel("seconds", fontsize=8)
+        axis.minorticks_off()
+        axis.set_xticks(list(curve), [f"{size:,}" for size in curve], fontsize=7)
         axis.grid(which="both", alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
