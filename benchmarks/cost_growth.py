@@ -10,9 +10,9 @@ numbers as JSON and a picture.
 """
 
 import argparse
+import gzip
 import json
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -128,10 +128,10 @@ def decoding(sizes: dict[str, int]) -> float:
     return median_seconds(lambda: search().scores.numpy())
 
 
-def write_corpus(starter: Path, number: int) -> None:
-    """Makes the starter's training file one of so many different pairs."""
-    rows = starter.joinpath("data", "pairs.tsv").read_text(encoding="utf-8").splitlines()
-    with starter.joinpath("data", "many.tsv").open("w", encoding="utf-8") as file:
+def write_corpus(bundled: Path, path: Path, number: int) -> None:
+    """Writes so many different pairs."""
+    rows = gzip.decompress(bundled.read_bytes()).decode().split("\n")[:-1]
+    with path.open("w", encoding="utf-8") as file:
         for first in range(0, number, len(rows)):
             for row in rows[: number - first]:
                 target, source = row.split("\t")[:2]
@@ -142,19 +142,13 @@ def corpus_costs(number: int) -> dict[str, float]:
     """Returns the seconds of what is done once for a corpus."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["S2S_CACHE_DIR"] = str(Path(folder) / "cache")
-        starter = Path(folder) / "starter"
+        starter, pairs = Path(folder) / "starter", Path(folder) / "pairs.tsv"
         write_starter(starter)
-        data = starter / "data"
-        source = next(data.glob("tatoeba*train*"))
-        rows = tf.io.gfile.GFile(str(source), "rb").read()
-        import gzip
-
-        data.joinpath("pairs.tsv").write_bytes(gzip.decompress(rows))
-        config = starter / "translation.yaml"
+        config = load_config(starter / "translation.yaml")
         # The tokenizer learns from the bundled pairs in any case: its cost is another matter.
-        tokenizers = build_tokenizers(load_config(config))
-        write_corpus(starter, number)
-        loaded = load_config(config, [f"data.train.tsv={data / 'many.tsv'}"])
+        tokenizers = build_tokenizers(config)
+        write_corpus(config.data.train[0].files[0], pairs, number)
+        loaded = load_config(starter / "translation.yaml", [f"data.train.tsv={pairs}"])
         begun = time.perf_counter()
         sets = prepare_data(loaded, tokenizers)
         prepared = time.perf_counter()
@@ -164,7 +158,6 @@ def corpus_costs(number: int) -> dict[str, float]:
         planned = time.perf_counter()
         learn_shortlist(loaded, sets.train, tokenizers)
         learnt = time.perf_counter()
-        shutil.rmtree(data)
     return {
         "preparing": prepared - begun,
         "opening prepared data": opened - prepared,

@@ -387,7 +387,7 @@ class DecodingConfig(Section):
     leaves it out."""
     batch_size: PositiveInt = 64
     """Lines decoded together; the output does not depend on it."""
-    shortlist: bool = False
+    shortlist: Switch = False
     """Whether an output is made only of what its input's tokens are likely to come out as, and of
     frequent tokens: faster, and seldom another output. Translation only."""
     precision: Precision = "float32"

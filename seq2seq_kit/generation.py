@@ -301,11 +301,7 @@ class Generator:
         if shortlist is None:
             shortlist = self.defaults.shortlist
         precision = self.defaults.precision if precision is None else precision
-        _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size)
-        if precision not in ("float32", "bfloat16"):
-            raise InputError(
-                f"`precision` must be 'float32' or 'bfloat16'. Received: {precision!r}."
-            )
+        _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size, precision)
         if shortlist and self.shortlist is None:
             raise InputError(
                 "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
@@ -417,7 +413,12 @@ class Generator:
 
 
 def _check_options(
-    beam_size: int, num_hypotheses: int, max_length: int, length_penalty: float, batch_size: int
+    beam_size: int,
+    num_hypotheses: int,
+    max_length: int,
+    length_penalty: float,
+    batch_size: int,
+    precision: str,
 ) -> None:
     """Raises InputError if a decoding option is out of range."""
     for name, value in (
@@ -438,3 +439,5 @@ def _check_options(
             f"`length_penalty` must be a finite number, 0 or more. Received: {length_penalty!r}. "
             f"Use 0 to rank by log-probability alone."
         )
+    if precision not in ("float32", "bfloat16"):
+        raise InputError(f"`precision` must be 'float32' or 'bfloat16'. Received: {precision!r}.")

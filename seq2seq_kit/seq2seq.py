@@ -164,9 +164,11 @@ class Seq2Seq:
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             model = network(config, tokenizers)
-        shortlist = learn_shortlist(config, data.train, tokenizers)
-        if shortlist is not None and is_chief(strategy):
-            shortlist.save(run.shortlist)
+        shortlist = _load_shortlist(run) if resume else None
+        if shortlist is None:
+            shortlist = learn_shortlist(config, data.train, tokenizers)
+            if shortlist is not None and is_chief(strategy):
+                shortlist.save(run.shortlist)
         fitted = cls(model, tokenizers, config, shortlist=shortlist)
         examples = validation_examples(data.validation, tokenizers)
         trainer = Trainer(
@@ -213,8 +215,7 @@ class Seq2Seq:
         config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
-        shortlist = Shortlist.load(run.shortlist) if run.shortlist.is_file() else None
-        loaded = cls(model, tokenizers, config, shortlist=shortlist)
+        loaded = cls(model, tokenizers, config, shortlist=_load_shortlist(run))
         try:  # The model can work without its past.
             loaded.results = read_json(run.results) if run.results.is_file() else {}
             loaded.history = read_metrics(run)
@@ -353,6 +354,11 @@ class Seq2Seq:
         outputs = self.generate(sources, beam_size=1, truncate=True)
         for texts in zip(sources, outputs, targets, strict=True):
             logger.info("  in:   %s\n  out:  %s\n  want: %s", *map(_in_a_line, texts))
+
+
+def _load_shortlist(run: RunFolder) -> Shortlist | None:
+    """Returns the shortlist of a run; None if it has none, as a continuation or an older run."""
+    return Shortlist.load(run.shortlist) if run.shortlist.is_file() else None
 
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:

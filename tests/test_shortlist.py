@@ -1,5 +1,6 @@
 """The lexical shortlist: learnt as a plain loop learns it, and obeyed line by line."""
 
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -210,3 +211,16 @@ def test_an_export_can_have_one(translation_run: TrainedRun, tmp_path: Path) -> 
     # The export is compared with this model's answers before it is kept.
     loaded.export(tmp_path / "served", decoding=decoding)
     assert (tmp_path / "served" / "saved_model.pb").is_file()
+
+
+def test_a_resumed_run_keeps_its_own(
+    translation_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(translation_run.path, tmp_path / "run")
+
+    def learn_again(*_: object) -> None:
+        raise AssertionError("learnt anew")
+
+    monkeypatch.setattr("seq2seq_kit.seq2seq.learn_shortlist", learn_again)
+    resumed = Seq2Seq.fit(translation_run.fitted.config, run_dir=run, resume=True)
+    assert resumed.generate(["ab"], shortlist=True) == translation_run.fitted.generate(["ab"])

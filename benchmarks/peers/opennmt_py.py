@@ -21,11 +21,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from decoding import measure_decoding
 
 PAD, BOS, EOS = 0, 2, 3
 STEPS_A_REPORT = 50
@@ -134,45 +134,23 @@ def build_translator(data: Any, beam_size: int) -> Any:
 
 
 def decode(data: Any, beam_size: int, batch_size: int, lines: int | None) -> None:
-    """Decodes the sources, longest first, and prints the speed and the outputs."""
+    """Decodes the sources and prints the speed and the outputs."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     torch.set_num_threads(2)
     translator = build_translator(data, beam_size)
-    sources = [
-        torch.tensor([*row, EOS])
-        for row in split_rows(data["source_ids"], data["source_lengths"])[:lines]
-    ]
-    order = sorted(range(len(sources)), key=lambda row: -len(sources[row]))
-    outputs: list[list[int]] = [[]] * len(sources)
+    rows = split_rows(data["source_ids"], data["source_lengths"])[:lines]
 
-    def search(members: list[int]) -> None:
-        source = pad_sequence([sources[row] for row in members], batch_first=True)
-        lengths = torch.tensor([len(sources[row]) for row in members])
+    def search(sources: list[Any]) -> list[list[int]]:
+        source = pad_sequence(sources, batch_first=True)
+        lengths = torch.tensor([len(row) for row in sources])
         batch = {"src": source.unsqueeze(-1), "srclen": lengths}
         found = translator.translate_batch(batch, attn_debug=False)
-        for row, (best,) in zip(members, found["predictions"], strict=True):
-            output = best.tolist()
-            outputs[row] = output[: output.index(EOS)] if EOS in output else output
+        outputs = [best.tolist() for (best,) in found["predictions"]]
+        return [row[: row.index(EOS)] if EOS in row else row for row in outputs]
 
-    search(order[-1:])
-    first_output = time.time() - float(os.environ["STARTED"])
-    begun = time.perf_counter()
-    for first in range(0, len(order), batch_size):
-        search(order[first : first + batch_size])
-    seconds = time.perf_counter() - begun
-    print(
-        json.dumps(
-            {
-                "lines_per_second": len(sources) / seconds,
-                "tokens_per_second": sum(map(len, outputs)) / seconds,
-                "start_and_first_output": first_output,
-                "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                "outputs": outputs,
-            }
-        )
-    )
+    measure_decoding([torch.tensor([*row, EOS]) for row in rows], batch_size, search)
 
 
 def train(data: Any, seconds: float) -> None:

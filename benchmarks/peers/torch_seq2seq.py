@@ -11,7 +11,6 @@ Prints a line of JSON.
 
 import argparse
 import json
-import os
 import resource
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from decoding import measure_decoding
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
@@ -205,42 +205,19 @@ def load_weights(model: Seq2Seq, data: Any) -> None:
 
 
 def decode(data: Any, beam_size: int, batch_size: int, lines: int) -> None:
-    """Decodes the sources, longest first, and prints the speed and the outputs' digest."""
+    """Decodes the sources and prints the speed and the outputs."""
     model = Seq2Seq(int(data["vocab_size"])).eval()
     load_weights(model, data)
-    sources = rows(data["source_ids"], data["source_lengths"])[:lines]
-    order = sorted(range(len(sources)), key=lambda row: -len(sources[row]))
     limit, penalty = int(data["max_length"]), float(data["length_penalty"])
-    outputs: list[list[int]] = [[]] * len(sources)
 
-    def search(members: list[int]) -> None:
-        source = pad_sequence([sources[row] for row in members], batch_first=True)
-        lengths = torch.tensor([len(sources[row]) for row in members])
-        found = (
-            model.greedy(source, lengths, limit)
-            if beam_size == 1
-            else model.beam(source, lengths, limit, beam_size, penalty)
-        )
-        for row, output in zip(members, found, strict=True):
-            outputs[row] = output
+    def search(sources: list[torch.Tensor]) -> list[list[int]]:
+        source = pad_sequence(sources, batch_first=True)
+        lengths = torch.tensor([len(row) for row in sources])
+        if beam_size == 1:
+            return model.greedy(source, lengths, limit)
+        return model.beam(source, lengths, limit, beam_size, penalty)
 
-    search(order[-1:])
-    first_output = time.time() - float(os.environ["STARTED"])
-    begun = time.perf_counter()
-    for first in range(0, len(order), batch_size):
-        search(order[first : first + batch_size])
-    seconds = time.perf_counter() - begun
-    print(
-        json.dumps(
-            {
-                "lines_per_second": len(sources) / seconds,
-                "tokens_per_second": sum(map(len, outputs)) / seconds,
-                "start_and_first_output": first_output,
-                "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                "outputs": outputs,
-            }
-        )
-    )
+    measure_decoding(rows(data["source_ids"], data["source_lengths"])[:lines], batch_size, search)
 
 
 def main() -> None:

@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from seq2seq_kit.decoding.search import SearchResult
-
-_REGISTER = 16  # Numbers in the widest vector register, 512 bits.
+from seq2seq_kit.decoding.search import REGISTER, SearchResult
 
 LENGTH_STEP = 4
 """A line is padded to a multiple of so many tokens."""
@@ -29,7 +27,7 @@ def group_sizes(width: int) -> tuple[int, ...]:
         width: Numbers in a row of the narrowest tensor that a sigmoid is taken of: all rows of the
             smallest group fill whole registers.
     """
-    smallest = 4 if 4 * width % _REGISTER == 0 else _REGISTER
+    smallest = 4 if 4 * width % REGISTER == 0 else REGISTER
     return tuple(size for size in (4, 8, 16, 32, 48, LARGEST_GROUP) if size >= smallest)
 
 

@@ -17,7 +17,8 @@ MINUS_INFINITY = -1e9
 # Columns of a block of `_top_k`.
 _BLOCK = 64
 
-_REGISTER = 16  # Numbers in the widest vector register, 512 bits.
+REGISTER = 16
+"""Numbers in the widest vector register, 512 bits."""
 
 
 class StepOutput(NamedTuple):
@@ -81,7 +82,7 @@ def _in_own_registers(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Ten
     On a CPU, the last values of a tensor that fill no vector register are computed one by one, and
     a power or a logarithm then can have another last bit.
     """
-    return function(tf.repeat(values[..., tf.newaxis], _REGISTER, axis=-1))[..., 0]
+    return function(tf.repeat(values[..., tf.newaxis], REGISTER, axis=-1))[..., 0]
 
 
 class _GreedyState(NamedTuple):
@@ -366,17 +367,13 @@ def _expand(
     batch, beam = tf.shape(alive.log_probs)[0], alive.log_probs.shape[1]
     # Nobody outside its own parent's best `2 * beam` can be among the line's best `2 * beam`.
     num_columns = _num_columns(logits)
-    if isinstance(num_columns, int):
-        num_each = min(2 * beam, num_columns)
-        num_best = min(2 * beam, beam * num_each)
-    else:
-        num_each = tf.minimum(2 * beam, num_columns)
-        num_best = tf.minimum(2 * beam, beam * num_each)
+    smaller = min if isinstance(num_columns, int) else tf.minimum
+    num_each = smaller(2 * beam, num_columns)
     logits, token_ids = _top_k(logits, num_each)
     # (batch * beam, num_each) -> (batch, beam, num_each)
     log_probs = tf.reshape(logits - log_normalizer[:, tf.newaxis], (batch, beam, num_each))
     total = tf.reshape(alive.log_probs[:, :, tf.newaxis] + log_probs, (batch, beam * num_each))
-    best, chosen = tf.math.top_k(total, num_best)
+    best, chosen = tf.math.top_k(total, 2 * beam)
     parents = chosen // num_each
     token_ids = tf.gather(tf.reshape(token_ids, (batch, -1)), chosen, batch_dims=1)
     return (
