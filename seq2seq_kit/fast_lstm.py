@@ -81,14 +81,14 @@ class FastLSTM(keras.layers.LSTM):
 
 
 class _Steps(NamedTuple):
-    """What the forward loop leaves to the backward loop; float `(time, batch, ...)` each."""
+    """What the forward loop leaves to the backward loop; float `(time, batch, units)` each."""
 
-    hidden: tf.Tensor
-    """`(time, batch, units)`. The outputs."""
-    cell: tf.Tensor
-    """`(time, batch, units)`. The memory cells."""
-    gates: tf.Tensor
-    """`(time, batch, 4 * units)`. Input gate, forget gate, candidate and output gate, activated."""
+    hidden: tf.Tensor  # the outputs
+    cell: tf.Tensor  # the memory cells
+    enters: tf.Tensor  # the input gate, activated like the others
+    forgets: tf.Tensor  # the forget gate
+    candidate: tf.Tensor  # what the input gate lets in
+    leaves: tf.Tensor  # the output gate
 
 
 def run_lstm(
@@ -139,13 +139,9 @@ def run_lstm(
         def gradient(
             outputs_grad: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor
         ) -> tuple[tf.Tensor, ...]:
-            before = _Steps(
-                tf.concat([hidden[tf.newaxis], steps.hidden[:-1]], 0),
-                tf.concat([cell[tf.newaxis], steps.cell[:-1]], 0),
-                steps.gates,
-            )
             gates_grad, hidden_grad, cell_grad = _run_backward(
-                before,
+                steps,
+                cell,
                 tf.transpose(outputs_grad, [1, 0, 2]),
                 hidden_grad,
                 cell_grad,
@@ -157,7 +153,7 @@ def run_lstm(
                 hidden_grad,
                 cell_grad,
                 _outer(by_time, gates_grad),
-                _outer(before.hidden, gates_grad),
+                _outer(tf.concat([hidden[tf.newaxis], steps.hidden[:-1]], 0), gates_grad),
                 tf.reduce_sum(gates_grad, [0, 1]),
             )
 
@@ -177,21 +173,18 @@ def _run_forward(
 ) -> _Steps:
     """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected."""
     num_steps = tf.shape(projected)[0]
-    read_projected = _reader(projected)
-    read_moves = None if moves is None else _reader(moves)
     factor = as_factor(recurrent_kernel)
 
     def step(
         time: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray
     ) -> tuple[Any, ...]:
-        sums = read_projected(time) + product(hidden, factor)
-        new_hidden, new_cell, activated = _activate(sums, cell)
-        if read_moves is not None:
-            moving = read_moves(time)
-            new_cell = cell + moving * (new_cell - cell)
-            new_hidden = hidden + moving * (new_hidden - hidden)
-        gates = tf.concat(activated, 1)
-        arrays = zip(kept, (new_hidden, new_cell, gates), strict=True)
+        # To index the first axis copies nothing.
+        sums = projected[time] + product(hidden, factor)
+        new_hidden, new_cell, gates = _activate(sums, cell)
+        if moves is not None:
+            new_cell = cell + moves[time] * (new_cell - cell)
+            new_hidden = hidden + moves[time] * (new_hidden - hidden)
+        arrays = zip(kept, (new_hidden, new_cell, *gates), strict=True)
         return (
             time + 1,
             new_hidden,
@@ -200,7 +193,7 @@ def _run_forward(
         )
 
     units = recurrent_kernel.shape[0]
-    arrays = [_new_array(projected.dtype, num_steps, size) for size in (units, units, 4 * units)]
+    arrays = [_new_array(projected.dtype, num_steps, units) for _ in _Steps._fields]
     _, _, _, *kept = tf.while_loop(
         lambda time, *_: time < num_steps,
         step,
@@ -227,7 +220,8 @@ def _activate(
 
 
 def _run_backward(
-    before: _Steps,
+    steps: _Steps,
+    first_cell: tf.Tensor,
     outputs_grad: tf.Tensor,
     hidden_grad: tf.Tensor,
     cell_grad: tf.Tensor,
@@ -237,7 +231,8 @@ def _run_backward(
     """Runs the steps backward.
 
     Args:
-        before: The state before each step, and the step's gates.
+        steps: What the forward loop left.
+        first_cell: `(batch, units)`. The cell before the first step.
         outputs_grad: `(time, batch, units)`.
         hidden_grad: `(batch, units)`. Of the last state; likewise `cell_grad`.
         cell_grad: `(batch, units)`.
@@ -248,38 +243,33 @@ def _run_backward(
         The gradients of the gates before their activations, `(time, batch, 4 * units)`, and of
         the first `hidden` and `cell`.
     """
-    enters, forgets, candidate, leaves = tf.split(before.gates, 4, axis=2)
-    squashed = tf.tanh(forgets * before.cell + enters * candidate)
-    # What a step's gradients are multiplied by, for all steps at once. Of the cell's gradient:
-    to_gates = tf.concat(
-        [
-            candidate * enters * (1 - enters),
-            before.cell * forgets * (1 - forgets),
-            enters * (1 - candidate * candidate),
-        ],
-        2,
-    )
-    # ... and of the hidden state's:
-    to_leaves = squashed * leaves * (1 - leaves)
-    to_cell = leaves * (1 - squashed * squashed)
-    factors = tuple(map(_reader, (outputs_grad, to_gates, to_leaves, to_cell, forgets)))
-    read_moves = None if moves is None else _reader(moves)
+    _, cells, *gates = steps
+    cells_before = tf.concat([first_cell[tf.newaxis], cells[:-1]], 0)
     # The plain product is the faster one, and there is one in each step.
     transposed = as_factor(tf.transpose(recurrent_kernel))
 
     def step(
         time: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor, kept: tf.TensorArray
     ) -> tuple[Any, ...]:
-        output_grad, to_gates, to_leaves, to_cell, forgets = (read(time) for read in factors)
-        hidden_grad += output_grad
+        hidden_grad += outputs_grad[time]
         moved_hidden, moved_cell = hidden_grad, cell_grad
-        if read_moves is not None:
-            moving = read_moves(time)
-            moved_hidden, moved_cell = hidden_grad * moving, cell_grad * moving
-        inner = moved_cell + moved_hidden * to_cell
-        gates_grad = tf.concat([tf.tile(inner, [1, 3]) * to_gates, moved_hidden * to_leaves], 1)
-        hidden_before, cell_before = product(gates_grad, transposed), inner * forgets
-        if read_moves is not None:
+        if moves is not None:
+            moved_hidden, moved_cell = hidden_grad * moves[time], cell_grad * moves[time]
+        enter, forget, candidate, leave = (part[time] for part in gates)
+        # Of a row that did not move it is another's than these gates', and no gradient reaches it.
+        squashed = tf.tanh(cells[time])
+        inner = moved_cell + _through_tanh(moved_hidden * leave, squashed)
+        gates_grad = tf.concat(
+            [
+                _through_sigmoid(inner * candidate, enter),
+                _through_sigmoid(inner * cells_before[time], forget),
+                _through_tanh(inner * enter, candidate),
+                _through_sigmoid(moved_hidden * squashed, leave),
+            ],
+            1,
+        )
+        hidden_before, cell_before = product(gates_grad, transposed), inner * forget
+        if moves is not None:
             hidden_before += hidden_grad - moved_hidden
             cell_before += cell_grad - moved_cell
         return time - 1, hidden_before, cell_before, kept.write(time, gates_grad)
@@ -295,14 +285,18 @@ def _run_backward(
     return kept.stack(), hidden_grad, cell_grad
 
 
+def _through_sigmoid(grad: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """Returns the gradient of a sigmoid's input, given that of its output."""
+    return tf.raw_ops.SigmoidGrad(y=output, dy=grad)
+
+
+def _through_tanh(grad: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """Returns the gradient of a tanh's input, given that of its output."""
+    return tf.raw_ops.TanhGrad(y=output, dy=grad)
+
+
 def _new_array(dtype: tf.DType, num_steps: tf.Tensor, size: int) -> tf.TensorArray:
     return tf.TensorArray(dtype, size=num_steps, element_shape=[None, size])
-
-
-def _reader(by_time: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a function from a time step to its slice."""
-    array = tf.TensorArray(by_time.dtype, size=tf.shape(by_time)[0], clear_after_read=False)
-    return array.unstack(by_time).read
 
 
 def _outer(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

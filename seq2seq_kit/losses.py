@@ -6,6 +6,13 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq_kit.model import OutputLayer
+from seq2seq_kit.precision import product
+
+_ROWS_AT_ONCE = 512
+"""Positions whose logits stand in memory at the same time: 16 MB for 8,000 tokens. Each part costs
+one more pass over the kernel's gradient."""
+
 
 class CrossEntropy(NamedTuple):
     """Cross-entropy of each position, in nats."""
@@ -35,21 +42,120 @@ def cross_entropy(
     Raises:
         ValueError: If `label_smoothing` is out of range.
     """
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(
-            f"`label_smoothing` must be at least 0 and below 1. Received: {label_smoothing}."
-        )
+    _check_smoothing(label_smoothing)
     logits = tf.cast(logits, tf.float32)
     shape = tf.shape(target_ids)
     flat_logits = tf.reshape(logits, (-1, logits.shape[-1]))
     targets = tf.cast(tf.reshape(target_ids, [-1]), tf.int32)  # NumPy's own integers have 64 bits.
-    loss, nll = _flat_cross_entropy(flat_logits, targets, label_smoothing)
+
+    @tf.custom_gradient
+    def compute(
+        logits: tf.Tensor,
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
+        forward = _cross_entropy_of_rows(logits, targets, label_smoothing)
+        return (forward.loss, forward.nll), forward.gradient
+
+    loss, nll = compute(flat_logits)
     return CrossEntropy(tf.reshape(loss, shape), tf.reshape(nll, shape))
 
 
-def _flat_cross_entropy(
+def projected_cross_entropy(
+    outputs: tf.Tensor,
+    output_layer: OutputLayer,
+    target_ids: tf.Tensor,
+    weights: tf.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> tf.Tensor:
+    """Returns the weighted sum of the cross-entropies of all positions, for training.
+
+    The same as `cross_entropy` of `output_layer.logits(outputs)`, without the memory for it: some
+    positions at a time have their logits, their losses and, forward already, their gradients
+    computed.
+
+    Args:
+        outputs: float `(batch, time, output_dim)`. What the output layer reads.
+        output_layer: Makes logits of them.
+        target_ids: int32 `(batch, time)`.
+        weights: float32 `(batch, time)`. 0 where a position does not count. No gradient reaches
+            them.
+        label_smoothing: As in `cross_entropy`.
+
+    Returns:
+        float32, one number, in nats.
+
+    Raises:
+        ValueError: If `label_smoothing` is out of range.
+    """
+    _check_smoothing(label_smoothing)
+    targets = tf.reshape(target_ids, [-1])
+    weights = tf.reshape(weights, [-1])
+    num_rows = tf.size(targets)
+
+    def of_part(
+        first: tf.Tensor | int, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns the loss of the rows from `first` on, and what they add to the gradients."""
+        here = slice(first, first + _ROWS_AT_ONCE)
+        rows, weight = rows[here], weights[here]
+        logits = OutputLayer(kernel, bias).logits(rows)
+        forward = _cross_entropy_of_rows(logits, targets[here], label_smoothing)
+        logits_grad = forward.gradient(weight, tf.zeros_like(weight))
+        return (
+            tf.reduce_sum(forward.loss * weight),
+            product(logits_grad, kernel, transpose_b=True),
+            product(rows, logits_grad, transpose_a=True),
+            tf.reduce_sum(logits_grad, axis=0),
+        )
+
+    @tf.custom_gradient
+    def compute(
+        rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        loss, rows_grad, *layer_grads = of_part(0, rows, kernel, bias)
+        rows_grads = tf.TensorArray(
+            rows_grad.dtype,
+            size=-(-num_rows // _ROWS_AT_ONCE),
+            element_shape=[None, rows.shape[1]],
+            infer_shape=False,
+        ).write(0, rows_grad)
+
+        def add_part(first: tf.Tensor, rows_grads: tf.TensorArray, *sums: tf.Tensor) -> Any:
+            loss, rows_grad, *layer_grads = of_part(first, rows, kernel, bias)
+            rows_grads = rows_grads.write(first // _ROWS_AT_ONCE, rows_grad)
+            parts = zip(sums, (loss, *layer_grads), strict=True)
+            return first + _ROWS_AT_ONCE, rows_grads, *(total + part for total, part in parts)
+
+        _, rows_grads, loss, *layer_grads = tf.while_loop(
+            lambda first, *_: first < num_rows,
+            add_part,
+            (_ROWS_AT_ONCE, rows_grads, loss, *layer_grads),
+            parallel_iterations=1,  # Two parts at a time would need the memory of two.
+        )
+        rows_grad = rows_grads.concat()
+        return loss, lambda loss_grad: tuple(part * loss_grad for part in (rows_grad, *layer_grads))
+
+    rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
+    return compute(rows, output_layer.kernel, output_layer.bias)
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(
+            f"`label_smoothing` must be at least 0 and below 1. Received: {label_smoothing}."
+        )
+
+
+class _CrossEntropyOfRows(NamedTuple):
+    loss: tf.Tensor  # float32 (rows,)
+    nll: tf.Tensor  # float32 (rows,)
+    gradient: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    """From the gradients of both to that of the logits, `(rows, vocab_size)`."""
+
+
+def _cross_entropy_of_rows(
     logits: tf.Tensor, targets: tf.Tensor, smoothing: float
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> _CrossEntropyOfRows:
     """Cross-entropy of rows with the gradient written out.
 
     On a CPU the passes over `(rows, vocab_size)` cost as much as the product that made the
@@ -57,31 +163,24 @@ def _flat_cross_entropy(
     differentiation makes eight passes.
     """
     indices = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
+    probabilities = tf.nn.softmax(logits)
+    # log(sum(exp(logits))), from the largest probability because it cannot underflow.
+    log_normalizer = tf.reduce_max(logits, axis=-1) - tf.math.log(
+        tf.reduce_max(probabilities, axis=-1)
+    )
+    nll = log_normalizer - tf.gather_nd(logits, indices)
+    loss = (1 - smoothing) * nll
+    if smoothing:
+        loss += smoothing * (log_normalizer - tf.reduce_mean(logits, axis=-1))
 
-    @tf.custom_gradient
-    def compute(
-        logits: tf.Tensor,
-    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
-        probabilities = tf.nn.softmax(logits)
-        # log(sum(exp(logits))), from the largest probability because it cannot underflow.
-        log_normalizer = tf.reduce_max(logits, axis=-1) - tf.math.log(
-            tf.reduce_max(probabilities, axis=-1)
-        )
-        nll = log_normalizer - tf.gather_nd(logits, indices)
-        loss = (1 - smoothing) * nll
+    def gradient(loss_grad: tf.Tensor, nll_grad: tf.Tensor) -> tf.Tensor:
+        on_target = loss_grad * (1 - smoothing) + nll_grad
+        gradient = probabilities * (loss_grad + nll_grad)[:, tf.newaxis]
         if smoothing:
-            loss += smoothing * (log_normalizer - tf.reduce_mean(logits, axis=-1))
+            gradient -= (loss_grad * smoothing / logits.shape[-1])[:, tf.newaxis]
+        return tf.tensor_scatter_nd_sub(gradient, indices, on_target)
 
-        def gradient(loss_grad: tf.Tensor, nll_grad: tf.Tensor) -> tf.Tensor:
-            on_target = loss_grad * (1 - smoothing) + nll_grad
-            gradient = probabilities * (loss_grad + nll_grad)[:, tf.newaxis]
-            if smoothing:
-                gradient -= (loss_grad * smoothing / logits.shape[-1])[:, tf.newaxis]
-            return tf.tensor_scatter_nd_sub(gradient, indices, on_target)
-
-        return (loss, nll), gradient
-
-    return compute(logits)
+    return _CrossEntropyOfRows(loss, nll, gradient)
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")

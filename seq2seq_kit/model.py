@@ -116,6 +116,18 @@ class TokenModel(keras.Model):
             shape=(self.vocab_size,), initializer="zeros", name="output_bias"
         )
 
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        return self.output_layer().logits(self.outputs_before_logits(inputs, training=training))
+
+    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Returns what the output layer reads, float `(batch, target_time, output_dim)`.
+
+        Args:
+            inputs: As in a call.
+            training: Whether dropout is active.
+        """
+        raise NotImplementedError
+
     def output_layer(self) -> OutputLayer:
         """Returns the layer that gives a logit for each token of the vocabulary."""
         kernel = (
@@ -229,11 +241,10 @@ class EncoderDecoder(TokenModel):
         self._build_output(self.decoder.output_dim)
         self.built = True
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
         memory, states = self.encode(inputs["source_ids"], training=training)
         embedded = self.embedding(inputs["decoder_input_ids"])
-        outputs, _ = self.decoder(embedded, memory, initial_state=states, training=training)
-        return self.output_layer().logits(outputs)
+        return self.decoder(embedded, memory, initial_state=states, training=training)[0]
 
     def encode(
         self, source_ids: Any, training: bool = False
@@ -365,11 +376,10 @@ class LanguageModel(TokenModel):
         self._build_output(self.combine.units)
         self.built = True
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
         embedded = self.embedding(inputs["decoder_input_ids"])
         outputs, _ = self.lstm(embedded, training=training)
-        outputs = self.output_dropout(self.combine(outputs), training=training)
-        return self.output_layer().logits(outputs)
+        return self.output_dropout(self.combine(outputs), training=training)
 
     def start(self, source_ids: Any) -> Start:
         """Returns where the continuation of the prompts begins: after all but their last token.

@@ -34,7 +34,7 @@ from seq2seq_kit.config import MIN_STEPS_TO_VALIDATION, TrainingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
-from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy
+from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
 from seq2seq_kit.model import TokenModel
 from seq2seq_kit.optimizer import FusedAdam
 from seq2seq_kit.precision import products_in
@@ -262,11 +262,13 @@ class Trainer:
         variables = self.model.trainable_variables
         with products_in(self.config.precision):
             with tf.GradientTape() as tape:
-                logits = self.model(batch, training=True)
-                losses = cross_entropy(
-                    logits, batch["target_ids"], label_smoothing=self.config.label_smoothing
-                ).loss
-                loss = tf.reduce_sum(losses * batch["weights"]) / batch["num_tokens"]
+                loss = projected_cross_entropy(
+                    self.model.outputs_before_logits(batch, training=True),
+                    self.model.output_layer(),
+                    batch["target_ids"],
+                    batch["weights"] / batch["num_tokens"],
+                    label_smoothing=self.config.label_smoothing,
+                )
             gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, variables)]
         replicas = tf.distribute.get_replica_context()
         if replicas.num_replicas_in_sync > 1:
@@ -274,7 +276,12 @@ class Trainer:
             summed = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             gradients = [part / replicas.num_replicas_in_sync for part in summed]
         clip_norm = self.config.clip_norm / replicas.num_replicas_in_sync
-        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+        norm = tf.linalg.global_norm(gradients)
+        gradients = tf.cond(
+            norm > clip_norm,
+            lambda: tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)[0],
+            lambda: gradients,  # Most are short enough: a pass over all of them less.
+        )
         self.model.optimizer.apply(gradients, variables)
         return loss
 

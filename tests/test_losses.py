@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy
+from seq2seq_kit import losses
+from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
+from seq2seq_kit.model import OutputLayer
 
 VOCAB_SIZE = 7
 
@@ -51,6 +53,44 @@ def test_written_out_gradient_equals_the_derived_one(
     np.testing.assert_allclose(found_gradient, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 5, 12, 100])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_loss_in_parts_and_its_gradients_equal_those_of_keras(
+    rows_at_once: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_ROWS_AT_ONCE", rows_at_once)
+    random = np.random.default_rng(2)
+    outputs = tf.constant(random.normal(size=(3, 4, 5)), tf.float32)
+    layer = OutputLayer(random_logits(5, VOCAB_SIZE), random_logits(VOCAB_SIZE, seed=1))
+    targets = random_targets(3, 4)
+    weights = tf.constant(random.integers(0, 3, (3, 4)), tf.float32)
+
+    @tf.function
+    def both() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([outputs, layer])
+            found = projected_cross_entropy(
+                outputs, layer, targets, weights, label_smoothing=smoothing
+            )
+            each = keras.losses.categorical_crossentropy(
+                tf.one_hot(targets, VOCAB_SIZE),
+                tf.einsum("btd,dv->btv", outputs, layer.kernel) + layer.bias,
+                from_logits=True,
+                label_smoothing=smoothing,
+            )
+            expected = tf.reduce_sum(each * weights)
+            # A loss is often but a part of what is minimised.
+            totals = [3.0 * found, 3.0 * expected]
+        parts = [outputs, *layer]
+        return tuple(
+            [loss, *tape.gradient(total, parts)]
+            for loss, total in zip((found, expected), totals, strict=True)
+        )
+
+    for found, expected in zip(*both(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_gradient_of_a_repeated_target_reaches_every_row() -> None:
     logits, targets = random_logits(1, 3, VOCAB_SIZE), tf.constant([[4, 4, 4]])
     with tf.GradientTape() as tape:
@@ -85,6 +125,14 @@ def test_a_share_out_of_range_is_refused(smoothing: float) -> None:
     with pytest.raises(ValueError, match=rf"at least 0 and below 1.*{smoothing}"):
         cross_entropy(
             random_logits(1, 1, VOCAB_SIZE), random_targets(1, 1), label_smoothing=smoothing
+        )
+    with pytest.raises(ValueError, match=rf"at least 0 and below 1.*{smoothing}"):
+        projected_cross_entropy(
+            random_logits(1, 1, 5),
+            OutputLayer(random_logits(5, VOCAB_SIZE), random_logits(VOCAB_SIZE)),
+            random_targets(1, 1),
+            tf.ones([1, 1]),
+            label_smoothing=smoothing,
         )
 
 

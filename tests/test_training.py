@@ -407,15 +407,21 @@ def test_ctrl_c_on_one_worker_stops_both(
 def test_gradients_are_clipped_to_the_global_norm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make_trainer(tmp_path, clip_norm=1e-3)
-    norm = tf.Variable(0.0)
+    norms = []
+    for clip_norm in (1e-3, 1e3, 1e6):
+        trainer = make_trainer(tmp_path / str(clip_norm), clip_norm=clip_norm)
+        norm = tf.Variable(0.0)
 
-    def note_norm(gradients: Sequence[tf.Tensor], variables: Any) -> None:
-        norm.assign(tf.linalg.global_norm(gradients))
+        def note_norm(
+            gradients: Sequence[tf.Tensor], variables: Any, norm: tf.Variable = norm
+        ) -> None:
+            norm.assign(tf.linalg.global_norm(gradients))
 
-    monkeypatch.setattr(trainer.model.optimizer, "apply", note_norm)
-    trainer.fit()
-    np.testing.assert_allclose(norm, 1e-3, rtol=1e-4)
+        monkeypatch.setattr(trainer.model.optimizer, "apply", note_norm)
+        trainer.fit()
+        norms.append(float(norm))
+    np.testing.assert_allclose(norms[0], 1e-3, rtol=1e-4)
+    assert 1e-3 < norms[1] == norms[2], "a gradient that is short enough stays as it is"
 
 
 def test_a_loss_that_is_no_number_ends_training_with_advice(tmp_path: Path) -> None:
