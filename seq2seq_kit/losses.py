@@ -47,16 +47,8 @@ def cross_entropy(
     shape = tf.shape(target_ids)
     flat_logits = tf.reshape(logits, (-1, logits.shape[-1]))
     targets = tf.cast(tf.reshape(target_ids, [-1]), tf.int32)  # NumPy's own integers have 64 bits.
-
-    @tf.custom_gradient
-    def compute(
-        logits: tf.Tensor,
-    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
-        forward = _cross_entropy_of_rows(logits, targets, label_smoothing)
-        return (forward.loss, forward.nll), forward.gradient
-
-    loss, nll = compute(flat_logits)
-    return CrossEntropy(tf.reshape(loss, shape), tf.reshape(nll, shape))
+    losses, _ = _losses_and_probabilities(flat_logits, targets, label_smoothing)
+    return CrossEntropy(*(tf.reshape(part, shape) for part in losses))
 
 
 def projected_cross_entropy(
@@ -93,26 +85,30 @@ def projected_cross_entropy(
     num_rows = tf.size(targets)
 
     def of_part(
-        first: tf.Tensor | int, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+        first: tf.Tensor | int, rows: tf.Tensor, layer: OutputLayer
     ) -> tuple[tf.Tensor, ...]:
         """Returns the loss of the rows from `first` on, and what they add to the gradients."""
         here = slice(first, first + _ROWS_AT_ONCE)
         rows, weight = rows[here], weights[here]
-        logits = OutputLayer(kernel, bias).logits(rows)
-        forward = _cross_entropy_of_rows(logits, targets[here], label_smoothing)
-        logits_grad = forward.gradient(weight, tf.zeros_like(weight))
+        losses, probabilities = _losses_and_probabilities(
+            layer.logits(rows), targets[here], label_smoothing
+        )
+        logits_grad = _logits_gradient(probabilities, targets[here], label_smoothing)
+        # A row's weight goes to what is small: each pass over logits costs as much as a product.
+        by_row = weight[:, tf.newaxis]
         return (
-            tf.reduce_sum(forward.loss * weight),
-            product(logits_grad, kernel, transpose_b=True),
-            product(rows, logits_grad, transpose_a=True),
-            tf.reduce_sum(logits_grad, axis=0),
+            tf.reduce_sum(losses.loss * weight),
+            product(logits_grad, layer.kernel, transpose_b=True) * by_row,
+            product(rows * by_row, logits_grad, transpose_a=True),
+            tf.linalg.matvec(logits_grad, weight, transpose_a=True),
         )
 
     @tf.custom_gradient
     def compute(
         rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        loss, rows_grad, *layer_grads = of_part(0, rows, kernel, bias)
+        layer = OutputLayer(kernel, bias).rounded()
+        loss, rows_grad, *layer_grads = of_part(0, rows, layer)
         rows_grads = tf.TensorArray(
             rows_grad.dtype,
             size=-(-num_rows // _ROWS_AT_ONCE),
@@ -121,7 +117,7 @@ def projected_cross_entropy(
         ).write(0, rows_grad)
 
         def add_part(first: tf.Tensor, rows_grads: tf.TensorArray, *sums: tf.Tensor) -> Any:
-            loss, rows_grad, *layer_grads = of_part(first, rows, kernel, bias)
+            loss, rows_grad, *layer_grads = of_part(first, rows, layer)
             rows_grads = rows_grads.write(first // _ROWS_AT_ONCE, rows_grad)
             parts = zip(sums, (loss, *layer_grads), strict=True)
             return first + _ROWS_AT_ONCE, rows_grads, *(total + part for total, part in parts)
@@ -146,41 +142,41 @@ def _check_smoothing(label_smoothing: float) -> None:
         )
 
 
-class _CrossEntropyOfRows(NamedTuple):
-    loss: tf.Tensor  # float32 (rows,)
-    nll: tf.Tensor  # float32 (rows,)
-    gradient: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-    """From the gradients of both to that of the logits, `(rows, vocab_size)`."""
-
-
-def _cross_entropy_of_rows(
+def _losses_and_probabilities(
     logits: tf.Tensor, targets: tf.Tensor, smoothing: float
-) -> _CrossEntropyOfRows:
-    """Cross-entropy of rows with the gradient written out.
+) -> tuple[CrossEntropy, tf.Tensor]:
+    """Returns both cross-entropies of rows, `(rows,)`, and the softmax `(rows, vocab_size)`.
 
-    On a CPU the passes over `(rows, vocab_size)` cost as much as the product that made the
-    logits; here it is one softmax forward and one multiply and a scatter backward, where automatic
-    differentiation makes eight passes.
+    Args:
+        logits: float32 `(rows, vocab_size)`.
+        targets: int32 `(rows,)`.
+        smoothing: The share of label smoothing.
     """
-    indices = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
     probabilities = tf.nn.softmax(logits)
     # log(sum(exp(logits))), from the largest probability because it cannot underflow.
     log_normalizer = tf.reduce_max(logits, axis=-1) - tf.math.log(
         tf.reduce_max(probabilities, axis=-1)
     )
-    nll = log_normalizer - tf.gather_nd(logits, indices)
-    loss = (1 - smoothing) * nll
+    nll = log_normalizer - tf.gather(logits, targets, batch_dims=1)
+    loss = nll
     if smoothing:
-        loss += smoothing * (log_normalizer - tf.reduce_mean(logits, axis=-1))
+        loss = (1 - smoothing) * nll + smoothing * (
+            log_normalizer - tf.reduce_mean(logits, axis=-1)
+        )
+    return CrossEntropy(loss, nll), probabilities
 
-    def gradient(loss_grad: tf.Tensor, nll_grad: tf.Tensor) -> tf.Tensor:
-        on_target = loss_grad * (1 - smoothing) + nll_grad
-        gradient = probabilities * (loss_grad + nll_grad)[:, tf.newaxis]
-        if smoothing:
-            gradient -= (loss_grad * smoothing / logits.shape[-1])[:, tf.newaxis]
-        return tf.tensor_scatter_nd_sub(gradient, indices, on_target)
 
-    return _CrossEntropyOfRows(loss, nll, gradient)
+def _logits_gradient(probabilities: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Returns the gradient of each row's loss, `(rows, vocab_size)`.
+
+    It is the softmax less the target distribution, written into the softmax's own memory; automatic
+    differentiation passes over logits eight times.
+    """
+    indices = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
+    if smoothing:
+        probabilities -= smoothing / probabilities.shape[-1]
+    on_target = tf.fill([tf.shape(targets)[0]], 1 - smoothing)
+    return tf.tensor_scatter_nd_sub(probabilities, indices, on_target)
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
