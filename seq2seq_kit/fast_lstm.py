@@ -66,7 +66,8 @@ class FastLSTM(keras.layers.LSTM):
         if not self._is_covered():
             output, (hidden, cell) = self.cell(inputs, [hidden, cell])
             return output, hidden, cell
-        sums = product(inputs, self.cell.kernel) + product(hidden, self.cell.recurrent_kernel)
+        kernel = as_factor(self.cell.kernel, self.cell.recurrent_kernel)
+        sums = product(tf.concat([inputs, hidden], axis=1), kernel)
         hidden, cell, _ = _activate(sums + self.cell.bias, cell)
         return hidden, hidden, cell
 
@@ -134,7 +135,9 @@ def run_lstm(
     ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
         by_time = tf.transpose(inputs, [1, 0, 2])
         projected = product(by_time, kernel) + bias
-        steps = _run_forward(projected, hidden, cell, recurrent_kernel, moves)
+        steps, last_hidden, last_cell = _run_forward(
+            projected, hidden, cell, recurrent_kernel, moves
+        )
 
         def gradient(
             outputs_grad: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor
@@ -159,7 +162,7 @@ def run_lstm(
 
         outputs = tf.transpose(steps.hidden, [1, 0, 2])
         outputs.set_shape([*inputs.shape[:2], hidden.shape[-1]])  # The loop forgets the time.
-        return (outputs, steps.hidden[-1], steps.cell[-1]), gradient
+        return (outputs, last_hidden, last_cell), gradient
 
     return run(inputs, hidden, cell, kernel, recurrent_kernel, bias)
 
@@ -170,8 +173,13 @@ def _run_forward(
     cell: tf.Tensor,
     recurrent_kernel: tf.Tensor,
     moves: tf.Tensor | None,
-) -> _Steps:
-    """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected."""
+) -> tuple[_Steps, tf.Tensor, tf.Tensor]:
+    """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected.
+
+    Returns:
+        What the backward loop needs, and the last `hidden` and `cell`: a graph without gradients
+        then drops the rest.
+    """
     num_steps = tf.shape(projected)[0]
     factor = as_factor(recurrent_kernel)
 
@@ -194,13 +202,13 @@ def _run_forward(
 
     units = recurrent_kernel.shape[0]
     arrays = [_new_array(projected.dtype, num_steps, units) for _ in _Steps._fields]
-    _, _, _, *kept = tf.while_loop(
+    _, hidden, cell, *kept = tf.while_loop(
         lambda time, *_: time < num_steps,
         step,
         (0, hidden, cell, *arrays),
         parallel_iterations=1,
     )
-    return _Steps(*(array.stack() for array in kept))
+    return _Steps(*(array.stack() for array in kept)), hidden, cell
 
 
 def _activate(

@@ -115,7 +115,7 @@ def search_model(
         )
         return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
-    with products_in(precision, constant_weights=model.trainable_variables):
+    with products_in(precision, constant_weights=True):
         output_layer = model.output_layer()
         if shortlist is None:
             output_layer = output_layer.rounded()

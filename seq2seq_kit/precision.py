@@ -4,28 +4,42 @@ Everything else (gates, states, softmax, losses, the optimizer, the weights them
 float32: that is what keeps training in bfloat16 as good as in float32.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 
+class _Constants:
+    """What is made of weights that do not change, once, in the graph that a loop stands in."""
+
+    def __init__(self) -> None:
+        self._graph = tf.compat.v1.get_default_graph()
+        self._made: dict[tuple[int, ...], tf.Tensor] = {}
+
+    def get(self, weights: tuple[Any, ...], make: Callable[[], tf.Tensor]) -> tf.Tensor:
+        key = tuple(map(id, weights))
+        if key not in self._made:
+            with self._graph.as_default():
+                self._made[key] = make()
+        return self._made[key]
+
+
 class _Factors(NamedTuple):
     dtype: tf.DType  # what float32 factors are rounded to
-    weights: Mapping[int, tf.Tensor]  # rounded before, by the `id` of their variable
+    constants: _Constants | None
 
 
-_EXACT = _Factors(tf.float32, MappingProxyType({}))
+_EXACT = _Factors(tf.float32, None)
 _factors = ContextVar("factors", default=_EXACT)
 
 
 @contextmanager
-def products_in(precision: str, constant_weights: Iterable[keras.Variable] = ()) -> Iterator[None]:
+def products_in(precision: str, *, constant_weights: bool = False) -> Iterator[None]:
     """Rounds the float32 factors of all products traced in the body, and of their gradients.
 
     Products are summed up in float32 inside the processor.
@@ -33,14 +47,11 @@ def products_in(precision: str, constant_weights: Iterable[keras.Variable] = ())
     Args:
         precision: "float32" or "bfloat16": 8 bits of mantissa. Twice as fast on processors that
             have it (AVX-512 BF16, AMX), slow on others.
-        constant_weights: Variables that do not change in the body: they are rounded here and not
-            in each step of a loop.
+        constant_weights: Whether variables stay as they are in the body, a part of a graph: they
+            are then read and rounded once, and not in each step of a loop.
     """
-    dtype = tf.as_dtype(precision)
-    weights = {}
-    if dtype != tf.float32:
-        weights = {id(one): tf.cast(one, dtype) for one in constant_weights if len(one.shape) == 2}
-    token = _factors.set(_Factors(dtype, weights))
+    constants = _Constants() if constant_weights else None
+    token = _factors.set(_Factors(tf.as_dtype(precision), constants))
     try:
         yield
     finally:
@@ -56,13 +67,22 @@ def has_bfloat16() -> bool | None:
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def as_factor(values: Any) -> tf.Tensor:
-    """Returns a factor as `product` will take it: for one that is used again and again."""
-    factors = _factors.get()
-    if id(values) in factors.weights:
-        return factors.weights[id(values)]
-    values = tf.convert_to_tensor(values)
-    return tf.cast(values, factors.dtype) if values.dtype == tf.float32 else values
+def as_factor(*values: Any) -> tf.Tensor:
+    """Returns a factor as `product` will take it: for one that is used again and again.
+
+    Args:
+        *values: float `(rows, columns)`. Several are stacked, one below the other.
+    """
+    dtype, constants = _factors.get()
+
+    def make() -> tf.Tensor:
+        tensors = [tf.convert_to_tensor(value) for value in values]
+        factor = tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=0)
+        return tf.cast(factor, dtype) if factor.dtype == tf.float32 else factor
+
+    if constants is None or not all(isinstance(value, keras.Variable) for value in values):
+        return make()
+    return constants.get(values, make)
 
 
 def product(left: tf.Tensor, right: Any, **options: Any) -> tf.Tensor:

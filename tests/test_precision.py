@@ -48,7 +48,7 @@ def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
 
     @tf.function(autograph=False)
     def loop() -> tf.Tensor:
-        with products_in("bfloat16", constant_weights=[weight]):
+        with products_in("bfloat16", constant_weights=True):
             step = lambda total: (total + tf.reduce_sum(product(LEFT, weight)),)  # noqa: E731
             return tf.while_loop(lambda total: total < 100.0, step, (tf.constant(0.0),))[0]
 

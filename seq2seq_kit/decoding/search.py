@@ -333,8 +333,9 @@ def _allowed(
     """Returns the logits of the tokens that may be taken; of the others `MINUS_INFINITY`."""
     num_columns = _num_columns(logits)
     if suppressed_ids:
-        suppressed = tf.reduce_any(tf.one_hot(list(suppressed_ids), num_columns) > 0, axis=0)
-        logits = tf.where(suppressed, MINUS_INFINITY, logits)
+        # What is added to so large a number is lost in it; a choice would take twice the time.
+        suppressed = tf.reduce_max(tf.one_hot(list(suppressed_ids), num_columns), axis=0)
+        logits += MINUS_INFINITY * suppressed
     if no_repeat_ngram:
         repeats = repeats_ngram(token_ids, time, ngram=no_repeat_ngram, vocab_size=num_columns)
         logits = tf.where(repeats, MINUS_INFINITY, logits)
