@@ -221,7 +221,13 @@ def export_model(
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         with quiet_stderr():
-            tf.saved_model.save(module, str(building), signatures={"serving_default": module.serve})
+            tf.saved_model.save(
+                module,
+                str(building),
+                signatures={"serving_default": module.serve},
+                # An export is not trained.
+                options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            )
         check_ops(building)
         _check_answers(_ask_fresh_process(building, probes), expected, probes)
         # mkdtemp lets nobody else in; a served model is read by another user.

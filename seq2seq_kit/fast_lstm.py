@@ -81,15 +81,24 @@ class FastLSTM(keras.layers.LSTM):
         )
 
 
-class _Steps(NamedTuple):
-    """What the forward loop leaves to the backward loop; float `(time, batch, units)` each."""
+class _Gates(NamedTuple):
+    """Activated; float `(batch, units)` each, or `(time, batch, units)`."""
 
-    hidden: tf.Tensor  # the outputs
-    cell: tf.Tensor  # the memory cells
-    enters: tf.Tensor  # the input gate, activated like the others
+    enters: tf.Tensor  # the input gate
     forgets: tf.Tensor  # the forget gate
     candidate: tf.Tensor  # what the input gate lets in
     leaves: tf.Tensor  # the output gate
+    squashed: tf.Tensor  # the hyperbolic tangent of the cell that they make
+
+
+class _Forward(NamedTuple):
+    """What the forward loop gives."""
+
+    outputs: tf.Tensor  # float (time, batch, units)
+    hidden: tf.Tensor  # float (batch, units), after the last step
+    cell: tf.Tensor  # float (batch, units), after the last step
+    cells_before: tf.Tensor  # float (time, batch, units)
+    gates: _Gates  # of all steps
 
 
 def run_lstm(
@@ -135,16 +144,13 @@ def run_lstm(
     ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
         by_time = tf.transpose(inputs, [1, 0, 2])
         projected = product(by_time, kernel) + bias
-        steps, last_hidden, last_cell = _run_forward(
-            projected, hidden, cell, recurrent_kernel, moves
-        )
+        forward = _run_forward(projected, hidden, cell, recurrent_kernel, moves)
 
         def gradient(
             outputs_grad: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor
         ) -> tuple[tf.Tensor, ...]:
             gates_grad, hidden_grad, cell_grad = _run_backward(
-                steps,
-                cell,
+                forward,
                 tf.transpose(outputs_grad, [1, 0, 2]),
                 hidden_grad,
                 cell_grad,
@@ -156,13 +162,13 @@ def run_lstm(
                 hidden_grad,
                 cell_grad,
                 _outer(by_time, gates_grad),
-                _outer(tf.concat([hidden[tf.newaxis], steps.hidden[:-1]], 0), gates_grad),
+                _outer(tf.concat([hidden[tf.newaxis], forward.outputs[:-1]], 0), gates_grad),
                 tf.reduce_sum(gates_grad, [0, 1]),
             )
 
-        outputs = tf.transpose(steps.hidden, [1, 0, 2])
+        outputs = tf.transpose(forward.outputs, [1, 0, 2])
         outputs.set_shape([*inputs.shape[:2], hidden.shape[-1]])  # The loop forgets the time.
-        return (outputs, last_hidden, last_cell), gradient
+        return (outputs, forward.hidden, forward.cell), gradient
 
     return run(inputs, hidden, cell, kernel, recurrent_kernel, bias)
 
@@ -173,13 +179,8 @@ def _run_forward(
     cell: tf.Tensor,
     recurrent_kernel: tf.Tensor,
     moves: tf.Tensor | None,
-) -> tuple[_Steps, tf.Tensor, tf.Tensor]:
-    """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected.
-
-    Returns:
-        What the backward loop needs, and the last `hidden` and `cell`: a graph without gradients
-        then drops the rest.
-    """
+) -> _Forward:
+    """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected."""
     num_steps = tf.shape(projected)[0]
     factor = as_factor(recurrent_kernel)
 
@@ -192,7 +193,7 @@ def _run_forward(
         if moves is not None:
             new_cell = cell + moves[time] * (new_cell - cell)
             new_hidden = hidden + moves[time] * (new_hidden - hidden)
-        arrays = zip(kept, (new_hidden, new_cell, *gates), strict=True)
+        arrays = zip(kept, (new_hidden, cell, *gates), strict=True)
         return (
             time + 1,
             new_hidden,
@@ -201,20 +202,22 @@ def _run_forward(
         )
 
     units = recurrent_kernel.shape[0]
-    arrays = [_new_array(projected.dtype, num_steps, units) for _ in _Steps._fields]
-    _, hidden, cell, *kept = tf.while_loop(
+    arrays = [
+        _new_array(projected.dtype, num_steps, units)
+        for _ in ("outputs", "cells_before", *_Gates._fields)
+    ]
+    _, hidden, cell, outputs, cells_before, *gates = tf.while_loop(
         lambda time, *_: time < num_steps,
         step,
         (0, hidden, cell, *arrays),
         parallel_iterations=1,
     )
-    return _Steps(*(array.stack() for array in kept)), hidden, cell
+    gates = _Gates(*(array.stack() for array in gates))
+    return _Forward(outputs.stack(), hidden, cell, cells_before.stack(), gates)
 
 
-def _activate(
-    sums: tf.Tensor, cell: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
-    """Returns the new hidden state, the new cell and the activated gates of one step.
+def _activate(sums: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, _Gates]:
+    """Returns the new hidden state, the new cell and the gates of one step.
 
     Args:
         sums: `(batch, 4 * units)`. The gates before their activations.
@@ -224,12 +227,12 @@ def _activate(
     enters, forgets, leaves = map(tf.sigmoid, (enters, forgets, leaves))
     candidate = tf.tanh(candidate)
     new_cell = forgets * cell + enters * candidate
-    return leaves * tf.tanh(new_cell), new_cell, (enters, forgets, candidate, leaves)
+    squashed = tf.tanh(new_cell)
+    return leaves * squashed, new_cell, _Gates(enters, forgets, candidate, leaves, squashed)
 
 
 def _run_backward(
-    steps: _Steps,
-    first_cell: tf.Tensor,
+    forward: _Forward,
     outputs_grad: tf.Tensor,
     hidden_grad: tf.Tensor,
     cell_grad: tf.Tensor,
@@ -239,8 +242,7 @@ def _run_backward(
     """Runs the steps backward.
 
     Args:
-        steps: What the forward loop left.
-        first_cell: `(batch, units)`. The cell before the first step.
+        forward: What the forward loop gave.
         outputs_grad: `(time, batch, units)`.
         hidden_grad: `(batch, units)`. Of the last state; likewise `cell_grad`.
         cell_grad: `(batch, units)`.
@@ -251,8 +253,6 @@ def _run_backward(
         The gradients of the gates before their activations, `(time, batch, 4 * units)`, and of
         the first `hidden` and `cell`.
     """
-    _, cells, *gates = steps
-    cells_before = tf.concat([first_cell[tf.newaxis], cells[:-1]], 0)
     # The plain product is the faster one, and there is one in each step.
     transposed = as_factor(tf.transpose(recurrent_kernel))
 
@@ -263,20 +263,18 @@ def _run_backward(
         moved_hidden, moved_cell = hidden_grad, cell_grad
         if moves is not None:
             moved_hidden, moved_cell = hidden_grad * moves[time], cell_grad * moves[time]
-        enter, forget, candidate, leave = (part[time] for part in gates)
-        # Of a row that did not move it is another's than these gates', and no gradient reaches it.
-        squashed = tf.tanh(cells[time])
-        inner = moved_cell + _through_tanh(moved_hidden * leave, squashed)
+        gates = _Gates(*(part[time] for part in forward.gates))
+        inner = moved_cell + _through_tanh(moved_hidden * gates.leaves, gates.squashed)
         gates_grad = tf.concat(
             [
-                _through_sigmoid(inner * candidate, enter),
-                _through_sigmoid(inner * cells_before[time], forget),
-                _through_tanh(inner * enter, candidate),
-                _through_sigmoid(moved_hidden * squashed, leave),
+                _through_sigmoid(inner * gates.candidate, gates.enters),
+                _through_sigmoid(inner * forward.cells_before[time], gates.forgets),
+                _through_tanh(inner * gates.enters, gates.candidate),
+                _through_sigmoid(moved_hidden * gates.squashed, gates.leaves),
             ],
             1,
         )
-        hidden_before, cell_before = product(gates_grad, transposed), inner * forget
+        hidden_before, cell_before = product(gates_grad, transposed), inner * gates.forgets
         if moves is not None:
             hidden_before += hidden_grad - moved_hidden
             cell_before += cell_grad - moved_cell

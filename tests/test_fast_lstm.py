@@ -154,3 +154,11 @@ def test_a_saved_layer_is_loaded(tmp_path: Path) -> None:
     assert isinstance(loaded.layers[0], FastLSTM)
     inputs = draw(BATCH, TIME, FEATURES)
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
+def test_an_exported_layer_answers_as_it_does(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((None, FEATURES)), FastLSTM(UNITS)])
+    model.export(tmp_path / "exported", verbose=False)
+    inputs = draw(BATCH, TIME, FEATURES)
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_array_equal(exported.serve(inputs), model(inputs))
