@@ -35,7 +35,7 @@ def test_cross_entropy_equals_that_of_keras(smoothing: float) -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
 @pytest.mark.parametrize("loss_weight", [0.0, 1.0])
 @pytest.mark.parametrize("nll_weight", [0.0, 2.0])
-def test_written_out_gradient_equals_the_derived_one(
+def test_gradient_equals_that_of_log_probabilities(
     smoothing: float, loss_weight: float, nll_weight: float
 ) -> None:
     logits, targets = random_logits(3, 4, VOCAB_SIZE), random_targets(3, 4)
