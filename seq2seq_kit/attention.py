@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from seq2seq_kit.lstm import uniform
@@ -63,8 +64,34 @@ class Attention(keras.layers.Layer):
         weights = ops.softmax(scores, axis=-1)
         return ops.matmul(ops.cast(weights, memory.values.dtype), memory.values), weights
 
+    def step(self, query: Any, memory: Memory) -> tuple[Any, Any]:
+        """Does what a call does, faster where the queries of a source are few, as in decoding.
+
+        Each query is compared with the keys by a product of its own, as the queries in a batch of
+        their own would be: a product, or a softmax, that oneDNN starts on all cores takes 30
+        microseconds before it does anything.
+
+        Args:
+            query: float `(batch, rows, features)`.
+            memory: A `Memory` made by `memorize`.
+
+        Returns:
+            As a call does, for `rows` instead of `time`.
+        """
+        scores = ops.cast(self.score_each(query, memory.keys), "float32")
+        scores = ops.where(memory.mask[:, None, :], scores, -1e9)
+        exps = tf.exp(scores - tf.reduce_max(scores, axis=-1, keepdims=True))
+        weights = exps / tf.reduce_sum(exps, axis=-1, keepdims=True)
+        values = memory.values[:, None]
+        context = _product_each(ops.cast(weights, values.dtype)[:, :, None, :], values)
+        return context[:, :, 0], weights
+
     def score(self, query: Any, keys: Any) -> Any:
         """Returns how well each query fits each key, float `(batch, time, source_time)`."""
+        raise NotImplementedError
+
+    def score_each(self, query: Any, keys: Any) -> Any:
+        """Does what `score` does, with a product for each query."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -92,6 +119,9 @@ class MultiplicativeAttention(Attention):
     def score(self, query: Any, keys: Any) -> Any:
         return ops.einsum("btu,bsu->bts", query, keys)
 
+    def score_each(self, query: Any, keys: Any) -> Any:
+        return _product_each(query[:, :, None, :], keys[:, None], adj_y=True)[:, :, 0]
+
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class AdditiveAttention(Attention):
@@ -114,6 +144,18 @@ class AdditiveAttention(Attention):
         super().build(query_dim, values_dim)
 
     def score(self, query: Any, keys: Any) -> Any:
+        return ops.einsum("btsu,u->bts", self._hidden(query, keys), self.score_vector)
+
+    def score_each(self, query: Any, keys: Any) -> Any:
+        vector = ops.convert_to_tensor(self.score_vector)[:, None]
+        return _product_each(self._hidden(query, keys), vector)[..., 0]
+
+    def _hidden(self, query: Any, keys: Any) -> Any:
+        """Returns the hidden layer of the network, float `(batch, time, source_time, units)`."""
         # (batch, time, 1, units) + (batch, 1, source_time, units)
-        hidden = ops.tanh(self.query_projection(query)[:, :, None, :] + keys[:, None, :, :])
-        return ops.einsum("btsu,u->bts", hidden, self.score_vector)
+        return ops.tanh(self.query_projection(query)[:, :, None, :] + keys[:, None, :, :])
+
+
+def _product_each(left: Any, right: Any, **options: Any) -> Any:
+    """Returns the matrix products of a batch one by one: in the op that oneDNN leaves alone."""
+    return tf.raw_ops.BatchMatMulV3(x=left, y=right, Tout=left.dtype, **options)

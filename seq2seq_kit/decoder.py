@@ -151,7 +151,7 @@ class LSTMDecoder(keras.layers.Layer):
         # The rows of a source are queries of one memory: it need not be copied for each beam.
         # (batch * rows, units) -> (batch, rows, units)
         query = ops.reshape(outputs, (ops.shape(memory.mask)[0], -1, self.units))
-        context, weights = self.attend(query, memory)
+        context, weights = self.attend.step(query, memory)
         context = ops.reshape(context, (-1, context.shape[-1]))
         weights = ops.reshape(weights, (-1, ops.shape(weights)[-1]))
         above_states: tuple[LSTMState, ...] = ()

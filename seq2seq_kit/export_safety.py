@@ -22,7 +22,7 @@ from seq2seq_kit.errors import InputError
 _ALLOWED_OPS = frozenset(
     {
         "Abs", "AddN", "AddV2", "All", "Any", "ArgMax", "Assert", "AssignVariableOp",
-        "BatchMatMulV2", "BiasAdd", "BroadcastArgs", "BroadcastTo", "Cast", "Ceil",
+        "BatchMatMulV2", "BatchMatMulV3", "BiasAdd", "BroadcastArgs", "BroadcastTo", "Cast", "Ceil",
         "ConcatV2", "Const", "Cumsum", "DisableCopyOnRead", "Einsum", "Equal", "Exp",
         "ExpandDims", "Fill", "Floor", "FloorDiv", "FloorMod", "GatherNd", "GatherV2",
         "Greater", "GreaterEqual", "Identity", "IdentityN", "If", "Less", "LessEqual", "Log",

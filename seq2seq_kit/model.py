@@ -52,21 +52,24 @@ class OutputLayer(NamedTuple):
     kernel: Any
     """float `(output_dim, columns)`."""
     bias: Any
-    """float `(columns,)`."""
+    """float `(columns,)`, or `(lines, columns)`: each line's own."""
 
     def logits(self, outputs: Any) -> Any:
-        """Returns float32 `(..., columns)` of outputs `(..., output_dim)`."""
-        return ops.cast(product(outputs, self.kernel), "float32") + self.bias
+        """Returns float32 `(..., columns)` of outputs `(..., output_dim)`.
+
+        Where each line has its own bias, outputs are `(lines * rows, output_dim)`: the rows of a
+        line stand together.
+        """
+        logits = ops.cast(product(outputs, self.kernel), "float32")
+        if len(self.bias.shape) == 1:
+            return logits + self.bias
+        lines, columns = ops.shape(self.bias)
+        by_line = ops.reshape(logits, (lines, -1, columns)) + self.bias[:, None]
+        return ops.reshape(by_line, (-1, columns))
 
     def rounded(self) -> "OutputLayer":
         """Returns the layer with its kernel as products will take it."""
         return OutputLayer(as_factor(self.kernel), self.bias)
-
-    def columns(self, token_ids: Any) -> "OutputLayer":
-        """Returns the layer that gives logits for the tokens int32 `(columns,)` only."""
-        return OutputLayer(
-            ops.take(self.kernel, token_ids, axis=1), ops.take(self.bias, token_ids, axis=0)
-        )
 
 
 class TokenModel(keras.Model):

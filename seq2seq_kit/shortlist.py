@@ -32,7 +32,8 @@ class Columns(NamedTuple):
     token_ids: tf.Tensor
     """int32 `(columns,)`. Each token once; padding, unknown, BOS and EOS at their own ids."""
     allowed: tf.Tensor
-    """bool `(lines, columns)`. Whether a token is on a line's own list."""
+    """bool `(lines, columns)`. Whether a token is on a line's own list; of the special tokens only
+    EOS is."""
 
 
 class Shortlist:
@@ -109,7 +110,7 @@ class Shortlist:
         allowed = tf.tensor_scatter_nd_update(
             on_all, tf.stack([line_of, places], axis=-1), tf.ones_like(places, tf.bool)
         )
-        return Columns(token_ids, allowed)
+        return Columns(token_ids, allowed & (token_ids >= Tokenizer.eos_id))
 
 
 class _Links(NamedTuple):

@@ -1,5 +1,8 @@
 """Attention, against formulas in NumPy and an example worked by hand."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import reference
 from seq2seq_kit.attention import AdditiveAttention, Attention, Memory, MultiplicativeAttention
 
 KINDS = [MultiplicativeAttention, AdditiveAttention]
+WAYS = [Attention.__call__, Attention.step]
 UNITS, FEATURES = 4, 6
 LENGTHS = np.array([5, 3, 1])
 MASK = np.arange(5) < LENGTHS[:, None]
@@ -38,9 +42,10 @@ def plain_scores(attention: Attention, queries: np.ndarray, values: np.ndarray) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_attention_equals_its_formula(kind: type[Attention]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_attention_equals_its_formula(kind: type[Attention], way: Callable[..., Any]) -> None:
     attention, (queries, values) = make_attention(kind), random_inputs()
-    contexts, weights = attention(queries, attention.memorize(values, MASK))
+    contexts, weights = way(attention, queries, attention.memorize(values, MASK))
     scores = plain_scores(attention, queries, values)
     expected_contexts, expected_weights = reference.attend(scores, values, MASK)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-5)
@@ -48,21 +53,27 @@ def test_attention_equals_its_formula(kind: type[Attention]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_sum_to_one_and_are_zero_at_padding(kind: type[Attention]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_sum_to_one_and_are_zero_at_padding(
+    kind: type[Attention], way: Callable[..., Any]
+) -> None:
     attention, (queries, values) = make_attention(kind), random_inputs()
-    weights = attention(queries, attention.memorize(values, MASK))[1].numpy()
+    weights = way(attention, queries, attention.memorize(values, MASK))[1].numpy()
     np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-5)
     assert not weights[~np.broadcast_to(MASK[:, None, :], weights.shape)].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_stands_at_padding_changes_nothing(kind: type[Attention]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_what_stands_at_padding_changes_nothing(
+    kind: type[Attention], way: Callable[..., Any]
+) -> None:
     attention, (queries, values) = make_attention(kind), random_inputs()
-    contexts, _ = attention(queries, attention.memorize(values, MASK))
+    contexts, _ = way(attention, queries, attention.memorize(values, MASK))
     other = np.where(MASK[:, :, None], values, 1e3).astype(np.float32)
     wider = np.pad(other, [(0, 0), (0, 4), (0, 0)], constant_values=-7)
     mask = np.pad(MASK, [(0, 0), (0, 4)])
-    found, _ = attention(queries, attention.memorize(wider, mask))
+    found, _ = way(attention, queries, attention.memorize(wider, mask))
     np.testing.assert_allclose(found, contexts, atol=1e-5)
 
 
@@ -79,9 +90,12 @@ def test_multiplicative_attention_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_memory_of_padding_alone_gives_numbers(kind: type[Attention]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_memory_of_padding_alone_gives_numbers(
+    kind: type[Attention], way: Callable[..., Any]
+) -> None:
     attention, (queries, values) = make_attention(kind), random_inputs()
-    contexts, _ = attention(queries, attention.memorize(values, np.zeros_like(MASK)))
+    contexts, _ = way(attention, queries, attention.memorize(values, np.zeros_like(MASK)))
     assert np.isfinite(contexts).all()
 
 

@@ -109,7 +109,7 @@ def small_shortlist() -> Shortlist:
 
 def own_list(shortlist: Shortlist, ids: list[int]) -> set[int]:
     translations = shortlist.translations[ids].ravel().tolist()
-    return {0, 1, 2, 3, *shortlist.frequent.tolist(), *translations}
+    return {EOS, *shortlist.frequent.tolist(), *translations}
 
 
 def test_each_line_has_its_own_list() -> None:

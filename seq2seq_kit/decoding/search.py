@@ -179,15 +179,34 @@ def greedy_search(
     return SearchResult(*(tf.expand_dims(part, 1) for part in found))
 
 
-class _Hypotheses(NamedTuple):
+class _Alive(NamedTuple):
+    """Hypotheses that go on, the likeliest first."""
+
     token_ids: tf.Tensor  # int32 (batch, beam, max_length + 1)
-    lengths: tf.Tensor  # int32 (batch, beam)
+    lengths: tf.Tensor  # int32 (batch, beam): all the same
     log_probs: tf.Tensor  # float32 (batch, beam); MINUS_INFINITY: an empty place
 
 
+class _Finished(NamedTuple):
+    """Hypotheses that ended with EOS, by score, the best first."""
+
+    token_ids: tf.Tensor  # int32 (batch, beam, max_length + 1)
+    lengths: tf.Tensor  # int32 (batch, beam)
+    log_probs: tf.Tensor  # float32 (batch, beam)
+    scores: tf.Tensor  # float32 (batch, beam); MINUS_INFINITY: an empty place
+
+
+class _Candidates(NamedTuple):
+    """Hypotheses with one token more, the likeliest first."""
+
+    parents: tf.Tensor  # int32 (batch, 2 * beam): the place in the beam of what they continue
+    last_ids: tf.Tensor  # int32 (batch, 2 * beam): their last token
+    log_probs: tf.Tensor  # float32 (batch, 2 * beam)
+
+
 class _Beams(NamedTuple):
-    alive: _Hypotheses  # best first
-    finished: _Hypotheses  # by score, best first
+    alive: _Alive
+    finished: _Finished
     num_finished: tf.Tensor  # int32 (batch,): all that ever finished, not only those kept
 
 
@@ -262,25 +281,34 @@ def beam_search(
             suppressed_ids,
             no_repeat_ngram,
         )
-        candidates, parents = _expand(before, logits, _log_normalizer(output.logits), loop.time)
-        last_ids = candidates.token_ids[:, :, loop.time]
-        is_eos = last_ids == eos_id
-        # After `max_length` tokens only EOS may still follow.
-        may_live = tf.fill(tf.shape(is_eos), loop.time < max_length) & ~is_eos
+        candidates = _expand(before.log_probs, logits, _log_normalizer(output.logits))
+        is_eos = candidates.last_ids == eos_id
         ends = is_eos & (tf.range(tf.shape(is_eos)[1]) < beam_size)
         ends &= (candidates.log_probs > MINUS_INFINITY / 2) & ~loop.done[:, tf.newaxis]
         num_finished = loop.beams.num_finished + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
-        finished = _merge(loop.beams.finished, _drop(candidates, ~ends), beam_size, length_penalty)
-        alive, chosen = _best(_drop(candidates, ~may_live), beam_size)
-        # At the last step nobody lives on: what was alive before is what `max_length` cut.
+        finished = _finish(
+            loop.beams.finished, before, candidates, ends, loop.time, eos_id, length_penalty
+        )
+        # After `max_length` tokens only EOS may still follow.
         is_last = loop.time >= max_length
-        alive = tf.nest.map_structure(lambda new, old: tf.where(is_last, old, new), alive, before)
-        places = tf.gather(parents, chosen, batch_dims=1)
-        rows = _rows_of(tf.range(tf.shape(places)[0]), places, beam_size)
+        may_live = ~(is_eos | is_last)
+        log_probs, chosen = tf.math.top_k(
+            tf.where(may_live, candidates.log_probs, MINUS_INFINITY), beam_size
+        )
+        parents = tf.gather(candidates.parents, chosen, batch_dims=1)
+        fed = tf.gather(candidates.last_ids, chosen, batch_dims=1)
+        token_ids = _write(tf.gather(before.token_ids, parents, batch_dims=1), loop.time, fed)
+        # At the last step nobody lives on: what was alive before is what `max_length` cut.
+        alive = tf.nest.map_structure(
+            lambda old, new: tf.where(is_last, old, new),
+            before,
+            _Alive(token_ids, before.lengths + 1, log_probs),
+        )
+        rows = _rows_of(tf.range(tf.shape(parents)[0]), parents, beam_size)
         return _BeamState(
             time=loop.time + 1,
             state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
-            fed=tf.reshape(tf.gather(last_ids, chosen, batch_dims=1), [-1]),
+            fed=tf.reshape(fed, [-1]),
             done=num_finished >= beam_size,
             beams=_Beams(alive, finished, num_finished),
         )
@@ -293,13 +321,13 @@ def beam_search(
         done, beams = tf.nest.map_structure(lambda part: tf.gather(part, lines), by_line)
         return _BeamState(loop.time, state, fed, done, beams)
 
-    empty = _Hypotheses(
-        token_ids=tf.fill([batch, beam_size, max_length + 1], pad_id),
-        lengths=tf.zeros([batch, beam_size], tf.int32),
-        log_probs=tf.fill([batch, beam_size], MINUS_INFINITY),
-    )
+    no_ids = tf.fill([batch, beam_size, max_length + 1], pad_id)
+    no_lengths = tf.zeros([batch, beam_size], tf.int32)
+    nothing = tf.fill([batch, beam_size], MINUS_INFINITY)
     # All rows of a line begin alike: only the first may have successors.
-    first = tf.concat([tf.zeros([batch, 1]), empty.log_probs[:, 1:]], axis=1)
+    first = tf.concat([tf.zeros([batch, 1]), nothing[:, 1:]], axis=1)
+    alive = _Alive(no_ids, no_lengths, first)
+    finished = _Finished(no_ids, no_lengths, nothing, nothing)
     beams = _run(
         body,
         _BeamState(
@@ -307,7 +335,7 @@ def beam_search(
             state=tf.nest.map_structure(lambda part: tf.repeat(part, beam_size, axis=0), state),
             fed=tf.repeat(start_ids, beam_size),
             done=tf.zeros([batch], tf.bool) if is_done is None else is_done,
-            beams=_Beams(empty._replace(log_probs=first), empty, tf.zeros([batch], tf.int32)),
+            beams=_Beams(alive, finished, tf.zeros([batch], tf.int32)),
         ),
         memory,
         take,
@@ -358,14 +386,17 @@ def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(logits, axis=-1) - _in_own_registers(tf.math.log, largest)
 
 
-def _expand(
-    alive: _Hypotheses, logits: tf.Tensor, log_normalizer: tf.Tensor, time: tf.Tensor
-) -> tuple[_Hypotheses, tf.Tensor]:
-    """Returns the best `2 * beam` continuations, best first, and each one's parent in the beam.
+def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _Candidates:
+    """Returns the best `2 * beam` continuations.
 
     At most `beam` of them end with EOS, one for each parent, so `beam` others are always left.
+
+    Args:
+        alive: float32 `(batch, beam)`. The log-probabilities of what is continued.
+        logits: float32 `(batch * beam, columns)`.
+        log_normalizer: float32 `(batch * beam,)`.
     """
-    batch, beam = tf.shape(alive.log_probs)[0], alive.log_probs.shape[1]
+    batch, beam = tf.shape(alive)[0], alive.shape[1]
     # Nobody outside its own parent's best `2 * beam` can be among the line's best `2 * beam`.
     num_columns = _num_columns(logits)
     smaller = min if isinstance(num_columns, int) else tf.minimum
@@ -373,18 +404,10 @@ def _expand(
     logits, token_ids = _top_k(logits, num_each)
     # (batch * beam, num_each) -> (batch, beam, num_each)
     log_probs = tf.reshape(logits - log_normalizer[:, tf.newaxis], (batch, beam, num_each))
-    total = tf.reshape(alive.log_probs[:, :, tf.newaxis] + log_probs, (batch, beam * num_each))
+    total = tf.reshape(alive[:, :, tf.newaxis] + log_probs, (batch, beam * num_each))
     best, chosen = tf.math.top_k(total, 2 * beam)
-    parents = chosen // num_each
-    token_ids = tf.gather(tf.reshape(token_ids, (batch, -1)), chosen, batch_dims=1)
-    return (
-        _Hypotheses(
-            _write(tf.gather(alive.token_ids, parents, batch_dims=1), time, token_ids),
-            tf.gather(alive.lengths, parents, batch_dims=1) + 1,
-            best,
-        ),
-        parents,
-    )
+    last_ids = tf.gather(tf.reshape(token_ids, (batch, -1)), chosen, batch_dims=1)
+    return _Candidates(chosen // num_each, last_ids, best)
 
 
 def _top_k(values: tf.Tensor, number: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -422,28 +445,45 @@ def _top_k(values: tf.Tensor, number: int | tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return best, tf.gather(columns, places, batch_dims=1)
 
 
-def _drop(hypotheses: _Hypotheses, where: tf.Tensor) -> _Hypotheses:
-    """Empties the places where the mask is True."""
-    return hypotheses._replace(
-        log_probs=tf.where(where, MINUS_INFINITY, hypotheses.log_probs),
+def _finish(
+    finished: _Finished,
+    alive: _Alive,
+    candidates: _Candidates,
+    ends: tf.Tensor,
+    time: tf.Tensor,
+    eos_id: int,
+    length_penalty: tf.Tensor | float,
+) -> _Finished:
+    """Returns the best of those finished before and of the candidates that end now.
+
+    Args:
+        finished: Those before.
+        alive: What the candidates continue.
+        candidates: Hypotheses of `time + 1` tokens.
+        ends: bool `(batch, 2 * beam)`. Which of them end, with EOS.
+        time: int32 `()`.
+        eos_id: The token that ends a hypothesis.
+        length_penalty: As in `beam_search`.
+    """
+    beam = alive.token_ids.shape[1]
+    scores = normalize_log_probs(candidates.log_probs, time + 1, length_penalty)
+    both_scores = tf.concat([finished.scores, tf.where(ends, scores, MINUS_INFINITY)], axis=1)
+    best, chosen = tf.math.top_k(both_scores, beam)
+    is_new = chosen >= beam
+    # Where each one's tokens stand in those of both joined.
+    kept = tf.broadcast_to(tf.range(beam), tf.shape(finished.lengths))
+    rows = tf.concat([kept, beam + candidates.parents], axis=1)
+    both_ids = tf.concat([finished.token_ids, alive.token_ids], axis=1)
+    token_ids = tf.gather(both_ids, tf.gather(rows, chosen, batch_dims=1), batch_dims=1)
+    ends_here = is_new[..., tf.newaxis] & (tf.range(tf.shape(token_ids)[-1]) == time)
+    lengths = tf.gather(finished.lengths, tf.minimum(chosen, beam - 1), batch_dims=1)
+    both_log_probs = tf.concat([finished.log_probs, candidates.log_probs], axis=1)
+    return _Finished(
+        tf.where(ends_here, eos_id, token_ids),
+        tf.where(is_new, time + 1, lengths),
+        tf.gather(both_log_probs, chosen, batch_dims=1),
+        best,
     )
-
-
-def _best(hypotheses: _Hypotheses, number: int) -> tuple[_Hypotheses, tf.Tensor]:
-    """Returns the likeliest hypotheses, best first, and where they stood."""
-    _, chosen = tf.math.top_k(hypotheses.log_probs, number)
-    return _take(hypotheses, chosen), chosen
-
-
-def _merge(
-    kept: _Hypotheses, new: _Hypotheses, number: int, length_penalty: tf.Tensor | float
-) -> _Hypotheses:
-    """Returns the best of both by score, best first."""
-    both = _Hypotheses(*(tf.concat(parts, axis=1) for parts in zip(kept, new, strict=True)))
-    scores = normalize_log_probs(both.log_probs, both.lengths, length_penalty)
-    # The score of an empty place shrinks with its length: keep it below every real one.
-    scores = tf.where(both.log_probs > MINUS_INFINITY / 2, scores, MINUS_INFINITY)
-    return _take(both, tf.math.top_k(scores, number).indices)
 
 
 def _rank(
@@ -453,27 +493,24 @@ def _rank(
 
     Where there are too few of both, because so much is forbidden, a place has no token.
     """
-    beam = beams.alive.log_probs.shape[1]
+    finished, alive = beams.finished, beams.alive
+    beam = alive.log_probs.shape[1]
     place = tf.range(beam)
     num_kept = tf.minimum(beams.num_finished, beam)[:, tf.newaxis]
     # Finished ones stand at 0 .. beam - 1 of both lists joined, those alive from `beam` on.
     chosen = tf.where(place < num_kept, place, beam + place - num_kept)[:, :number]
-    both = _Hypotheses(
-        *(tf.concat(parts, axis=1) for parts in zip(beams.finished, beams.alive, strict=True))
+    scores = normalize_log_probs(alive.log_probs, alive.lengths, length_penalty)
+    token_ids, lengths, log_probs, scores = (
+        tf.gather(tf.concat(parts, axis=1), chosen, batch_dims=1)
+        for parts in zip(finished, (*alive, scores), strict=True)
     )
-    found = _take(both, chosen)
-    is_empty = found.log_probs <= MINUS_INFINITY / 2
-    found = _Hypotheses(
-        tf.where(is_empty[..., tf.newaxis], pad_id, found.token_ids),
-        tf.where(is_empty, 0, found.lengths),
-        tf.where(is_empty, MINUS_INFINITY, found.log_probs),
+    is_empty = log_probs <= MINUS_INFINITY / 2
+    return SearchResult(
+        tf.where(is_empty[..., tf.newaxis], pad_id, token_ids),
+        tf.where(is_empty, 0, lengths),
+        tf.where(is_empty, MINUS_INFINITY, log_probs),
+        tf.where(is_empty, MINUS_INFINITY, scores),
     )
-    scores = normalize_log_probs(found.log_probs, found.lengths, length_penalty)
-    return SearchResult(found.token_ids, found.lengths, found.log_probs, scores)
-
-
-def _take(hypotheses: _Hypotheses, indices: tf.Tensor) -> _Hypotheses:
-    return _Hypotheses(*(tf.gather(part, indices, batch_dims=1) for part in hypotheses))
 
 
 def _write(token_ids: tf.Tensor, time: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
