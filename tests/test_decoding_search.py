@@ -15,7 +15,7 @@ from seq2seq_kit.decoding import (
     greedy_search,
     normalize_log_probs,
 )
-from seq2seq_kit.decoding.search import _top_k
+from seq2seq_kit.decoding.search import _expand
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 A, B, C = 4, 5, 6
@@ -356,17 +356,28 @@ def test_lines_that_are_not_to_be_searched_cost_nothing(beam_size: int) -> None:
     assert set(rows) == {2 * beam_size}
 
 
-@pytest.mark.parametrize("columns", [12, 64, 1280, 1281, 1343, 8000])
-@pytest.mark.parametrize("number", [1, 2, 7, 10])
-def test_the_best_columns_are_those_that_tensorflow_finds(columns: int, number: int) -> None:
+@pytest.mark.parametrize("columns", [2, 12, 64, 65, 1280, 1343, 8000])
+@pytest.mark.parametrize("beam", [1, 2, 5])
+@pytest.mark.parametrize("is_static", [True, False])
+def test_the_best_continuations_are_those_of_ordering_all(
+    columns: int, beam: int, is_static: bool
+) -> None:
     rng = np.random.default_rng(columns)
-    # Few different values: many are equal, and of those the first ones are wanted.
-    for values in (rng.normal(size=(5, columns)), rng.integers(0, 4, (5, columns))):
-        values = tf.constant(values, tf.float32)
-        for found, expected in zip(
-            _top_k(values, number), tf.math.top_k(values, number), strict=True
-        ):
-            np.testing.assert_array_equal(found, expected)
+    alive = rng.normal(size=(3, beam)).astype(np.float32)
+    normalizer = rng.normal(size=3 * beam).astype(np.float32)
+    spec = tf.TensorSpec([None, columns if is_static else None])
+    expand = tf.function(lambda logits: _expand(tf.constant(alive), logits, normalizer), [spec])
+    # Few different values: many are equal.
+    for logits in (rng.normal(size=(3 * beam, columns)), rng.integers(0, 4, (3 * beam, columns))):
+        logits = logits.astype(np.float32)
+        found = expand(logits)
+        total = alive[:, :, None] + (logits - normalizer[:, None]).reshape(3, beam, columns)
+        best = np.sort(total.reshape(3, -1))[:, ::-1][:, : 2 * beam]
+        np.testing.assert_array_equal(found.log_probs, best)
+        for line in range(3):
+            places = list(zip(found.parents.numpy()[line], found.last_ids.numpy()[line]))
+            assert len(set(places)) == 2 * beam
+            np.testing.assert_array_equal([total[line][place] for place in places], best[line])
 
 
 def test_search_of_no_line_gives_no_line() -> None:

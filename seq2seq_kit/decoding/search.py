@@ -4,6 +4,7 @@ A search stops a hypothesis at EOS and never extends it. A line that is finished
 result does not depend on how long the other lines of the batch go on.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from seq2seq_kit.decoding.constraints import repeats_ngram
 MINUS_INFINITY = -1e9
 """For log(0): finite, because -inf times 0 is NaN; far below any sum of log-probabilities."""
 
-# Columns of a block of `_top_k`.
+# Columns of a block of `_expand`.
 _BLOCK = 64
 
 REGISTER = 16
@@ -387,9 +388,12 @@ def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
 
 
 def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _Candidates:
-    """Returns the best `2 * beam` continuations.
+    """Returns the best `2 * beam` continuations of each line; equal ones in any order.
 
     At most `beam` of them end with EOS, one for each parent, so `beam` others are always left.
+
+    They stand in the `2 * beam` blocks of columns whose largest values are best: the rest of the
+    line's `beam * columns` need not be ordered, which takes many times as long.
 
     Args:
         alive: float32 `(batch, beam)`. The log-probabilities of what is continued.
@@ -397,52 +401,31 @@ def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _
         log_normalizer: float32 `(batch * beam,)`.
     """
     batch, beam = tf.shape(alive)[0], alive.shape[1]
-    # Nobody outside its own parent's best `2 * beam` can be among the line's best `2 * beam`.
     num_columns = _num_columns(logits)
-    smaller = min if isinstance(num_columns, int) else tf.minimum
-    num_each = smaller(2 * beam, num_columns)
-    logits, token_ids = _top_k(logits, num_each)
-    # (batch * beam, num_each) -> (batch, beam, num_each)
-    log_probs = tf.reshape(logits - log_normalizer[:, tf.newaxis], (batch, beam, num_each))
-    total = tf.reshape(alive[:, :, tf.newaxis] + log_probs, (batch, beam * num_each))
-    best, chosen = tf.math.top_k(total, 2 * beam)
-    last_ids = tf.gather(tf.reshape(token_ids, (batch, -1)), chosen, batch_dims=1)
-    return _Candidates(chosen // num_each, last_ids, best)
-
-
-def _top_k(values: tf.Tensor, number: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns what `tf.math.top_k` does, several times as fast where rows are long.
-
-    The best `number` of a row stand in those `number` blocks of it whose largest values are best:
-    the rest of the row need not be ordered.
-
-    Args:
-        values: float32 `(rows, columns)`. Only where `columns` is static it is faster.
-        number: How many of each row.
-
-    Returns:
-        float32 and int32 `(rows, number)`: the values, best first, and their columns; of equal
-        ones the first.
-    """
-    num_blocks = (values.shape[-1] or 0) // _BLOCK
-    if num_blocks == 0 or num_blocks <= 2 * number:
-        return tf.math.top_k(values, number)
-    # (rows, blocks, block)
-    blocks = tf.reshape(values[:, : num_blocks * _BLOCK], (-1, num_blocks, _BLOCK))
-    chosen = tf.sort(tf.math.top_k(tf.reduce_max(blocks, axis=-1), number).indices, axis=-1)
-    columns = chosen[..., tf.newaxis] * _BLOCK + tf.range(_BLOCK)
-    candidates = tf.gather(blocks, chosen, batch_dims=1)
-    rows = tf.shape(values)[0]
-    # What is left over at the end is no whole block; it is looked at whole.
-    rest = tf.range(num_blocks * _BLOCK, values.shape[-1])
-    columns = tf.concat(
-        [tf.reshape(columns, (rows, -1)), tf.repeat(rest[tf.newaxis], rows, axis=0)], axis=1
+    num_blocks = -(-num_columns // _BLOCK)
+    # What fills the last block never is among the best.
+    missing = [[0, 0], [0, num_blocks * _BLOCK - num_columns]]
+    blocks = tf.reshape(
+        tf.pad(logits, missing, constant_values=-math.inf), (batch, beam * num_blocks, _BLOCK)
     )
-    candidates = tf.concat(
-        [tf.reshape(candidates, (rows, -1)), values[:, num_blocks * _BLOCK :]], axis=1
-    )
-    best, places = tf.math.top_k(candidates, number)
-    return best, tf.gather(columns, places, batch_dims=1)
+    log_normalizer = tf.reshape(log_normalizer, (batch, beam))
+
+    largest = tf.reshape(tf.reduce_max(blocks, axis=-1), (batch, beam, num_blocks))
+    largest = alive[..., tf.newaxis] + (largest - log_normalizer[..., tf.newaxis])
+    smaller = min if isinstance(num_blocks, int) else tf.minimum
+    num_chosen = smaller(2 * beam, beam * num_blocks)
+    largest = tf.reshape(largest, (batch, beam * num_blocks))
+    chosen = tf.math.top_k(largest, num_chosen).indices
+
+    parents = chosen // num_blocks
+    before = tf.gather(alive, parents, batch_dims=1)
+    taken_off = tf.gather(log_normalizer, parents, batch_dims=1)
+    inside = tf.gather(blocks, chosen, batch_dims=1) - taken_off[..., tf.newaxis]
+    inside = tf.reshape(before[..., tf.newaxis] + inside, (batch, num_chosen * _BLOCK))
+    log_probs, places = tf.math.top_k(inside, 2 * beam)
+    of, column = places // _BLOCK, places % _BLOCK
+    block = tf.gather(chosen, of, batch_dims=1) % num_blocks
+    return _Candidates(tf.gather(parents, of, batch_dims=1), block * _BLOCK + column, log_probs)
 
 
 def _finish(
