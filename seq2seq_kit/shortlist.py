@@ -24,13 +24,15 @@ _TRANSLATIONS = 20
 _ITERATIONS = 5  # Of expectation maximisation; more change the order of the likeliest little.
 _MAX_LINKS = 10_000_000  # Pairs of a source and a target token to learn from: half a GB of memory.
 _NUM_SPECIAL = Tokenizer.eos_id + 1
+_STEP = 64  # Columns come in multiples of so many, which need no filling where blocks are made.
 
 
 class Columns(NamedTuple):
     """The tokens that some lines can come out as."""
 
     token_ids: tf.Tensor
-    """int32 `(columns,)`. Each token once; padding, unknown, BOS and EOS at their own ids."""
+    """int32 `(columns,)`. Each token once; padding, unknown, BOS and EOS at their own ids. Padding
+    fills the end."""
     allowed: tf.Tensor
     """bool `(lines, columns)`. Whether a token is on a line's own list; of the special tokens only
     EOS is."""
@@ -102,6 +104,8 @@ class Shortlist:
         always = tf.concat([tf.range(_NUM_SPECIAL), self.frequent], axis=0)
         own = tf.gather(tf.constant(self.translations), source_ids)
         token_ids, places = tf.unique(tf.concat([always, tf.reshape(own, [-1])], axis=0))
+        fill = [[0, -tf.size(token_ids) % _STEP]]
+        token_ids = tf.pad(token_ids, fill, constant_values=Tokenizer.pad_id)
         lines, number = tf.shape(source_ids)[0], tf.size(always)
         # (lines, time * translations)
         places = tf.reshape(places[number:], (lines, -1))
