@@ -4,7 +4,7 @@
     python benchmarks/decoding_speed.py runs/common --source DIR/test_2016_flickr.en
         [--torch PYTHON] [--opennmt PYTHON] [--rounds 3]
 
-The run folder is asked as it is and for speed (shortlist, bfloat16), its export in a process
+The run folder is asked as it is and for speed (shortlist, bfloat16), exports of both in a process
 without this package. The peers get the weights and token ids of the run, so they look for the same
 outputs; the share of lines on which the run folder agrees is shown (OpenNMT-py ends a beam search
 earlier, so that it does less). The contestants take turns, each in a process of its own: once the
@@ -27,6 +27,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 SETTINGS = [(1, 64), (5, 64), (1, 1), (5, 1)]
 LINES_ALONE = 100  # How many lines are decoded one at a time.
+FAST = {"shortlist": True, "precision": "bfloat16"}
 
 
 def load(path: Path) -> Any:
@@ -83,7 +84,7 @@ def decode(
     model = load(run)
     options = {"beam_size": beam_size, "batch_size": batch_size}
     if is_fast:
-        options |= {"shortlist": True, "precision": "bfloat16"}
+        options |= FAST
     model.generate(lines[:1], **options)
     first_output = time.time() - float(os.environ["STARTED"])
     if batch_size > 1:
@@ -152,11 +153,12 @@ def contestants(
     source, setting = str(arguments.source), [str(beam_size), str(batch_size)]
     number = str(LINES_ALONE if batch_size == 1 else arguments.num_lines)
     ours = [sys.executable, __file__, str(arguments.run), "--source", source, "--setting", *setting]
-    served = [sys.executable, "-c", SERVE, str(exported / setting[0]), source, setting[1], number]
+    serve, asked = [sys.executable, "-c", SERVE], [source, setting[1], number]
     commands = {
         "seq2seq_kit": ours,
-        "the same, shortlist and bfloat16": [*ours, "--fast"],
-        "the same, exported": served,
+        "the same, exported": [*serve, str(exported / setting[0]), *asked],
+        "shortlist and bfloat16": [*ours, "--fast"],
+        "shortlist and bfloat16, exported": [*serve, str(exported / f"{setting[0]}-fast"), *asked],
     }
     options = ["--decode", "--beam-size", setting[0], "--batch-size", setting[1], "--lines", number]
     for name, python, script in (
@@ -177,8 +179,9 @@ def measure(arguments: argparse.Namespace, lines: list[str]) -> dict[str, Any]:
         weights, exported = Path(scratch) / "model.npz", Path(scratch) / "exported"
         write_model(model, lines, weights)
         for beam_size in {beam_size for beam_size, _ in SETTINGS}:
-            decoding = model.config.decoding.model_copy(update={"beam_size": beam_size})
-            model.export(exported / str(beam_size), decoding=decoding)
+            plain = model.config.decoding.model_copy(update={"beam_size": beam_size})
+            model.export(exported / str(beam_size), decoding=plain)
+            model.export(exported / f"{beam_size}-fast", decoding=plain.model_copy(update=FAST))
         for beam_size, batch_size in SETTINGS:
             commands = contestants(arguments, exported, weights, beam_size, batch_size)
             rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}

@@ -25,6 +25,7 @@ from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export_safety import check_ops
 from seq2seq_kit.generation import search_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.precision import PreparedWeights
 from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import quiet_stderr
 from seq2seq_kit.tokenizer import Tokenizer
@@ -83,18 +84,22 @@ class ExportModule(tf.Module):
     ) -> None:
         super().__init__()
         text = _tensorflow_text()
-        # Loading needs all that the graph holds as attributes, but not the Keras model itself.
-        self._weights = [variable.value for variable in model.trainable_variables]
+        prepared = PreparedWeights(keep=True)
         with quiet_stderr():
             self._encoder = text.SentencepieceTokenizer(model=source_tokenizer.model_proto)
             self._decoder = text.SentencepieceTokenizer(model=target_tokenizer.model_proto)
         self.serve = tf.function(
             lambda inputs: self._serve(
-                inputs, model, decoding, max_source_length, continues, shortlist
+                inputs, model, decoding, max_source_length, continues, shortlist, prepared
             ),
             input_signature=[tf.TensorSpec([None], tf.string, name="inputs")],
             autograph=False,
         )
+        # Loading needs all that the graph reads as attributes, and nothing else: neither the Keras
+        # model nor the weights from which others were prepared.
+        variables = [variable.value for variable in model.trainable_variables]
+        read = set(map(id, self.serve.get_concrete_function().captured_inputs))
+        self._weights = [v for v in variables + prepared.variables if id(v.handle) in read]
 
     def _serve(
         self,
@@ -104,6 +109,7 @@ class ExportModule(tf.Module):
         max_source_length: int,
         continues: bool,
         shortlist: Shortlist | None,
+        prepared: PreparedWeights,
     ) -> dict[str, tf.Tensor]:
         ids = self._encoder.tokenize(inputs)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
@@ -130,6 +136,7 @@ class ExportModule(tf.Module):
             no_repeat_ngram=decoding.no_repeat_ngram,
             shortlist=shortlist,
             precision=decoding.precision,
+            prepared=prepared,
         )
         texts, scores = self._detokenize(found), found.scores[:, 0]
         if continues:

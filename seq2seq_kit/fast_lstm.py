@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from seq2seq_kit.precision import as_factor, product
+from seq2seq_kit.precision import as_factor, product, weight_factor
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
@@ -34,11 +34,14 @@ class FastLSTM(keras.layers.LSTM):
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
             mask = None if mask is None else tf.reverse(mask, [1])
-        weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        hidden, cell = initial_state
         outputs, hidden, cell = run_lstm(
             sequences,
-            *initial_state,
-            *(tf.cast(weight, sequences.dtype) for weight in weights),
+            hidden,
+            cell,
+            weight_factor(self.cell.kernel),
+            weight_factor(self.cell.recurrent_kernel),
+            tf.cast(self.cell.bias, sequences.dtype),
             mask=mask,
         )
         if mask is not None:
@@ -66,7 +69,7 @@ class FastLSTM(keras.layers.LSTM):
         if not self._is_covered():
             output, (hidden, cell) = self.cell(inputs, [hidden, cell])
             return output, hidden, cell
-        kernel = as_factor(self.cell.kernel, self.cell.recurrent_kernel)
+        kernel = weight_factor(self.cell.kernel, self.cell.recurrent_kernel)
         sums = product(tf.concat([inputs, hidden], axis=1), kernel)
         hidden, cell, _ = _activate(sums + self.cell.bias, cell)
         return hidden, hidden, cell

@@ -27,7 +27,7 @@ from seq2seq_kit.decoding import (
 )
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, OutputLayer
-from seq2seq_kit.precision import as_factor, products_in
+from seq2seq_kit.precision import PreparedWeights, products_in
 from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -63,6 +63,7 @@ def search_model(
     no_repeat_ngram: int = 0,
     shortlist: Shortlist | None = None,
     precision: str = "float32",
+    prepared: PreparedWeights | None = None,
 ) -> SearchResult:
     """Searches for the best outputs of each line; in graph.
 
@@ -79,6 +80,7 @@ def search_model(
         shortlist: What the outputs are made of; None allows the whole vocabulary. Log-probabilities
             are then those among the tokens of a line's list.
         precision: Of the matrix products, as in `products_in`.
+        prepared: What was made of the weights before, or is to be kept; None makes it here.
     """
     # An encoder's directions have half of the units each.
     sizes = group_sizes(model.units // 2)
@@ -101,7 +103,7 @@ def search_model(
         memory: Any = () if start.memory is None else start.memory
         if shortlist is None:
             return find(
-                _step_function(model, output_layer),
+                _step_function(model),
                 start.token_ids,
                 start.states,
                 memory=memory,
@@ -110,11 +112,10 @@ def search_model(
                 suppressed_ids=(Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
             )
         columns = shortlist.columns(ids)
-        bias = tf.where(
-            columns.allowed, tf.gather(output_layer.bias, columns.token_ids), MINUS_INFINITY
-        )
+        narrow_layer = model.output_layer(columns.token_ids)
+        bias = tf.where(columns.allowed, narrow_layer.bias, MINUS_INFINITY)
         found = find(
-            _narrow_step_function(model, kernel_by_token, columns.token_ids),
+            _narrow_step_function(model, narrow_layer, columns.token_ids),
             start.token_ids,
             start.states,
             memory=(memory, bias),
@@ -122,13 +123,7 @@ def search_model(
         )
         return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
-    with products_in(precision, constant_weights=True):
-        output_layer = model.output_layer()
-        if shortlist is None:
-            output_layer = output_layer.rounded()
-        else:
-            # To gather rows takes a twentieth of the time of columns.
-            kernel_by_token = tf.transpose(output_layer.kernel)
+    with products_in(precision, prepared or PreparedWeights()):
         return search_in_groups(
             search,
             source_ids,
@@ -140,9 +135,9 @@ def search_model(
         )
 
 
-def _step_function(
-    model: EncoderDecoder | LanguageModel, output_layer: OutputLayer
-) -> StepFunction:
+def _step_function(model: EncoderDecoder | LanguageModel) -> StepFunction:
+    output_layer = model.output_layer()
+
     def step(token_ids: tf.Tensor, states: Any, memory: Any) -> StepOutput:
         output = model.step(token_ids, states, memory, output_layer)
         return StepOutput(output.logits, output.states)
@@ -151,7 +146,7 @@ def _step_function(
 
 
 def _narrow_step_function(
-    model: EncoderDecoder | LanguageModel, kernel_by_token: tf.Tensor, token_ids: tf.Tensor
+    model: EncoderDecoder | LanguageModel, layer: OutputLayer, token_ids: tf.Tensor
 ) -> StepFunction:
     """Returns a step function over places in a list of tokens.
 
@@ -160,15 +155,14 @@ def _narrow_step_function(
 
     Args:
         model: The network.
-        kernel_by_token: `(vocab_size, output_dim)`. The output layer's.
+        layer: The output layer for the list.
         token_ids: int32 `(columns,)`. The list; the special tokens stand at their own ids.
     """
-    kernel = as_factor(tf.transpose(tf.gather(kernel_by_token, token_ids)))
 
     def step(places: tf.Tensor, states: Any, memory: Any) -> StepOutput:
         memory, bias = memory
-        token_ids_fed = tf.gather(token_ids, places)
-        output = model.step(token_ids_fed, states, memory, OutputLayer(kernel, bias))
+        fed = tf.gather(token_ids, places)
+        output = model.step(fed, states, memory, OutputLayer(layer.kernel, bias))
         return StepOutput(output.logits, output.states)
 
     return step

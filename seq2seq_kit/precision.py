@@ -14,24 +14,37 @@ import keras
 import tensorflow as tf
 
 
-class _Constants:
-    """What is made of weights that do not change, once, in the graph that a loop stands in."""
+class PreparedWeights:
+    """What is made of weights that do not change, once: rounded, stacked, turned round.
 
-    def __init__(self) -> None:
-        self._graph = tf.compat.v1.get_default_graph()
-        self._made: dict[tuple[int, ...], tf.Tensor] = {}
+    Args:
+        keep: Whether the weights never change again, as in an export: what is made is then kept as
+            variables. Otherwise they stay as they are in one graph, in which it is made before any
+            loop of it.
+    """
 
-    def get(self, weights: tuple[Any, ...], make: Callable[[], tf.Tensor]) -> tf.Tensor:
-        key = tuple(map(id, weights))
+    def __init__(self, *, keep: bool = False) -> None:
+        self.variables: list[tf.Variable] = []
+        """What is kept."""
+        self._graph = None if keep else tf.compat.v1.get_default_graph()
+        self._made: dict[tuple[Any, ...], Any] = {}
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], tf.Tensor]) -> tf.Tensor:
+        """Returns what was made under this key, or makes it."""
         if key not in self._made:
-            with self._graph.as_default():
-                self._made[key] = make()
-        return self._made[key]
+            if self._graph is not None:
+                with self._graph.as_default():
+                    self._made[key] = make()
+            else:
+                with tf.init_scope():
+                    self._made[key] = tf.Variable(make(), trainable=False)
+                self.variables.append(self._made[key])
+        return tf.convert_to_tensor(self._made[key])
 
 
 class _Factors(NamedTuple):
     dtype: tf.DType  # what float32 factors are rounded to
-    constants: _Constants | None
+    prepared: PreparedWeights | None  # None where weights may change
 
 
 _EXACT = _Factors(tf.float32, None)
@@ -39,7 +52,7 @@ _factors = ContextVar("factors", default=_EXACT)
 
 
 @contextmanager
-def products_in(precision: str, *, constant_weights: bool = False) -> Iterator[None]:
+def products_in(precision: str, prepared: PreparedWeights | None = None) -> Iterator[None]:
     """Rounds the float32 factors of all products traced in the body, and of their gradients.
 
     Products are summed up in float32 inside the processor.
@@ -47,11 +60,9 @@ def products_in(precision: str, *, constant_weights: bool = False) -> Iterator[N
     Args:
         precision: "float32" or "bfloat16": 8 bits of mantissa. Twice as fast on processors that
             have it (AVX-512 BF16, AMX), slow on others.
-        constant_weights: Whether variables stay as they are in the body, a part of a graph: they
-            are then read and rounded once, and not in each step of a loop.
+        prepared: Where weights stay as they are, in a search: what it makes of them.
     """
-    constants = _Constants() if constant_weights else None
-    token = _factors.set(_Factors(tf.as_dtype(precision), constants))
+    token = _factors.set(_Factors(tf.as_dtype(precision), prepared))
     try:
         yield
     finally:
@@ -67,22 +78,31 @@ def has_bfloat16() -> bool | None:
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def as_factor(*values: Any) -> tf.Tensor:
-    """Returns a factor as `product` will take it: for one that is used again and again.
+def as_factor(value: Any) -> tf.Tensor:
+    """Returns a factor as `product` will take it: for one that is used again and again."""
+    factor = tf.convert_to_tensor(value)
+    return tf.cast(factor, _factors.get().dtype) if factor.dtype == tf.float32 else factor
+
+
+def weight_factor(*weights: keras.Variable, transpose: bool = False) -> tf.Tensor:
+    """Returns weights for `product`: in a search as it will take them, made once.
+
+    Elsewhere, in training, they are as they are: their gradients are not to be rounded.
 
     Args:
-        *values: float `(rows, columns)`. Several are stacked, one below the other.
+        *weights: float `(rows, columns)`. Several are stacked, one below the other.
+        transpose: Turn the rows to columns.
     """
-    dtype, constants = _factors.get()
 
     def make() -> tf.Tensor:
-        tensors = [tf.convert_to_tensor(value) for value in values]
-        factor = tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=0)
-        return tf.cast(factor, dtype) if factor.dtype == tf.float32 else factor
+        tensors = [tf.convert_to_tensor(weight) for weight in weights]
+        whole = tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=0)
+        return tf.transpose(whole) if transpose else whole
 
-    if constants is None or not all(isinstance(value, keras.Variable) for value in values):
+    prepared = _factors.get().prepared
+    if prepared is None:
         return make()
-    return constants.get(values, make)
+    return prepared.get((transpose, *map(id, weights)), lambda: as_factor(make()))
 
 
 def product(left: tf.Tensor, right: Any, **options: Any) -> tf.Tensor:
@@ -112,5 +132,5 @@ class Projection(keras.layers.Dense):
     """`keras.layers.Dense` with its product as `products_in` says."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = product(inputs, self.kernel)
+        outputs = product(inputs, weight_factor(self.kernel))
         return self.activation(outputs + self.bias if self.use_bias else outputs)

@@ -375,7 +375,8 @@ def test_the_best_continuations_are_those_of_ordering_all(
         best = np.sort(total.reshape(3, -1))[:, ::-1][:, : 2 * beam]
         np.testing.assert_array_equal(found.log_probs, best)
         for line in range(3):
-            places = list(zip(found.parents.numpy()[line], found.last_ids.numpy()[line]))
+            parents, last_ids = found.parents.numpy()[line], found.last_ids.numpy()[line]
+            places = list(zip(parents, last_ids, strict=True))
             assert len(set(places)) == 2 * beam
             np.testing.assert_array_equal([total[line][place] for place in places], best[line])
 

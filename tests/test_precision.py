@@ -12,7 +12,14 @@ from conftest import TrainedRun
 from seq2seq_kit.config import Config
 from seq2seq_kit.fast_lstm import FastLSTM
 from seq2seq_kit.model import OutputLayer
-from seq2seq_kit.precision import Projection, has_bfloat16, product, products_in
+from seq2seq_kit.precision import (
+    PreparedWeights,
+    Projection,
+    has_bfloat16,
+    product,
+    products_in,
+    weight_factor,
+)
 from seq2seq_kit.seq2seq import Seq2Seq
 
 RNG = np.random.default_rng(0)
@@ -48,8 +55,8 @@ def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
 
     @tf.function(autograph=False)
     def loop() -> tf.Tensor:
-        with products_in("bfloat16", constant_weights=True):
-            step = lambda total: (total + tf.reduce_sum(product(LEFT, weight)),)  # noqa: E731
+        with products_in("bfloat16", PreparedWeights()):
+            step = lambda total: (total + tf.reduce_sum(product(LEFT, weight_factor(weight))),)  # noqa: E731
             return tf.while_loop(lambda total: total < 100.0, step, (tf.constant(0.0),))[0]
 
     graph = loop.get_concrete_function().graph.as_graph_def()
@@ -58,6 +65,24 @@ def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
     rounds = [node for node in body.node_def if node.op == "Cast"]
     assert len(rounds) == 2  # of the left factor and of the product
     assert "ReadVariableOp" not in {node.op for node in body.node_def}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_weights_are_prepared_for_good_only_where_that_is_said(keep: bool) -> None:
+    upper, lower = keras.Variable(RIGHT[:20]), keras.Variable(RIGHT[20:])
+    kept = PreparedWeights(keep=True)
+
+    @tf.function(autograph=False)
+    def multiply() -> tf.Tensor:
+        with products_in("bfloat16", kept if keep else PreparedWeights()):
+            return product(LEFT, weight_factor(upper, lower))
+
+    before = multiply()
+    np.testing.assert_allclose(before, rounded(LEFT) @ rounded(RIGHT), rtol=2**-8, atol=1e-6)
+    lower.assign(np.zeros_like(lower))
+    after = before if keep else rounded(LEFT)[:, :20] @ rounded(RIGHT)[:20]
+    np.testing.assert_allclose(multiply(), after, rtol=2**-8, atol=1e-6)
+    assert [v.dtype for v in kept.variables] == [tf.bfloat16] * keep
 
 
 def test_gradients_are_products_of_rounded_factors() -> None:
