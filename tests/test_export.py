@@ -1,6 +1,7 @@
 """Exports: what a process without this package answers, against the Python API."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -135,6 +136,16 @@ def test_an_export_is_for_all_to_read_and_has_its_signature(translation_export: 
         name: (spec.dtype, len(spec.shape)) for name, spec in serve.structured_outputs.items()
     }
     assert outputs == {"outputs": (tf.string, 1), "scores": (tf.float32, 1)}
+
+
+def test_an_export_holds_each_weight_once(
+    translation_run: TrainedRun, translation_export: Path
+) -> None:
+    model = translation_run.fitted.model
+    variables = tf.train.list_variables(str(translation_export / "variables" / "variables"))
+    held = sum(math.prod(shape) for name, shape in variables if name.startswith("_weights"))
+    # But for the tied embeddings, which are looked up and, turned round, multiplied by.
+    assert held == model.count_params() + math.prod(model.embedding.embeddings.shape)
 
 
 def test_each_side_keeps_its_own_tokenizer() -> None:
