@@ -58,18 +58,15 @@ class Attention(keras.layers.Layer):
         return Memory(values, self.key_projection(values), mask)
 
     def call(self, query: Any, memory: Memory) -> tuple[Any, Any]:
-        scores = ops.cast(self.score(query, memory.keys), "float32")
-        # A finite "minus infinity": a row of padding alone gives equal weights, not NaN.
-        scores = ops.where(memory.mask[:, None, :], scores, -1e9)
+        scores = _masked(self.score(query, memory.keys), memory.mask)
         weights = ops.softmax(scores, axis=-1)
         return ops.matmul(ops.cast(weights, memory.values.dtype), memory.values), weights
 
     def step(self, query: Any, memory: Memory) -> tuple[Any, Any]:
         """Does what a call does, faster where the queries of a source are few, as in decoding.
 
-        Each query is compared with the keys by a product of its own, as the queries in a batch of
-        their own would be: a product, or a softmax, that oneDNN starts on all cores takes 30
-        microseconds before it does anything.
+        Each query has a product of its own. oneDNN, which computes those of a call and its
+        softmax, takes 30 microseconds to start on all cores before it computes anything.
 
         Args:
             query: float `(batch, rows, features)`.
@@ -78,8 +75,7 @@ class Attention(keras.layers.Layer):
         Returns:
             As a call does, for `rows` instead of `time`.
         """
-        scores = ops.cast(self.score_each(query, memory.keys), "float32")
-        scores = ops.where(memory.mask[:, None, :], scores, -1e9)
+        scores = _masked(self.score_each(query, memory.keys), memory.mask)
         exps = tf.exp(scores - tf.reduce_max(scores, axis=-1, keepdims=True))
         weights = exps / tf.reduce_sum(exps, axis=-1, keepdims=True)
         values = memory.values[:, None]
@@ -156,6 +152,12 @@ class AdditiveAttention(Attention):
         return ops.tanh(self.query_projection(query)[:, :, None, :] + keys[:, None, :, :])
 
 
+def _masked(scores: Any, mask: Any) -> Any:
+    """Returns float32 scores `(batch, time, source_time)`, of padding so low that it is lost."""
+    # A finite "minus infinity": a row of padding alone gives equal weights, not NaN.
+    return ops.where(mask[:, None, :], ops.cast(scores, "float32"), -1e9)
+
+
 def _product_each(left: Any, right: Any, **options: Any) -> Any:
-    """Returns the matrix products of a batch one by one: in the op that oneDNN leaves alone."""
+    """Returns the matrix products of a batch one by one, by the op that oneDNN leaves alone."""
     return tf.raw_ops.BatchMatMulV3(x=left, y=right, Tout=left.dtype, **options)

@@ -105,6 +105,22 @@ _debug_option = click.option(
     help="Show the traceback of an error.",
 )
 _run_argument = click.argument("run", type=_FILE)
+_SEARCH_OPTIONS = (
+    click.option("--beam-size", type=click.IntRange(1), help="Hypotheses kept; 1 is greedy."),
+    click.option("--batch-size", type=click.IntRange(1), help="Lines decoded together."),
+    click.option("--max-length", type=click.IntRange(1), help="Generated tokens at most."),
+    click.option("--length-penalty", type=click.FloatRange(0), help="0 ranks by log-probability."),
+    click.option(
+        "--shortlist/--no-shortlist",
+        default=None,
+        help="Only likely translations of an input's tokens, and frequent tokens: faster.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16"]),
+        help="Of the matrix products; bfloat16 is faster where `s2s info RUN` says so.",
+    ),
+)
 _long_lines_option = click.option(
     "--long-lines",
     type=click.Choice(["error", "truncate"]),
@@ -130,6 +146,13 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help(), err=True)
         context.exit(_WRONG_USAGE)
     show_log(force=True)
+
+
+def _search_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of a search, in their order: each None where it is not given."""
+    for option in reversed(_SEARCH_OPTIONS):
+        function = option(function)
+    return function
 
 
 def _command(function: Callable[..., Any]) -> click.Command:
@@ -176,20 +199,7 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
 @_run_argument
 @click.argument("input_path", type=_FILE, required=False, metavar="[INPUT]")
 @click.option("-o", "--output", type=_FILE, help="Write here, whole or not at all.")
-@click.option("--beam-size", type=click.IntRange(1), help="Hypotheses kept; 1 is greedy.")
-@click.option("--batch-size", type=click.IntRange(1), help="Lines decoded together.")
-@click.option("--max-length", type=click.IntRange(1), help="Generated tokens at most.")
-@click.option("--length-penalty", type=click.FloatRange(0), help="0 ranks by log-probability.")
-@click.option(
-    "--shortlist/--no-shortlist",
-    default=None,
-    help="Only likely translations of an input's tokens, and frequent tokens: faster.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    help="Of the matrix products; bfloat16 is faster where `s2s info RUN` says so.",
-)
+@_search_options
 @click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
 @click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
 @click.option(
@@ -329,13 +339,17 @@ def score(
 @_command
 @_run_argument
 @click.argument("folder", type=_FILE, metavar="DIR")
-def export(run: Path, folder: Path) -> None:
+@_search_options
+def export(run: Path, folder: Path, **options: Any) -> None:
     """Write a SavedModel, text in and text out.
 
     Tokenizer and search are inside: it runs with nothing but tensorflow and tensorflow_text, and
-    is compared with the model before the command ends.
+    is compared with the model before the command ends. Its search is fixed: what is not given is
+    as the run's config says.
     """
-    _load_model(run).export(folder)
+    model = _load_model(run)
+    given = {name: value for name, value in options.items() if value is not None}
+    model.export(folder, decoding=model.config.decoding.model_copy(update=given))
     click.echo(f"The SavedModel is in {folder}.", err=True)
 
 
@@ -395,7 +409,8 @@ def _load_generator(run: Path, *, is_fixed: bool) -> "Seq2Seq | _Export":
     if not is_fixed:
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: of the options it takes"
-            " --output, --scores, --prompt and --echo. Generate from the run folder instead."
+            " --output, --scores, --prompt and --echo. Export the run again with other options, or"
+            " generate from it."
         )
     _load_seq2seq()
     from seq2seq_kit.export import ExportedModel

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from conftest import TrainedRun
 
+from seq2seq_kit.cli import main
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export import ExportedModel, ExportModule, Outputs, export_model, probe_lines
@@ -109,6 +110,16 @@ def test_an_export_of_a_continuation_has_the_options_it_was_made_with(
     found = ExportedModel(continuation_export).generate(prompts)
     assert_same(found, continuation_run.fitted, prompts, **options)
     assert ExportedModel(continuation_export).generate([]) == Outputs([], [])
+
+
+def test_the_command_fixes_the_search_as_it_is_told(
+    translation_run: TrainedRun, tmp_path: Path
+) -> None:
+    options = ["--beam-size", "1", "--max-length", "3", "--shortlist", "--precision", "bfloat16"]
+    assert main(["export", str(translation_run.path), str(tmp_path / "served"), *options]) == 0
+    found = ExportedModel(tmp_path / "served").generate(ODD_LINES)
+    fixed = {"beam_size": 1, "max_length": 3, "shortlist": True, "precision": "bfloat16"}
+    assert_same(found, translation_run.fitted, ODD_LINES, **fixed)
 
 
 def test_a_loaded_export_survives_what_notebooks_do(translation_export: Path) -> None:
