@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from seq2seq_kit.model import OutputLayer
-from seq2seq_kit.precision import product
+from seq2seq_kit.precision import as_factor, product
 
 _ROWS_AT_ONCE = 512
 """Positions whose logits stand in memory at the same time: 16 MB for 8,000 tokens. Each part costs
@@ -107,7 +107,7 @@ def projected_cross_entropy(
     def compute(
         rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        layer = OutputLayer(kernel, bias).rounded()
+        layer = OutputLayer(as_factor(kernel), bias)
         loss, rows_grad, *layer_grads = of_part(0, rows, layer)
         rows_grads = tf.TensorArray(
             rows_grad.dtype,

@@ -14,7 +14,7 @@ from seq2seq_kit.config import ModelConfig
 from seq2seq_kit.decoder import LSTMDecoder
 from seq2seq_kit.encoder import LSTMEncoder
 from seq2seq_kit.lstm import LSTMStack, LSTMState, uniform
-from seq2seq_kit.precision import Projection, as_factor, product, weight_factor
+from seq2seq_kit.precision import Projection, product, weight_factor
 
 PAD_ID = 0
 BOS_ID = 2
@@ -65,10 +65,6 @@ class OutputLayer(NamedTuple):
         lines, columns = ops.shape(self.bias)
         by_line = ops.reshape(logits, (lines, -1, columns)) + self.bias[:, None]
         return ops.reshape(by_line, (-1, columns))
-
-    def rounded(self) -> "OutputLayer":
-        """Returns the layer with its kernel as products will take it."""
-        return OutputLayer(as_factor(self.kernel), self.bias)
 
 
 class TokenModel(keras.Model):
