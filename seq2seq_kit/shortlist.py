@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.checkpoint import load_checkpoint, save_checkpoint
+from seq2seq_kit.decoding import BLOCK
 from seq2seq_kit.prepared import Sequences
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -24,7 +25,6 @@ _TRANSLATIONS = 20
 _ITERATIONS = 5  # Of expectation maximisation; more change the order of the likeliest little.
 _MAX_LINKS = 10_000_000  # Pairs of a source and a target token to learn from: half a GB of memory.
 _NUM_SPECIAL = Tokenizer.eos_id + 1
-_STEP = 64  # Columns come in multiples of so many, which need no filling where blocks are made.
 
 
 class Columns(NamedTuple):
@@ -104,7 +104,7 @@ class Shortlist:
         always = tf.concat([tf.range(_NUM_SPECIAL), self.frequent], axis=0)
         own = tf.gather(tf.constant(self.translations), source_ids)
         token_ids, places = tf.unique(tf.concat([always, tf.reshape(own, [-1])], axis=0))
-        fill = [[0, -tf.size(token_ids) % _STEP]]
+        fill = [[0, -tf.size(token_ids) % BLOCK]]
         token_ids = tf.pad(token_ids, fill, constant_values=Tokenizer.pad_id)
         lines, number = tf.shape(source_ids)[0], tf.size(always)
         # (lines, time * translations)

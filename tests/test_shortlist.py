@@ -12,6 +12,7 @@ from reference import VOCAB_SIZE, NumberTokenizer, random_lines, random_network
 
 from seq2seq_kit import shortlist as shortlist_module
 from seq2seq_kit.config import DecodingConfig, load_config
+from seq2seq_kit.decoding import BLOCK
 from seq2seq_kit.errors import ConfigError, InputError, RunError
 from seq2seq_kit.generation import Generator
 from seq2seq_kit.prepared import Sequences
@@ -120,7 +121,7 @@ def test_each_line_has_its_own_list() -> None:
     assert token_ids[:4].tolist() == [0, 1, 2, 3]
     real = token_ids[: token_ids.nonzero()[0].max() + 1]
     assert len(set(real)) == len(real)
-    assert len(token_ids) % 64 == 0
+    assert len(token_ids) % BLOCK == 0
     for row, allowed in zip(ids.tolist(), columns.allowed.numpy(), strict=True):
         assert set(token_ids[allowed]) == own_list(shortlist, row)
 

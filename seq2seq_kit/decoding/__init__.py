@@ -3,6 +3,7 @@
 from seq2seq_kit.decoding.constraints import repeats_ngram
 from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
 from seq2seq_kit.decoding.search import (
+    BLOCK,
     MINUS_INFINITY,
     SearchResult,
     StepFunction,
@@ -13,6 +14,7 @@ from seq2seq_kit.decoding.search import (
 )
 
 __all__ = [
+    "BLOCK",
     "MINUS_INFINITY",
     "SearchResult",
     "StepFunction",

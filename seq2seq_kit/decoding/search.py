@@ -15,8 +15,8 @@ from seq2seq_kit.decoding.constraints import repeats_ngram
 MINUS_INFINITY = -1e9
 """For log(0): finite, because -inf times 0 is NaN; far below any sum of log-probabilities."""
 
-# Columns of a block of `_expand`.
-_BLOCK = 64
+BLOCK = 64
+"""Columns that beam search looks at together: logits of so many, or a multiple, need no filling."""
 
 REGISTER = 16
 """Numbers in the widest vector register, 512 bits."""
@@ -402,11 +402,11 @@ def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _
     """
     batch, beam = tf.shape(alive)[0], alive.shape[1]
     num_columns = _num_columns(logits)
-    num_blocks = -(-num_columns // _BLOCK)
+    num_blocks = -(-num_columns // BLOCK)
     # What fills the last block never is among the best.
-    missing = [[0, 0], [0, num_blocks * _BLOCK - num_columns]]
+    missing = [[0, 0], [0, num_blocks * BLOCK - num_columns]]
     blocks = tf.reshape(
-        tf.pad(logits, missing, constant_values=-math.inf), (batch, beam * num_blocks, _BLOCK)
+        tf.pad(logits, missing, constant_values=-math.inf), (batch, beam * num_blocks, BLOCK)
     )
     log_normalizer = tf.reshape(log_normalizer, (batch, beam))
 
@@ -421,11 +421,11 @@ def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _
     before = tf.gather(alive, parents, batch_dims=1)
     taken_off = tf.gather(log_normalizer, parents, batch_dims=1)
     inside = tf.gather(blocks, chosen, batch_dims=1) - taken_off[..., tf.newaxis]
-    inside = tf.reshape(before[..., tf.newaxis] + inside, (batch, num_chosen * _BLOCK))
+    inside = tf.reshape(before[..., tf.newaxis] + inside, (batch, num_chosen * BLOCK))
     log_probs, places = tf.math.top_k(inside, 2 * beam)
-    of, column = places // _BLOCK, places % _BLOCK
+    of, column = places // BLOCK, places % BLOCK
     block = tf.gather(chosen, of, batch_dims=1) % num_blocks
-    return _Candidates(tf.gather(parents, of, batch_dims=1), block * _BLOCK + column, log_probs)
+    return _Candidates(tf.gather(parents, of, batch_dims=1), block * BLOCK + column, log_probs)
 
 
 def _finish(
