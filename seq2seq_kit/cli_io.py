@@ -6,12 +6,13 @@ by the locale and split lines in more places than `corpus` does.
 
 import itertools
 import os
+import select
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from seq2seq_kit.errors import InputError
 
@@ -23,29 +24,106 @@ STANDARD_STREAM = Path("-")
 # Enough that lines of like length fill their batches, few enough that a million fit in memory.
 LINES_AT_ONCE = 4096
 
+# Asked of the system at once.
+_READ_BYTES = 2**18
+
 
 def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
-    """Yields some thousands of lines at a time, each time with the number of the first.
+    """Yields lines as they arrive, some thousands at most, with the number of the first.
 
-    At a terminal they come one by one, so that a person gets an answer to each.
+    A line is yielded as soon as it is complete and no more input is ready, so that a program that
+    writes a line and waits gets its answer. A last line needs no newline.
 
     Args:
-        path: A file; None or `-` for standard input.
+        path: A file or a named pipe; None or `-` for standard input.
 
     Raises:
-        DataError: On the way, if the file cannot be read or a line is not UTF-8.
+        InputError: If there is no standard input.
+        DataError: On the way, if the file cannot be read or a line is not UTF-8; the lines before
+            that one have been yielded.
     """
-    from seq2seq_kit.corpus import decode_lines, read_lines
+    from seq2seq_kit.corpus import decode_lines
+    from seq2seq_kit.errors import DataError
+
+    name = "standard input" if path is None or path == STANDARD_STREAM else str(path)
+    number = 1
+    for raw_lines in _groups(path):
+        lines: list[str] = []
+        try:
+            lines.extend(decode_lines(raw_lines, name=name, first_line=number))
+        except DataError:
+            if lines:
+                yield number, lines
+            raise
+        if lines:
+            yield number, lines
+        number += len(raw_lines)
+
+
+def _groups(path: Path | None) -> Iterator[list[bytes]]:
+    """Yields the raw lines of an input in the groups in which they are answered."""
+    from seq2seq_kit.corpus import raw_lines, unreadable
+    from seq2seq_kit.errors import DataError
 
     if path is None or path == STANDARD_STREAM:
-        lines = decode_lines(sys.stdin.buffer, name="standard input")
-        size = 1 if sys.stdin.isatty() else LINES_AT_ONCE
+        if sys.stdin is None:
+            raise InputError("Standard input is closed. Give INPUT or --prompt.")
+        yield from _arriving_lines(sys.stdin.buffer)
+    elif path.exists() and not path.is_file():  # a named pipe or a device
+        try:
+            with path.open("rb") as file:
+                yield from _arriving_lines(file)
+        except OSError as error:
+            raise DataError(unreadable(path, error)) from error
     else:
-        lines, size = read_lines(path), LINES_AT_ONCE
-    number = 1
-    while chunk := list(itertools.islice(lines, size)):
-        yield number, chunk
-        number += len(chunk)
+        lines = raw_lines(path)
+        yield from iter(lambda: list(itertools.islice(lines, LINES_AT_ONCE)), [])
+
+
+def _arriving_lines(file: Any) -> Iterator[list[bytes]]:
+    r"""Yields the complete lines that have arrived, each with its "\n", whenever no more is ready.
+
+    Args:
+        file: A binary stream with `read1`.
+    """
+    lines: list[bytes] = []
+    begun: list[bytes] = []  # the parts of a line whose end has not arrived
+    while data := _read(file):
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            lines.append(b"".join([*begun, end, b"\n"]))
+            begun.clear()
+        if rest:
+            begun.append(rest)
+        while len(lines) >= LINES_AT_ONCE:
+            yield lines[:LINES_AT_ONCE]
+            del lines[:LINES_AT_ONCE]
+        if lines and not _is_ready(file):
+            yield lines
+            lines = []
+    if begun:
+        lines.append(b"".join(begun))
+    if lines:
+        yield lines
+
+
+def _read(file: Any) -> bytes:
+    """Returns what one read of the system gives, waiting for the first byte; empty at the end."""
+    try:
+        if not os.get_blocking(file.fileno()):
+            # Another program that has the pipe too may have set it so: a read would not wait.
+            select.select([file], [], [])
+    except (AttributeError, OSError, ValueError):  # Windows, or a stream in memory: reads do wait.
+        pass
+    return bytes(file.read1(_READ_BYTES))
+
+
+def _is_ready(file: Any) -> bool:
+    """Whether a read would return at once. False where the system does not say, as on Windows."""
+    try:
+        return bool(select.select([file], [], [], 0)[0])
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         DataError: On the way, if the file cannot be opened or unpacked, or is not UTF-8.
     """
-    return decode_lines(_raw_lines(path), name=str(path))
+    return decode_lines(raw_lines(path), name=str(path))
 
 
 def count_lines(path: Path) -> int:
@@ -112,12 +112,13 @@ def count_lines(path: Path) -> int:
     return sum(1 for _ in read_lines(path))
 
 
-def decode_lines(raw_lines: Iterable[bytes], *, name: str) -> Iterator[str]:
+def decode_lines(raw_lines: Iterable[bytes], *, name: str, first_line: int = 1) -> Iterator[str]:
     r"""Yields lines as text, by the rules of `read_lines`. Use it for standard input.
 
     Args:
         raw_lines: Lines of bytes that end at "\n", as a binary file yields them.
         name: What errors call the input, such as its path.
+        first_line: The number of the first line; a byte order mark is dropped from line 1 only.
 
     Returns:
         An iterator over the lines, without their ends.
@@ -130,7 +131,7 @@ def decode_lines(raw_lines: Iterable[bytes], *, name: str) -> Iterator[str]:
     >>> list(decode_lines([b"one\r\n", b"\n", b"three"], name="example"))
     ['one', '', 'three']
     """
-    for number, raw in enumerate(raw_lines, start=1):
+    for number, raw in enumerate(raw_lines, start=first_line):
         if number == 1:
             if raw == _BOM:  # nothing but a mark: an empty file
                 return
@@ -143,7 +144,7 @@ def decode_lines(raw_lines: Iterable[bytes], *, name: str) -> Iterator[str]:
             raise DataError(_not_utf8(name, number, error)) from error
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
+def raw_lines(path: Path) -> Iterator[bytes]:
     r"""Yields the unpacked lines of a file with their ends: a binary file splits at "\n" only."""
     num_read = 0
     try:
@@ -164,7 +165,7 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
             "Copy or download the file again."
         ) from error
     except OSError as error:
-        raise DataError(_unreadable(path, error)) from error
+        raise DataError(unreadable(path, error)) from error
 
 
 def _read_parallel(source_path: Path, target_path: Path) -> Iterator[Pair]:
@@ -273,7 +274,8 @@ def _not_utf8(name: str, number: int, error: UnicodeDecodeError) -> str:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> str:
+def unreadable(path: Path, error: OSError) -> str:
+    """Returns what to say about a file that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: expected a text file, but there is no such file. Check the path."
     if isinstance(error, IsADirectoryError):

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -297,6 +298,106 @@ def test_bytes_that_are_not_utf8_are_named_by_line(
     assert "2" in error
 
 
+# `s2s` in a process of its own, with `Backwards` in the place of a trained run.
+_S2S = """
+import sys, types
+sys.path.insert(0, "tests")
+from test_cli import Backwards
+from seq2seq_kit import cli
+cli.load_tensorflow = lambda: None
+module = types.ModuleType("seq2seq_kit.seq2seq")
+module.Seq2Seq = types.SimpleNamespace(load=lambda path: Backwards())
+sys.modules["seq2seq_kit.seq2seq"] = module
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def start_s2s(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-c", _S2S, *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, **(pipes | options))
+    # An answer that does not come ends the test, not the patience of whoever runs it.
+    alarm = threading.Timer(120, process.kill)
+    alarm.daemon = True
+    alarm.start()
+    return process
+
+
+def give(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
+def answer(process: subprocess.Popen[bytes], lines: int = 1) -> bytes:
+    """The next lines of output."""
+    assert process.stdout is not None
+    return b"".join(process.stdout.readline() for _ in range(lines))
+
+
+def test_a_line_is_answered_before_the_next_one_is_written() -> None:
+    process = start_s2s("generate", "run")
+    give(process, b"ab\n")
+    assert answer(process) == b"ba\n"
+    give(process, b"cd\nef\n\n")
+    assert answer(process, 3) == b"dc\nfe\n\n"
+    give(process, b"gh\n\xe6\x98")  # A line, and the beginning of a character.
+    assert answer(process) == b"hg\n"
+    give(process, b"\xa5!\nhalf")
+    assert answer(process) == "!春\n".encode()
+    output, error = process.communicate()
+    assert (output, error, process.returncode) == (b"flah\n", b"", 0)
+
+
+def test_rows_of_hypotheses_are_answered_as_lines_come_and_are_numbered_on() -> None:
+    process = start_s2s("generate", "run", "--num-hypotheses", "2")
+    for number in (1, 2):
+        give(process, b"ab\n")
+        rows = f"{number}\t1\t-0.500000\tba\n{number}\t2\t-1.000000\t?\n"
+        assert answer(process, 2) == rows.encode()
+    give(process, b"cd\n\xff\nef\n")  # The good line before a bad one is answered.
+    output, error = process.communicate()
+    assert output == b"3\t1\t-0.500000\tdc\n3\t2\t-1.000000\t?\n"
+    assert error.startswith(b"s2s: error: standard input, line 4: ")
+    assert process.returncode == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_named_pipe_is_answered_as_its_lines_come(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = start_s2s("generate", "run", str(tmp_path / "pipe"))
+    with (tmp_path / "pipe").open("wb") as pipe:
+        for text in (b"ab", b"cd"):
+            pipe.write(text + b"\n")
+            pipe.flush()
+            assert answer(process) == text[::-1] + b"\n"
+    assert process.communicate() == (b"", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_that_does_not_block_is_waited_for() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    process = start_s2s("generate", "run", stdin=reader)
+    for text in (b"ab", b"cd"):
+        os.write(writer, text + b"\n")
+        assert answer(process) == text[::-1] + b"\n"
+    os.close(writer)
+    assert process.communicate() == (b"", b"")
+    os.close(reader)
+
+
+@pytest.mark.usefixtures("model")
+def test_a_piped_file_is_read_in_large_chunks(
+    model: Backwards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").write_bytes(b"ab\n" * 10_000 + b"cd")
+    with (tmp_path / "in").open(encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["generate", "run"]) == 0
+    assert [len(call["texts"]) for call in model.calls] == [4096, 4096, 1809]
+
+
 @pytest.mark.usefixtures("model")
 def test_output_is_written_whole_or_not_at_all(tmp_path: Path, stdin: Any) -> None:
     output = tmp_path / "out.txt"
@@ -341,24 +442,7 @@ def test_a_device_is_written_to_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX pipe")
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
-    code = (
-        "import sys, types\n"
-        "sys.path.insert(0, 'tests')\n"
-        "from test_cli import Backwards\n"
-        "from seq2seq_kit import cli\n"
-        "cli.load_tensorflow = lambda: None\n"
-        "module = types.ModuleType('seq2seq_kit.seq2seq')\n"
-        "module.Seq2Seq = types.SimpleNamespace(load=lambda path: Backwards())\n"
-        "sys.modules['seq2seq_kit.seq2seq'] = module\n"
-        "sys.exit(cli.main(['generate', 'run']))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = start_s2s("generate", "run")
     assert process.stdout is not None
     process.stdout.close()
     _, error = process.communicate(b"some words\n" * 50_000)
