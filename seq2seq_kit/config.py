@@ -4,7 +4,6 @@ The only place where defaults stand. Knows nothing of TensorFlow, so that a conf
 an instant. `load_config` reads YAML; `Config` is what the rest of the package takes.
 """
 
-import copy
 import importlib.metadata
 import math
 import os
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,10 +24,11 @@ from pydantic import (
     model_validator,
 )
 
-from seq2seq_kit import __version__
+from seq2seq_kit import __version__, bounds
 from seq2seq_kit.config_faults import ContradictionError, Fault, explain, list_faults, shorten
-from seq2seq_kit.config_yaml import apply_override, read_yaml
+from seq2seq_kit.config_yaml import apply_override, read_yaml, unshared
 from seq2seq_kit.errors import ConfigError, RunError
+from seq2seq_kit.files import path_fault
 
 FORMAT_VERSION = 1
 _END = "..."  # YAML's mark of a document's end
@@ -36,13 +37,16 @@ _END = "..."  # YAML's mark of a document's end
 # learnt too little for the learning rate to be lowered, or training to be ended, by the result.
 MIN_STEPS_TO_VALIDATION = 100
 
-# Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64.
+# Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64. Each has an
+# upper bound; `bounds` gives the reasons.
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
 Share = Annotated[float, Field(gt=0.0, le=1.0, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-PositiveInt = Annotated[int, Field(ge=1, strict=True)]
-PositiveFloat = Annotated[float, Field(gt=0.0, strict=True)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0, strict=True)]
+Count = Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)]
+PositiveCount = Annotated[int, Field(ge=1, le=bounds.MAX_COUNT, strict=True)]
+Tokens = Annotated[int, Field(ge=1, le=bounds.MAX_TOKENS, strict=True)]
+BatchSize = Annotated[int, Field(ge=1, le=bounds.MAX_BATCH_SIZE, strict=True)]
+Width = Annotated[int, Field(ge=1, le=bounds.MAX_WIDTH, strict=True)]
+Layers = Annotated[int, Field(ge=1, le=bounds.MAX_LAYERS, strict=True)]
 Precision = Literal["float32", "bfloat16"]
 Switch = Annotated[bool, Field(strict=True)]
 
@@ -52,12 +56,26 @@ def _as_list(value: Any) -> Any:
     return value if value is None or isinstance(value, list | tuple) else [value]
 
 
+def _as_corpus(value: Any) -> Any:
+    """A corpus may be written as the path of a TSV alone."""
+    return {"tsv": value} if isinstance(value, str | Path) else value
+
+
 def _column(value: Any) -> int | str:
-    if isinstance(value, str) or (type(value) is int and value >= 1):
+    if isinstance(value, str) or (type(value) is int and 1 <= value <= bounds.MAX_COLUMN):
         return value
+    if type(value) is int and value > bounds.MAX_COLUMN:
+        raise ValueError(f"must be {bounds.MAX_COLUMN} or less")
     raise ValueError("must be a column counted from 1, or a column's name")
 
 
+def _check_path(path: Path) -> Path:
+    if reason := path_fault(path):
+        raise ValueError(f"cannot be used: {reason}")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_check_path)]
 Column = Annotated[int | str, PlainValidator(_column)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -96,11 +114,11 @@ class CorpusConfig(Section):
     Files are UTF-8, plain or gzipped. A path without a key is a `tsv`.
     """
 
-    source: Path | None = None
+    source: FilePath | None = None
     """Parallel files: the source side, one text a line; `target` is the other side."""
-    target: Path | None = None
+    target: FilePath | None = None
     """Parallel files: the target side, line by line with `source`."""
-    tsv: Path | None = None
+    tsv: FilePath | None = None
     """Tab-separated columns, a pair a line."""
     source_columns: Columns = (1,)
     """`tsv`: the source columns, counted from 1 or by name with `header`; several are joined."""
@@ -110,17 +128,17 @@ class CorpusConfig(Section):
     """`tsv`: what stands between joined columns."""
     header: Switch = False
     """`tsv`: the first line names the columns."""
-    lines: Path | None = None
+    lines: FilePath | None = None
     """Continuation: one text of its own a line."""
-    text: Path | None = None
+    text: FilePath | None = None
     """Continuation: running text, one stream with the newline as a token."""
-    weight: PositiveFloat = 1.0
+    weight: Annotated[float, Field(gt=0.0, le=bounds.MAX_WEIGHT, strict=True)] = 1.0
     """Times that each line is seen in an epoch; 0.5 sees a new random half each epoch."""
 
     @model_validator(mode="before")
     @classmethod
     def _path_means_tsv(cls, values: Any) -> Any:
-        return {"tsv": values} if isinstance(values, str | Path) else values
+        return _as_corpus(values)
 
     @property
     def kind(self) -> CorpusKind:
@@ -180,7 +198,7 @@ Corpora = Annotated[tuple[CorpusConfig, ...], BeforeValidator(_as_list), Field(m
 class DataConfig(Section):
     """The texts and how long they may be."""
 
-    root: Path = Path()
+    root: FilePath = Path()
     """Folder that relative paths of the corpora start from; itself relative to the config file."""
     train: Corpora
     """One corpus or a list of them."""
@@ -188,15 +206,15 @@ class DataConfig(Section):
     """Chooses the best checkpoint. Without it, `holdout` lines are kept from the training data."""
     test: Corpora | None = None
     """Scored once, after training."""
-    holdout: PositiveInt = 1000
+    holdout: PositiveCount = 1000
     """Without `validation`: lines (running text: thousands of tokens) held out, up to 10 %."""
-    max_source_length: PositiveInt = 100
+    max_source_length: Tokens = 100
     """Tokens of a source line, EOS not counted."""
-    max_target_length: PositiveInt = 100
+    max_target_length: Tokens = 100
     """Tokens of a target line, EOS not counted."""
     long_lines: Literal["skip", "truncate", "error"] = "skip"
     """What becomes of longer training lines; skipped and truncated ones are counted and shown."""
-    window: Annotated[int, Field(ge=2, strict=True)] = 64
+    window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
     """Running text: tokens of one training sequence."""
     bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
     """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenised text."""
@@ -231,7 +249,7 @@ class VocabularyConfig(Section):
 
     type: Literal["unigram", "bpe", "word", "char"] = "unigram"
     """The SentencePiece algorithm."""
-    vocab_size: Annotated[int, Field(ge=8, strict=True)] = 8000
+    vocab_size: Annotated[int, Field(ge=8, le=bounds.MAX_VOCAB_SIZE, strict=True)] = 8000
     """Pieces wanted; if the data cannot give so many, the feasible size is used and said."""
     character_coverage: Share = 1.0
     """Share of the characters that get pieces; lower it (0.9995) for Chinese and Japanese."""
@@ -241,7 +259,7 @@ class VocabularyConfig(Section):
     """Strings that always are one token, such as tags."""
     lossless: Switch | None = None
     """Keep runs of spaces and newlines. Left out: true for continuation, false otherwise."""
-    model: Path | None = None
+    model: FilePath | None = None
     """A ready SentencePiece `.model` to use instead of training one; then `type`, `vocab_size` and
     the other keys of this section have no effect."""
 
@@ -282,13 +300,13 @@ class ModelConfig(Section):
 
     architecture: Literal["encoder_decoder", "language_model"] | None = None
     """Left out: encoder_decoder for translation, language_model for continuation."""
-    embedding_dim: PositiveInt = 256
+    embedding_dim: Width = 256
     """Size of a token's vector."""
-    units: PositiveInt = 512
+    units: Width = 512
     """Size of the decoder's LSTM state; each direction of the encoder has half of it."""
-    encoder_layers: PositiveInt = 1
+    encoder_layers: Layers = 1
     """Bidirectional LSTM layers."""
-    decoder_layers: PositiveInt = 1
+    decoder_layers: Layers = 1
     """LSTM layers of the decoder or language model; residual connections from the second on."""
     attention: Literal["additive", "multiplicative"] = "additive"
     """How a decoder state is compared with the encoder outputs."""
@@ -299,7 +317,7 @@ class ModelConfig(Section):
     tie_embeddings: Switch = True
     """The output layer shares the target embeddings, and with one vocabulary the source's too. It
     then reads `embedding_dim` numbers, else `units`."""
-    init_scale: PositiveFloat = 0.1
+    init_scale: Annotated[float, Field(gt=0.0, le=bounds.MAX_INIT_SCALE, strict=True)] = 0.1
     """All weights start uniform in +-init_scale."""
 
     def _contradictions(self) -> dict[str, str]:
@@ -316,38 +334,38 @@ class EarlyStoppingConfig(Section):
 
     metric: Literal["loss", "bleu", "chrf"] = "loss"
     """Of the validation data. BLEU and chrF decode it greedily at each validation."""
-    patience: PositiveInt = 4
+    patience: PositiveCount = 4
     """Validations without a better value before training stops."""
 
 
 class TrainingConfig(Section):
     """The optimisation, its limits and what is written while it runs."""
 
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
     """Of the unit below."""
     batch_unit: Literal["sentences", "tokens"] = "sentences"
     """tokens: rows times padded length."""
-    epochs: PositiveInt | None = None
+    epochs: PositiveCount | None = None
     """Passes over the training data at most. Where this, `max_steps` and `max_minutes` are all left
     out: 30, or as many as 3,000 steps take if the data are so few that these are more."""
-    max_steps: PositiveInt | None = None
+    max_steps: PositiveCount | None = None
     """Steps at most."""
-    max_minutes: PositiveFloat | None = None
+    max_minutes: Annotated[float, Field(gt=0.0, le=bounds.MAX_MINUTES, strict=True)] | None = None
     """Wall-clock minutes of training at most; a resumed run goes on counting."""
-    learning_rate: PositiveFloat = 0.001
+    learning_rate: Annotated[float, Field(gt=0.0, le=bounds.MAX_LEARNING_RATE, strict=True)] = 0.001
     """Of Adam."""
     warmup_steps: Count = 0
     """Steps over which the learning rate rises from 0 in a straight line."""
     plateau_factor: Share = 0.5
     """The learning rate is multiplied by this ..."""
-    plateau_patience: PositiveInt = 1
+    plateau_patience: PositiveCount = 1
     """... after so many validations in a row without a better loss."""
-    clip_norm: PositiveFloat = 1.0
+    clip_norm: Annotated[float, Field(gt=0.0, le=bounds.MAX_NORM, strict=True)] = 1.0
     """Global norm to which gradients are clipped."""
     label_smoothing: Fraction = 0.1
     """Share of the probability spread over the whole vocabulary. It raises the training loss that
     is shown, not the validation loss."""
-    validate_every: PositiveInt | None = None
+    validate_every: PositiveCount | None = None
     """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
     validation_samples: Count = 3
     """Outputs printed at each validation."""
@@ -375,17 +393,17 @@ class TrainingConfig(Section):
 class DecodingConfig(Section):
     """Defaults of `generate` and of the export."""
 
-    beam_size: PositiveInt = 5
+    beam_size: Annotated[int, Field(ge=1, le=bounds.MAX_BEAM_SIZE, strict=True)] = 5
     """Hypotheses kept at each step; 1, which is greedy, where a continuation config leaves it out:
     a beam makes continuations dull."""
-    length_penalty: NonNegativeFloat = 1.0
+    length_penalty: Annotated[float, Field(ge=0.0, le=bounds.MAX_LENGTH_PENALTY, strict=True)] = 1.0
     """Exponent of ((5 + length) / 6), which divides the log-probability; 0 ranks by that alone."""
-    max_length: PositiveInt = 100
+    max_length: Tokens = 100
     """Generated tokens at most, EOS not counted."""
-    no_repeat_ngram: Count = 0
+    no_repeat_ngram: Annotated[int, Field(ge=0, le=bounds.MAX_NGRAM, strict=True)] = 0
     """No output contains so many tokens in a row twice; 0 allows it. 4 where a continuation config
     leaves it out."""
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
     """Lines decoded together; the output does not depend on it."""
     shortlist: Switch = False
     """Whether an output is made only of what its input's tokens are likely to come out as, and of
@@ -403,8 +421,7 @@ class Config(Section):
 
     task: Literal["translation", "continuation"] = "translation"
     """translation: a line in, a line out. continuation: a prompt in, what follows it out."""
-    # keras.utils.set_random_seed hands the seed to NumPy, which takes 32 bits.
-    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 1
+    seed: Annotated[int, Field(ge=0, lt=bounds.SEEDS, strict=True)] = 1
     """Of the weights, the order of the data and dropout."""
     data: DataConfig
     """The texts."""
@@ -522,7 +539,7 @@ def load_config(
         config: A YAML file, or what such a file would hold. Relative paths start from the file's
             folder, for a mapping from the current folder; those of the corpora from `data.root`.
         overrides: `key.path=value` each, the value in YAML: `training.epochs=3`. An entry of a
-            list is called by its number from 0: `data.train.0.weight=2`.
+            list is called by its number from 0, `data.train.0.weight=2`, a single one too.
 
     Returns:
         The config with nothing left open.
@@ -532,6 +549,8 @@ def load_config(
     """
     name, folder, values = _read_values(config)
     faults = _check_format_version(values)
+    if overrides:
+        _name_corpus_kinds(values)
     for override in overrides:
         faults += apply_override(values, override)
     if faults:
@@ -597,9 +616,25 @@ def _read_values(
     if isinstance(config, Config):
         return "config", Path.cwd(), config.model_dump()
     if isinstance(config, Mapping):
-        return "config", Path.cwd(), copy.deepcopy(dict(config))
+        try:
+            return "config", Path.cwd(), unshared(config)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"config: {error}.") from error
     path = Path(config)
     return str(path), path.absolute().parent, read_yaml(path)
+
+
+def _name_corpus_kinds(values: dict[str, Any]) -> None:
+    """Writes a corpus that is a path alone as a section, so that its keys can be set."""
+    data = values.get("data")
+    if not isinstance(data, dict):
+        return
+    for name in {"train", "validation", "test"} & data.keys():
+        corpora = data[name]
+        if isinstance(corpora, list):
+            data[name] = [_as_corpus(corpus) for corpus in corpora]
+        else:
+            data[name] = _as_corpus(corpora)
 
 
 def _check_format_version(values: dict[str, Any]) -> list[Fault]:
@@ -626,7 +661,9 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
 def _absolute(value: Any, folder: Path) -> Any:
     """Makes every path in a section start from `folder`."""
     if isinstance(value, Path):
-        return (folder / value.expanduser()).resolve()
+        # Unlike `Path.resolve`, it has no error of its own for a link that leads to itself: whoever
+        # opens the file says so.
+        return Path(os.path.realpath(folder / value.expanduser()))
     if isinstance(value, tuple):
         return tuple(_absolute(item, folder) for item in value)
     if isinstance(value, Section):

@@ -50,12 +50,18 @@ _MESSAGES = {
     "string_type": "must be a text",
     "too_short": "must not be empty",
     "tuple_type": "must be a list",
+    "string_unicode": "must be UTF-8",
     "value_error": "{error}",
 }
+
+# Faults that are shown; the others are counted.
+_MAX_SHOWN = 20
 
 
 def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list[Fault]:
     """Returns what pydantic found, each fault under its dotted key.
+
+    Beyond those that `list_faults` shows, the faults are short.
 
     Args:
         error: What checking `values` against `model` raised.
@@ -68,6 +74,8 @@ def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, ContradictionError):
             faults += [Fault(_join(key, inner), text) for inner, text in cause.faults.items()]
+        elif len(faults) >= _MAX_SHOWN:
+            faults.append(Fault(key, detail["msg"]))
         elif detail["type"] == "extra_forbidden":
             faults.append(Fault(key, _explain_unknown_key(key, model)))
         elif detail["type"] == "missing":
@@ -81,16 +89,55 @@ def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list
 
 def list_faults(name: str, faults: Sequence[Fault]) -> str:
     """Returns one message: a line for a single fault, else a line each below a heading."""
-    lines = [f"{fault.key}: {fault.message}" for fault in faults]
-    if len(lines) == 1:
+    lines = [f"{_show_key(fault.key)}: {fault.message}" for fault in faults[:_MAX_SHOWN]]
+    if len(faults) == 1:
         return f"{name}: {lines[0]}"
-    return "\n  ".join([f"{name}: {len(lines)} faults:", *lines])
+    if len(faults) > _MAX_SHOWN:
+        lines.append(f"... and {len(faults) - _MAX_SHOWN:,} more")
+    return "\n  ".join([f"{name}: {len(faults):,} faults:", *lines])
+
+
+def _show_key(key: str) -> str:
+    """Returns a key as it is, unless it would break the line or fill the screen."""
+    return key if key.isprintable() and len(key) <= 200 else shorten(key, 200)
 
 
 def shorten(value: Any, width: int = 60) -> str:
-    """Returns `repr(value)`, cut to `width` characters."""
-    text = repr(value)
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    """Returns `repr(value)`, cut to `width` characters; what is cut off is never built."""
+    text = ""
+    for piece in _pieces(value, width):
+        text += piece
+        if len(text) > width:
+            return f"{text[: width - 3]}..."
+    return text
+
+
+def _pieces(value: Any, width: int) -> Iterator[str]:
+    """Yields the parts of `repr(value)` in order, none much longer than `width`."""
+    if isinstance(value, str | bytes):
+        yield repr(value[:width]) if len(value) > width else repr(value)
+    elif type(value) is int and value.bit_length() > 4 * width:
+        # Python refuses to write out thousands of digits.
+        yield f"a whole number of about {value.bit_length() * 30103 // 100000} digits"
+    elif type(value) is dict:
+        yield "{"
+        for place, (key, item) in enumerate(value.items()):
+            yield ", " if place else ""
+            yield from _pieces(key, width)
+            yield ": "
+            yield from _pieces(item, width)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if isinstance(value, list) else "("
+        for place, item in enumerate(value):
+            yield ", " if place else ""
+            yield from _pieces(item, width)
+        if isinstance(value, tuple):
+            yield ",)" if len(value) == 1 else ")"
+        else:
+            yield "]"
+    else:
+        yield repr(value)
 
 
 def _join(*keys: str) -> str:

@@ -1,5 +1,6 @@
 """Configs are plain values in, a checked frozen model out; nothing here needs TensorFlow."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from seq2seq_kit.checks import check_files
 from seq2seq_kit.config import Section, load_config, save_config
+from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.errors import ConfigError
 
 
@@ -185,6 +187,36 @@ def test_faulty_override(override: str, fault: str) -> None:
     assert fault in faults_of({"data": {"train": [{"tsv": "pairs.tsv"}]}}, override)
 
 
+@pytest.mark.parametrize("train", ["a.tsv", {"tsv": "a.tsv"}, ["a.tsv"], [{"tsv": "a.tsv"}]])
+def test_a_single_corpus_is_number_0_with_and_without_a_list(train: Any) -> None:
+    overrides = ["data.train.0.tsv=b.tsv", "data.train.0.source_columns.0=3", "data.test.0=c.tsv"]
+    data = load_config({"data": {"train": train}}, overrides).data
+    assert (
+        data
+        == load_config(
+            {"data": {"train": {"tsv": "b.tsv", "source_columns": 3}, "test": "c.tsv"}}
+        ).data
+    )
+
+
+def test_a_corpus_written_as_a_path_takes_further_keys() -> None:
+    data = load_config({"data": {"train": "a.tsv"}}, ["data.train.weight=2"]).data
+    assert (data.train[0].weight, data.train[0].tsv) == (2, Path("a.tsv").absolute())
+
+
+def test_an_entry_that_a_single_one_has_not_is_refused() -> None:
+    fault = "data.train.1.tsv: cannot be set: `1` must be a number from 0 to 0 here"
+    assert fault in faults_of({"data": {"train": "a.tsv"}}, "data.train.1.tsv=b")
+
+
+def test_overriding_one_corpus_leaves_its_aliases_alone(tmp_path: Path) -> None:
+    text = "data: {train: &both {tsv: a.tsv}, validation: *both}\n"
+    data = load_config(write_yaml(tmp_path / "run.yaml", text), ["data.train.tsv=b.tsv"]).data
+    assert data.train[0].tsv == tmp_path / "b.tsv"
+    assert data.validation is not None
+    assert data.validation[0].tsv == tmp_path / "a.tsv"
+
+
 def test_a_mapping_given_is_left_as_it_was() -> None:
     values = minimal()
     load_config(values, ["data.train.weight=2", "model.units=64"])
@@ -212,6 +244,17 @@ def test_relative_paths_start_from_the_config_file(tmp_path: Path) -> None:
         ("- a\n", "must hold sections"),
         ("yes: 3\n", "a key must be a text. Received: True"),
         ("data: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("data: " + 1000 * "[" + 1000 * "]", "values are nested more than 30 deep"),
+        ("data: " + 1000 * "{a: " + 1000 * "}", "values are nested more than 30 deep"),
+        ("data: &all [*all]\n", "values are nested more than 30 deep"),
+        ("data: [" + 60_000 * "a," + "]\n", "there are more than 50,000 values"),
+        ("? [a, b]\n: 1\n", "a key must be a text. Received: ['a', 'b']"),
+        (f"seed: {'9' * 5000}\n", "a number has 5,000 characters"),
+        (f"seed: {'1:' * 5000}1\n", "a number has 10,001 characters"),
+        ("data: {train: 2024-13-45}\n", "'2024-13-45' has no value (month must be in 1..12)"),
+        ("seed: !!bool perhaps\n", "'perhaps' has no value"),
+        ('data: {train: "\\ud800"}\n', "half of a surrogate pair is no text"),
+        ("data: \0\n", "special characters are not allowed"),
     ],
 )
 def test_faulty_file(tmp_path: Path, text: str, fault: str) -> None:
@@ -219,6 +262,86 @@ def test_faulty_file(tmp_path: Path, text: str, fault: str) -> None:
     message = faults_of(path)
     assert message.startswith(f"{path}: ")
     assert fault in message
+
+
+def test_aliases_of_aliases_are_refused_before_they_are_written_out(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join(9 * [f'*a{n - 1}'])}]" for n in range(1, 9)]
+    text = "\n".join(lines)
+    assert len(text) < 499
+    assert "there are more than 50,000 values" in faults_of(write_yaml(tmp_path / "a.yaml", text))
+
+
+def test_a_received_value_is_built_only_as_far_as_it_is_shown() -> None:
+    built = []
+
+    class Item:
+        def __repr__(self) -> str:
+            built.append(self)
+            return "item"
+
+    value: Any = Item()
+    for _ in range(12):
+        value = [value] * 3  # 531,441 items in all
+    assert shorten(value).startswith("[[[[[[[[[[[[item, item, item], [item")
+    assert len(shorten(value)) == 60
+    assert len(built) < 100
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "large"])
+def test_a_config_must_be_a_file_that_can_be_read_again(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "run.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    else:
+        path.write_text(f"#{'x' * 1_000_000}", encoding="utf-8")
+    expected = {
+        "pipe": "it is a named pipe",
+        "folder": "it is a folder",
+        "loop": "Too many levels of symbolic links",
+        "large": "a config has at most 1,000,000 bytes",
+    }
+    assert expected[kind] in faults_of(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("a\0b", "a path cannot have a NUL character in it"),
+        ("~nosuchuser/a", "`~nosuchuser` stands for no home folder"),
+        ("\ud800", "UTF-8"),
+    ],
+)
+def test_a_path_that_can_name_no_file_is_refused_under_its_key(path: str, fault: str) -> None:
+    for config, key in (
+        ({"data": {"train": {"tsv": path}}}, "data.train.tsv"),
+        ({"data": {"root": path, "train": {"tsv": "a"}}}, "data.root"),
+        (minimal(tokenizer={"model": path}), "tokenizer.model"),
+    ):
+        message = faults_of(config)
+        assert f"{key}: " in message
+        assert fault in message
+
+
+def test_a_link_that_leads_to_itself_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
+        check_files(load_config({"data": {"train": str(tmp_path / "loop" / "a.tsv")}}))
+
+
+def test_many_faults_are_counted_and_the_first_are_shown() -> None:
+    message = faults_of(minimal(**{f"key{number}": 1 for number in range(1000)}))
+    assert message.startswith("config: 1,000 faults:\n")
+    assert message.endswith("\n  ... and 980 more")
+    assert message.count("\n") == 21
+
+
+def test_a_key_that_would_break_the_line_is_shown_as_python_writes_it() -> None:
+    assert "config: 'a\\nb': is an unknown key" in faults_of(minimal(**{"a\nb": 1}))
 
 
 def test_missing_file_and_foreign_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""The largest value of every number that a user can give, each with its reason.
+
+Config fields, options and Python arguments take their upper bounds from here. A value within its
+bound can still be too much for a machine: `memory.py` looks at that. Imports nothing, since the
+command line reads it at start.
+"""
+
+MAX_TOKENS = 1_000_000
+"""Tokens of a text, an output or a window. A long novel has fewer, and positions in a batch of
+such rows can still be counted in TensorFlow's int32."""
+
+MAX_VOCAB_SIZE = 1_000_000
+"""Pieces of a vocabulary. The largest in use have a quarter of that."""
+
+MAX_WIDTH = 2**14
+"""Units of a layer and numbers of an embedding. An LSTM of so many has a kernel of 2**30 weights;
+of twice as many, their places could not be counted in int32."""
+
+MAX_LAYERS = 100
+"""Layers of an encoder or decoder. Each is traced on its own: thousands take hours before the first
+step. More than eight have not been seen to help an LSTM."""
+
+MAX_BEAM_SIZE = 10_000
+"""Hypotheses kept or returned. `2 * beam_size` candidates a step are sorted, and beyond some dozens
+outputs get worse (Koehn and Knowles, 2017, https://aclanthology.org/W17-3204/)."""
+
+MAX_BATCH_SIZE = 10_000_000
+"""Rows, or tokens, of a batch. `generate` reads 16 batches at once: that is counted in int32."""
+
+MAX_NGRAM = 100
+"""Tokens of an n-gram that is not repeated: the graph has an operation for each of them."""
+
+MAX_COUNT = 1_000_000_000
+"""Steps, epochs, validations, held-out or shown lines: whatever is counted one by one, in int32.
+At a thousand a second it takes eleven days."""
+
+MAX_MINUTES = 10_000_000.0
+"""Minutes of training: nineteen years. In seconds it keeps its precision in float32, in which
+several workers agree on the time."""
+
+SEEDS = 2**32
+"""A seed is less: `keras.utils.set_random_seed` hands it to NumPy, which takes 32 bits."""
+
+MAX_WEIGHT = 10_000.0
+"""Times that a corpus is seen in an epoch: the plan of an epoch holds each row so many times."""
+
+MAX_COLUMN = 10_000
+"""The place of a TSV column: a blank line stands for a row of so many empty cells."""
+
+MAX_LENGTH_PENALTY = 5.0
+"""The exponent of `(5 + length) / 6`. For an output of `MAX_TOKENS` that is 1e26, which float32
+holds; from 8 on it would be infinite and all scores equal. Usual values are 0 to 2."""
+
+MAX_LEARNING_RATE = 1000.0
+"""Adam changes a weight by about so much in a step: far beyond any training that works, and small
+enough that float32 holds what the weights become."""
+
+MAX_INIT_SCALE = 1000.0
+"""Weights start within plus and minus this: gates saturate from about 10 on."""
+
+MAX_NORM = 1e30
+"""The norm to which gradients are clipped, where a large number means never. float32 holds it."""
+
+MAX_CONFIG_BYTES = 1_000_000
+"""Of a config file: many times the longest in use. YAML is read at some 100 kB a second."""
+
+MAX_NESTING = 30
+"""How deep the values of a config are nested. Its keys reach four deep; a thousand would end at
+Python's own limit."""
+
+MAX_VALUES = 50_000
+"""Values in a config, where an alias counts as all that it stands for: eight lines of aliases of
+aliases can stand for a billion values."""
+
+MAX_DIGITS = 400
+"""Characters of a number in a config. The longest float has 309 digits; the time to read a number
+grows with the square of them."""
+
+MAX_MODEL_BYTES = 256 * 2**20
+"""Of a SentencePiece model: a vocabulary of `MAX_VOCAB_SIZE` has less than half of it."""
+
+MAX_LINE_BYTES = 256 * 2**20
+"""Of a line of text. A file without line ends, such as a device or a gzip bomb, would otherwise be
+read into memory whole."""

@@ -1,0 +1,54 @@
+"""Which files can be read more than once. Knows nothing of what is in them."""
+
+import os
+import stat
+from pathlib import Path
+
+_KINDS = (
+    (stat.S_ISDIR, "it is a folder"),
+    (stat.S_ISFIFO, "it is a named pipe, which can be read only once"),
+    (stat.S_ISCHR, "it is a device"),
+    (stat.S_ISBLK, "it is a device"),
+    (stat.S_ISSOCK, "it is a socket"),
+)
+
+
+def why_not_regular(path: Path) -> str | None:
+    """Returns why a path is not a regular file, or None if it is one.
+
+    Configs, corpora, tokenizer models and the files of a run are read more than once, and opening
+    a pipe that nobody writes to waits for ever.
+
+    Args:
+        path: The path; symbolic links are followed.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:  # NUL, or half of a surrogate pair
+        return "no file can have such a name"
+    for is_kind, reason in _KINDS:
+        if is_kind(mode):
+            return reason
+    return None
+
+
+def path_fault(path: Path) -> str | None:
+    """Returns why no file can be found under a path as it is written, or None.
+
+    Args:
+        path: The path as a user wrote it; `~` stands for a home folder.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        return "a path cannot have a NUL character in it"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "a path must be UTF-8"
+    try:
+        path.expanduser()
+    except RuntimeError:
+        return f"`{path.parts[0]}` stands for no home folder on this machine"
+    return None
