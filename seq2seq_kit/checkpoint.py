@@ -5,7 +5,6 @@ place in the network, because Keras numbers the names of a second network in a p
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from seq2seq_kit.atomic import write_file
 from seq2seq_kit.errors import RunError
 
 _FACTS = "__facts__"
@@ -33,7 +33,10 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(
-    path: Path, arrays: Iterable[tuple[str, np.ndarray]], facts: dict[str, Any]
+    path: Path,
+    arrays: Iterable[tuple[str, np.ndarray]],
+    facts: dict[str, Any],
+    what: str = "The checkpoint",
 ) -> None:
     """Writes a checkpoint; whoever reads `path` sees the old one or the new one, never a part.
 
@@ -42,19 +45,15 @@ def save_checkpoint(
         arrays: Names and arrays; each is written before the next is asked for, so that never all
             of them take memory.
         facts: What JSON can hold.
+        what: What it is called in a message.
+
+    Raises:
+        RunError: If it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in chain(arrays, [(_FACTS, np.array(json.dumps(facts)))]):
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_file(path, what) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in chain(arrays, [(_FACTS, np.array(json.dumps(facts)))]):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -7,13 +7,13 @@ by the locale and split lines in more places than `corpus` does.
 import itertools
 import os
 import select
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from seq2seq_kit.atomic import write_file
 from seq2seq_kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,16 +147,8 @@ def open_output(path: Path | None) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             yield file
         return
-    path = path.resolve()  # What a link points to is written, the link stays.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_file(path, "The output") as file:
+        yield file
 
 
 def escape(text: str) -> str:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from seq2seq_kit import __version__, bounds
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.config_faults import ContradictionError, Fault, explain, list_faults, shorten
 from seq2seq_kit.config_yaml import apply_override, read_yaml, unshared
 from seq2seq_kit.errors import ConfigError, RunError
@@ -589,13 +590,8 @@ def save_config(config: Config, path: str | Path) -> None:
     path = Path(path)
     values = {"format_version": FORMAT_VERSION, "versions": _package_versions()}
     values |= config.model_dump(mode="json")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True, explicit_end=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
+    write_bytes(path, text.encode(), "The config")
 
 
 def _package_versions() -> dict[str, str]:

@@ -7,7 +7,6 @@ traced without cuDNN, so that it runs on any machine whatever machine made it.
 import json
 import logging
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from seq2seq_kit.atomic import write_folder
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, RunError
@@ -225,8 +225,7 @@ def export_model(
             f"another one, or remove it."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with write_folder(path, "The export") as building:
         with quiet_stderr():
             tf.saved_model.save(
                 module,
@@ -237,11 +236,7 @@ def export_model(
             )
         check_ops(building)
         _check_answers(_ask_fresh_process(building, probes), expected, probes)
-        # mkdtemp lets nobody else in; a served model is read by another user.
-        building.chmod(0o755)
-        building.replace(path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
 
 
 def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:

@@ -9,9 +9,9 @@ import itertools
 import json
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 
+from seq2seq_kit.atomic import remove_folder, write_folder
 from seq2seq_kit.config import CorpusConfig, CorpusKind
 from seq2seq_kit.corpus import Pair, read_corpus
 from seq2seq_kit.errors import DataError, RunError
@@ -483,18 +484,14 @@ def file_digest(path: Path) -> str:
 def _create_entry(
     entry: Path, corpora: Sequence[CorpusConfig], tokenizers: _Tokenizers, rules: _Rules
 ) -> None:
-    """Writes an entry beside its place and moves it there, so that no half one is ever seen."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="building-", dir=entry.parent) as scratch:
-            building = Path(scratch) / entry.name
-            building.mkdir()
-            _write_entry(building, corpora, tokenizers, rules)
-            _publish(building, entry, corpora)
-    except OSError as error:
-        raise RunError(
-            f"The prepared data could not be written to {entry.parent}: {error}. Free space "
-            "there, or set S2S_CACHE_DIR to another folder."
-        ) from error
+    """Writes an entry, unless another process puts a whole one there meanwhile."""
+    with (
+        suppress(FileExistsError),
+        write_folder(entry, "The prepared data", private=True, setting="S2S_CACHE_DIR") as new,
+    ):
+        _write_entry(new, corpora, tokenizers, rules)
+        if entry.exists() and _open_entry(entry, corpora) is None:
+            remove_folder(entry)
 
 
 def _write_entry(
@@ -525,18 +522,6 @@ def _write_entry(
         )
     meta = {"columns": columns, "rows": rows_of_corpora, "tally": asdict(tally)}
     (folder / _META).write_text(json.dumps(meta), encoding="utf-8")
-
-
-def _publish(building: Path, entry: Path, corpora: Sequence[CorpusConfig]) -> None:
-    """Moves a finished entry to its place, unless another process has put a whole one there."""
-    try:
-        building.replace(entry)
-    except OSError:  # A folder that is not empty cannot be replaced.
-        if _open_entry(entry, corpora) is not None:
-            return
-        with tempfile.TemporaryDirectory(prefix="old-", dir=entry.parent) as old:
-            entry.replace(Path(old) / entry.name)
-            building.replace(entry)
 
 
 def _open_entry(entry: Path, corpora: Sequence[CorpusConfig]) -> PreparedData | None:

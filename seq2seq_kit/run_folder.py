@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import InputError, RunError
 
 
@@ -89,9 +90,8 @@ class RunFolder:
 
 def save_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    write_bytes(path, text.encode(), f"The file {path.name}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ What comes back from `decode(encode(text))` is `text`, with these exceptions:
 import hashlib
 import io
 import logging
-import os
 import random
 import re
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any, Literal, Self
 import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import ConfigError, DataError, RunError
 
 TokenizerType = Literal["unigram", "bpe", "word", "char"]
@@ -250,12 +250,7 @@ class Tokenizer:
         Args:
             path: The file; one that exists is replaced.
         """
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(self._model_proto)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_bytes(path, self._model_proto, "The tokenizer")
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turns texts into ids, without BOS and EOS.

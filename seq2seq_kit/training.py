@@ -24,6 +24,7 @@ import tensorflow as tf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.checkpoint import (
     assign_variables,
     load_checkpoint,
@@ -462,9 +463,7 @@ class Trainer:
 
     def _write_history(self) -> None:
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
-        partial = self.run.metrics.with_suffix(".partial")
-        partial.write_text(lines, encoding="utf-8")
-        partial.replace(self.run.metrics)
+        write_bytes(self.run.metrics, lines.encode(), "The history")
 
     def _save_last(self) -> None:
         self._saved_at = time.monotonic()

@@ -121,7 +121,7 @@ def test_a_failure_while_writing_leaves_the_old_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match=r"No space left on device\. What was there before is unch"):
         save_checkpoint(path, [], {"step": 4})
     assert load_checkpoint(path).facts == FACTS
     assert [entry.name for entry in path.parent.iterdir()] == ["last.npz"]

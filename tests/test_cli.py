@@ -628,6 +628,40 @@ def test_init_into_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_init_completes_a_starter_that_was_interrupted(tmp_path: Path) -> None:
+    assert main(["init", str(tmp_path / "start")]) == 0
+    whole = {path: path.read_bytes() for path in (tmp_path / "start").rglob("*") if path.is_file()}
+    (tmp_path / "start" / "translation.yaml").unlink()
+    assert main(["init", str(tmp_path / "start")]) == 0
+    files = (path for path in (tmp_path / "start").rglob("*") if path.is_file())
+    assert {path: path.read_bytes() for path in files} == whole
+
+
+@pytest.mark.parametrize("files_before", [0, 3])
+def test_init_on_a_full_disk_leaves_nothing_half_written(
+    files_before: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    synced = []
+    sync = os.fsync
+
+    def full_disk(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) > 2 * files_before:  # Each file, and the names in its folder.
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    (tmp_path / "mine").touch()
+    monkeypatch.setattr(os, "fsync", full_disk)
+    assert main(["init", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("s2s: error: The starter could not be written to ")
+    assert "No space left on device" in error
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "mine"]
+
+
 def test_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "translation.yaml"
     mine.write_text("mine", encoding="utf-8")

@@ -4,9 +4,9 @@ The configs name their data relative to themselves, so they run where they lie a
 copied. The texts' origins and licences stand in `data/README.md`.
 """
 
-import shutil
 from pathlib import Path
 
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import InputError
 
 FOLDER = Path(__file__).parent
@@ -30,11 +30,13 @@ def write_starter(folder: str | Path) -> list[Path]:
         The configs that were written.
 
     Raises:
-        InputError: If a file to write is there already, or the folder cannot be made; then
-            nothing is written.
+        InputError: If a file to write is there already with other contents, or the folder cannot
+            be made; then nothing is written.
+        RunError: If a file cannot be written, as on a full disk; none of them is left.
     """
     folder = Path(folder)
-    files = starter_files()
+    # What an interrupted copy has left is as it should be.
+    files = [file for file in starter_files() if not _is_there(FOLDER / file, folder / file)]
     present = [folder / file for file in files if (folder / file).exists()]
     if present:
         raise InputError(
@@ -48,6 +50,15 @@ def write_starter(folder: str | Path) -> list[Path]:
         raise InputError(
             f"The folder {folder} cannot be made ({error.strerror}). Name another one."
         ) from error
-    for file in files:
-        shutil.copyfile(FOLDER / file, folder / file)
-    return [folder / file for file in files if file.suffix == ".yaml"]
+    try:
+        for file in files:
+            write_bytes(folder / file, (FOLDER / file).read_bytes(), "The starter")
+    except BaseException:
+        for file in files:
+            (folder / file).unlink(missing_ok=True)
+        raise
+    return [folder / file for file in starter_files() if file.suffix == ".yaml"]
+
+
+def _is_there(original: Path, copy: Path) -> bool:
+    return copy.is_file() and copy.read_bytes() == original.read_bytes()
