@@ -6,16 +6,21 @@ The only place where config sections become arguments.
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
+
+import numpy as np
 
 from seq2seq_kit.config import Config, CorpusConfig, VocabularyConfig
 from seq2seq_kit.corpus import read_corpus
 from seq2seq_kit.dataset import BatchSet
 from seq2seq_kit.errors import ConfigError, RunError
+from seq2seq_kit.memory import check_batch, check_logits, check_model, check_plan
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
 from seq2seq_kit.prepared import (
+    CorpusRows,
     PreparedData,
     cache_folder,
     corpus_content,
@@ -187,16 +192,60 @@ def learn_shortlist(
 
 
 def network(
-    config: Config, tokenizers: Tokenizers, *, use_cudnn: str | bool = "auto"
+    config: Config,
+    tokenizers: Tokenizers,
+    *,
+    use_cudnn: str | bool = "auto",
+    trains: bool = False,
 ) -> EncoderDecoder | LanguageModel:
-    """Returns the network of a config for its tokenizers, with fresh weights."""
+    """Returns the network of a config for its tokenizers, with fresh weights.
+
+    Args:
+        config: The config.
+        tokenizers: Of both sides.
+        use_cudnn: As in `build_model`.
+        trains: Whether it is to be trained, which takes more memory.
+
+    Raises:
+        InputError: If it does not fit into memory.
+    """
+    vocab_size = tokenizers.target.vocab_size
     shared = tokenizers.source is tokenizers.target
-    return build_model(
-        config.model,
-        tokenizers.target.vocab_size,
-        None if shared else tokenizers.source.vocab_size,
-        use_cudnn=use_cudnn,
+    source_vocab_size = None if shared else tokenizers.source.vocab_size
+    check_model(config.model, vocab_size, source_vocab_size, trains=trains)
+    return build_model(config.model, vocab_size, source_vocab_size, use_cudnn=use_cudnn)
+
+
+def check_training_memory(config: Config, data: DataSets, vocab_size: int) -> None:
+    """Raises InputError if an epoch's plan or a largest batch does not fit into memory.
+
+    Args:
+        config: The config.
+        data: Its training and validation data.
+        vocab_size: Target vocabulary.
+    """
+    check_plan(
+        sum(math.ceil(c.weight * _num_examples(config, data.train, c)) for c in data.train.corpora)
     )
+    check_batch(config.model, *_largest_batch(batch_set(config, data.train, shuffle=True)))
+    rows, _, length = _largest_batch(batch_set(config, data.validation, shuffle=False))
+    check_logits(rows, length, vocab_size)
+
+
+def _num_examples(config: Config, prepared: PreparedData, corpus: CorpusRows) -> int:
+    """Returns the rows or windows that a corpus of weight 1 shows in an epoch."""
+    if corpus.kind != "text":
+        return corpus.stop - corpus.start
+    return int(prepared.target.lengths[corpus.start : corpus.stop].sum()) // config.data.window
+
+
+def _largest_batch(batches: BatchSet) -> tuple[int, int, int]:
+    """Returns rows, source length and target length of the batch with the most positions."""
+    plan = batches.plan(0)
+    rows = plan.stops - plan.starts
+    # Attention compares each target position with each source position.
+    largest = np.argmax(rows * plan.target_lengths * np.maximum(plan.source_lengths, 1))
+    return int(rows[largest]), int(plan.source_lengths[largest]), int(plan.target_lengths[largest])
 
 
 class Examples(NamedTuple):

@@ -26,12 +26,14 @@ from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.evaluation import TextScores, compare_texts
 from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
 from seq2seq_kit.generation import Generator, Hypothesis, as_texts
+from seq2seq_kit.memory import check_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.pipeline import (
     Examples,
     Tokenizers,
     batch_set,
     build_tokenizers,
+    check_training_memory,
     corpus_examples,
     file_digests,
     learn_shortlist,
@@ -152,6 +154,8 @@ class Seq2Seq:
         name = str(config) if isinstance(config, str | Path) else "config"
         config = load_config(config, overrides)
         check_files(config, name)
+        # Whatever vocabulary the data give: the rest is known before a tokenizer takes its minutes.
+        check_model(config.model, Tokenizer.eos_id + 1, None, trains=True)
         strategy = make_strategy(config.training.strategy)
         tokenizers = _open_run(run, config, resume, writes=is_chief(strategy))
         logger.info("The run is kept in %s.", run.path)
@@ -163,7 +167,8 @@ class Seq2Seq:
         data = prepare_data(config, tokenizers)
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            model = network(config, tokenizers)
+            model = network(config, tokenizers, trains=True)
+        check_training_memory(config, data, tokenizers.target.vocab_size)
         shortlist = _load_shortlist(run) if resume else None
         if shortlist is None:
             shortlist = learn_shortlist(config, data.train, tokenizers)

@@ -1,0 +1,188 @@
+"""What a model, a batch or a search needs at least, against what this machine has.
+
+Each estimate counts only what certainly is in memory at one time, and something is refused only
+where that is more than the whole machine, or its container, has: nothing that works is refused.
+Where a GPU computes, or the size of the memory is unknown, only `bounds` holds.
+"""
+
+import contextlib
+import functools
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+from seq2seq_kit.config import ModelConfig
+from seq2seq_kit.errors import InputError
+
+_BYTES = 4  # Of a float32 or int32 number.
+
+# In training each weight is there four times: itself, its gradient and Adam's two means.
+_COPIES_IN_TRAINING = 4
+
+# A container's limits, by the version of cgroups; each folder on the way to its own may set one.
+_CGROUPS = (
+    ("", Path("/sys/fs/cgroup"), "memory.max"),
+    ("memory", Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+)
+
+
+@functools.cache
+def total_memory() -> int | None:
+    """Returns the bytes of memory, swap included, that this process may use; None if unknown."""
+    limits = _container_limits()
+    # Windows has no such function, another system may lack the names.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") + _swap())
+    return min(limits, default=None)
+
+
+def _swap() -> int:
+    """Returns the bytes of swap; 0 where Linux does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("SwapTotal:"))
+
+
+def _container_limits(own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Returns the memory limits of the control groups that this process is in.
+
+    Args:
+        own: Where Linux lists them, one a line: number, controllers, path.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    limits = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller, root, name in _CGROUPS:
+            if controller in controllers.split(","):
+                folder = root / path.lstrip("/")
+                parents = [parent for parent in folder.parents if parent.is_relative_to(root)]
+                limits += [limit for place in (folder, *parents) if (limit := _limit(place / name))]
+    return limits
+
+
+def _limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # No such control group, or "max".
+        return None
+
+
+def check_fits(what: str, needed: int, remedy: str) -> None:
+    """Raises InputError if something needs more memory than there is.
+
+    Args:
+        what: What needs it, as the subject of a sentence.
+        needed: Bytes that it needs at least.
+        remedy: What to lower.
+    """
+    total = total_memory()
+    if total is None or needed <= total or tf.config.list_physical_devices("GPU"):
+        return
+    raise InputError(
+        f"{what} needs about {_shown(needed)} of memory; this machine has {_shown(total)}. {remedy}"
+    )
+
+
+def _shown(size: int) -> str:
+    gigabytes = size / 1e9
+    return f"{gigabytes:,.0f} GB" if gigabytes >= 10 else f"{gigabytes:.1f} GB"
+
+
+def check_model(
+    config: ModelConfig, vocab_size: int, source_vocab_size: int | None, *, trains: bool
+) -> None:
+    """Raises InputError if a network does not fit into memory; arguments as in `count_weights`.
+
+    Args:
+        config: The `model` section, resolved.
+        vocab_size: Target vocabulary.
+        source_vocab_size: As in `build_model`.
+        trains: Whether it is to be trained: then each weight is there four times.
+    """
+    number = count_weights(config, vocab_size, source_vocab_size)
+    check_fits(
+        f"A model of {number:,} weights{', trained,' if trains else ''}",
+        number * _BYTES * (_COPIES_IN_TRAINING if trains else 1),
+        "Lower `units`, `embedding_dim` or the layers under `model`, or `tokenizer.vocab_size`.",
+    )
+
+
+def count_weights(config: ModelConfig, vocab_size: int, source_vocab_size: int | None) -> int:
+    """Returns how many weights `build_model` makes, without making them; arguments as there."""
+    units, dim, layers = config.units, config.embedding_dim, config.decoder_layers
+    output_dim = dim if config.tie_embeddings else units
+    number = vocab_size * (dim + 1) + (0 if config.tie_embeddings else vocab_size * units)
+    if config.architecture == "language_model":
+        return number + _lstm(dim, units, layers) + (units + 1) * output_dim
+    if source_vocab_size is not None or not config.tie_embeddings:
+        number += (source_vocab_size or vocab_size) * dim
+    half = units // 2
+    number += 2 * (_lstm(dim, half, 1) + (config.encoder_layers - 1) * _lstm(units, half, 1))
+    if config.attention_layer == "first":
+        number += _lstm(dim, units, 1) + (_lstm(2 * units, units, layers - 1) if layers > 1 else 0)
+    else:
+        number += _lstm(dim, units, layers)
+    attention = units**2 if config.attention == "multiplicative" else 2 * units**2 + units
+    return number + attention + 2 * units * output_dim
+
+
+def _lstm(input_dim: int, units: int, layers: int) -> int:
+    """Returns the weights of a stack of LSTM layers."""
+    return 4 * units * (input_dim + units + 1 + (layers - 1) * (2 * units + 1))
+
+
+def check_batch(config: ModelConfig, rows: int, source_length: int, target_length: int) -> None:
+    """Raises InputError if what a training step keeps for its gradients does not fit into memory.
+
+    Args:
+        config: The `model` section, resolved.
+        rows: Rows of the batch.
+        source_length: Padded length of the sources; 0 for a language model.
+        target_length: Padded length of the targets.
+    """
+    layers = source_length * config.encoder_layers + target_length * config.decoder_layers
+    numbers = 4 * config.units * layers + config.embedding_dim * (source_length + target_length)
+    if config.attention == "additive":
+        numbers += target_length * source_length * config.units
+    lengths = f"{source_length} and {target_length}" if source_length else str(target_length)
+    check_fits(
+        f"A training batch of {rows:,} rows of {lengths} tokens",
+        rows * numbers * _BYTES,
+        "Lower `training.batch_size`, `data.max_source_length`, `data.max_target_length` or "
+        "`data.window`.",
+    )
+
+
+def check_logits(rows: int, length: int, vocab_size: int) -> None:
+    """Raises InputError if the logits of a validation batch do not fit into memory.
+
+    Args:
+        rows: Rows of the batch.
+        length: Padded length of the targets.
+        vocab_size: Target vocabulary.
+    """
+    check_fits(
+        f"A validation batch of {rows:,} rows of {length} tokens",
+        rows * length * vocab_size * _BYTES,
+        "Lower `training.batch_size`, `data.max_target_length` or `data.window`.",
+    )
+
+
+def check_plan(num_examples: int) -> None:
+    """Raises InputError if the plan of an epoch does not fit into memory.
+
+    Args:
+        num_examples: Rows that it shows, each as often as the weight of its corpus says.
+    """
+    check_fits(
+        f"The plan of an epoch of {num_examples:,} rows",
+        num_examples * 4 * 8,  # `dataset.EpochPlan.order` and three columns of `Examples`, int64
+        "Lower the `weight` of the corpora under `data.train`.",
+    )

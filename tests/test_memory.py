@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seq2seq_kit import memory
+from seq2seq_kit.config import ModelConfig, load_config
+from seq2seq_kit.errors import InputError
+from seq2seq_kit.model import build_model
+from seq2seq_kit.pipeline import build_tokenizers, check_training_memory, prepare_data
+from seq2seq_kit.seq2seq import Seq2Seq
+
+
+@pytest.mark.parametrize(
+    ("architecture", "attention", "attention_layer", "tied", "layers", "source"),
+    [
+        ("encoder_decoder", "additive", "last", True, 1, None),
+        ("encoder_decoder", "additive", "first", False, 3, None),
+        ("encoder_decoder", "multiplicative", "first", True, 1, 23),
+        ("encoder_decoder", "multiplicative", "last", False, 3, 23),
+        ("encoder_decoder", "additive", "first", True, 2, 23),
+        ("language_model", "additive", "last", True, 3, None),
+        ("language_model", "additive", "last", False, 1, None),
+    ],
+)
+def test_weights_are_counted_as_keras_counts_them(
+    architecture: str,
+    attention: str,
+    attention_layer: str,
+    tied: bool,
+    layers: int,
+    source: int | None,
+) -> None:
+    config = ModelConfig(
+        architecture=architecture,
+        attention=attention,
+        attention_layer=attention_layer,
+        tie_embeddings=tied,
+        units=6,
+        embedding_dim=5,
+        encoder_layers=layers,
+        decoder_layers=layers,
+    )
+    model = build_model(config, 17, source)
+    assert memory.count_weights(config, 17, source) == model.count_params()
+
+
+def test_what_is_larger_than_the_machine_is_refused_with_both_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda: 24 * 10**9)
+    memory.check_fits("A model", 24 * 10**9, "Lower it.")
+    with pytest.raises(
+        InputError, match="A model needs about 410 GB of memory; this machine has 24"
+    ):
+        memory.check_fits("A model", 410 * 10**9, "Lower it.")
+
+
+def test_nothing_is_refused_where_the_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda: None)
+    memory.check_fits("A model", 10**30, "Lower it.")
+
+
+def test_this_machine_has_memory() -> None:
+    total = memory.total_memory()
+    assert total is None or 10**8 < total < 10**15
+
+
+@pytest.mark.parametrize(("line", "version"), [("0::/pod/box", 2), ("4:cpu,memory:/pod/box", 1)])
+def test_the_lowest_limit_on_the_way_to_a_container_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, version: int
+) -> None:
+    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+    controller = "" if version == 2 else "memory"
+    monkeypatch.setattr(memory, "_CGROUPS", ((controller, tmp_path, name),))
+    (tmp_path / "pod" / "box").mkdir(parents=True)
+    (tmp_path / name).write_text("9000\n")
+    (tmp_path / "pod" / name).write_text("7000\n")
+    (tmp_path / "pod" / "box" / name).write_text("max\n")
+    (tmp_path / "own").write_text(f"9:name=systemd:/\n{line}\n")
+    assert min(memory._container_limits(tmp_path / "own")) == 7000
+    assert memory._container_limits(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "memory_size", "fault"),
+    [
+        ("model", {"units": 16384, "decoder_layers": 100}, 10**12, "A model of 21"),
+        ("tokenizer", {"vocab_size": 16}, 70_000, "A model of"),
+        ("training", {"batch_size": 10_000_000}, 1_600_000, "A training batch of 720 rows"),
+        ("data", {"weight": 9999.0}, 200_000_000, "The plan of an epoch of 7,199,280 rows"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_it_is_tried(
+    translation_config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    section: str,
+    values: dict[str, Any],
+    memory_size: int,
+    fault: str,
+) -> None:
+    changed = translation_config["data"]["train"] if section == "data" else None
+    (translation_config[section] if changed is None else changed).update(values)
+    monkeypatch.setattr(memory, "total_memory", lambda: memory_size)
+    with pytest.raises(InputError, match=f"{fault}.* this machine has"):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "last.npz").exists()
+
+
+def test_a_batch_of_all_lines_is_refused_only_where_it_is_too_much(
+    translation_config: dict[str, Any],
+) -> None:
+    translation_config["training"]["batch_size"] = 10_000_000
+    config = load_config(translation_config)
+    tokenizers = build_tokenizers(config)
+    check_training_memory(config, prepare_data(config, tokenizers), 16)
