@@ -28,7 +28,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from seq2seq_kit.config import ModelConfig, TrainingConfig, load_config  # noqa: E402
+from seq2seq_kit.config import DecodingConfig, ModelConfig, TrainingConfig, load_config  # noqa: E402
 from seq2seq_kit.generation import search_model  # noqa: E402
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model  # noqa: E402
 from seq2seq_kit.pipeline import (  # noqa: E402
@@ -118,11 +118,9 @@ def decoding(sizes: dict[str, int]) -> float:
             model,
             ids,
             lengths,
-            beam_size=sizes["beam"],
-            num_hypotheses=1,
-            max_length=NEW_TOKENS,
-            length_penalty=1.0,
-            batch_size=sizes["batch"],
+            DecodingConfig(
+                beam_size=sizes["beam"], max_length=NEW_TOKENS, batch_size=sizes["batch"]
+            ),
         )
 
     return median_seconds(lambda: search().scores.numpy())

@@ -4,9 +4,11 @@ Only click is imported at start, so that help comes at once: each command import
 TensorFlow last. Text goes to standard output, the log to standard error.
 """
 
+import functools
 import shlex
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,22 +107,6 @@ _debug_option = click.option(
     help="Show the traceback of an error.",
 )
 _run_argument = click.argument("run", type=_FILE)
-_SEARCH_OPTIONS = (
-    click.option("--beam-size", type=click.IntRange(1), help="Hypotheses kept; 1 is greedy."),
-    click.option("--batch-size", type=click.IntRange(1), help="Lines decoded together."),
-    click.option("--max-length", type=click.IntRange(1), help="Generated tokens at most."),
-    click.option("--length-penalty", type=click.FloatRange(0), help="0 ranks by log-probability."),
-    click.option(
-        "--shortlist/--no-shortlist",
-        default=None,
-        help="Only likely translations of an input's tokens, and frequent tokens: faster.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["float32", "bfloat16"]),
-        help="Of the matrix products; bfloat16 is faster where `s2s info RUN` says so.",
-    ),
-)
 _long_lines_option = click.option(
     "--long-lines",
     type=click.Choice(["error", "truncate"]),
@@ -148,15 +134,51 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-def _search_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of a search, in their order: each None where it is not given."""
-    for option in reversed(_SEARCH_OPTIONS):
-        function = option(function)
-    return function
+@functools.cache
+def _search_options() -> list[click.Parameter]:
+    """Returns an option for each field of `DecodingConfig`: None where it is not given."""
+    from seq2seq_kit.config import DecodingConfig
+
+    options: list[click.Parameter] = []
+    for name, field in DecodingConfig.model_fields.items():
+        dashed = name.replace("_", "-")
+        choices = typing.get_args(field.annotation)
+        options.append(
+            click.Option(
+                [f"--{dashed}/--no-{dashed}" if field.annotation is bool else f"--{dashed}"],
+                type=click.Choice(choices) if choices else field.annotation,
+                default=None,
+                callback=_check_search_option,
+                help=field.description,
+            )
+        )
+    return options
+
+
+def _check_search_option(_context: click.Context, option: click.Parameter, value: Any) -> Any:
+    from seq2seq_kit.config import DecodingConfig
+
+    try:
+        DecodingConfig().override(**{str(option.name): value})
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+class _SearchCommand(click.Command):
+    """A command with the options of a search, which are made from the config's on first use."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_search_options(), help_option]
 
 
 def _command(function: Callable[..., Any]) -> click.Command:
     return cli.command()(_debug_option(function))
+
+
+def _search_command(function: Callable[..., Any]) -> click.Command:
+    return cli.command(cls=_SearchCommand)(_debug_option(function))
 
 
 @_command
@@ -195,11 +217,10 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     return 0
 
 
-@_command
+@_search_command
 @_run_argument
 @click.argument("input_path", type=_FILE, required=False, metavar="[INPUT]")
 @click.option("-o", "--output", type=_FILE, help="Write here, whole or not at all.")
-@_search_options
 @click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
 @click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
 @click.option(
@@ -252,7 +273,7 @@ def generate(
         click.echo(f"{num_truncated} over-long inputs were truncated.", err=True)
 
 
-@_command
+@_search_command
 @_run_argument
 @click.option("--source", type=_FILE, help="The inputs, one a line.")
 @click.option(
@@ -274,6 +295,7 @@ def evaluate(
     tokenize: str | None,
     long_lines: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Compare outputs with references.
 
@@ -292,7 +314,7 @@ def evaluate(
     if not answers:
         raise InputError(f"{tsv or source}: expected at least one line to evaluate. Found: none.")
     _check_lengths(model, answers, tsv or source, long_lines)
-    results = _evaluate(model, answers, tokenize)
+    results = _evaluate(model, answers, tokenize, options)
     click.echo(json.dumps(results, indent=2) if as_json else _table(results))
 
 
@@ -336,10 +358,9 @@ def score(
     )
 
 
-@_command
+@_search_command
 @_run_argument
 @click.argument("folder", type=_FILE, metavar="DIR")
-@_search_options
 def export(run: Path, folder: Path, **options: Any) -> None:
     """Write a SavedModel, text in and text out.
 
@@ -348,8 +369,7 @@ def export(run: Path, folder: Path, **options: Any) -> None:
     as the run's config says.
     """
     model = _load_model(run)
-    given = {name: value for name, value in options.items() if value is not None}
-    model.export(folder, decoding=model.config.decoding.model_copy(update=given))
+    model.export(folder, **options)
     click.echo(f"The SavedModel is in {folder}.", err=True)
 
 
@@ -498,7 +518,10 @@ def _read_answers(tsv: Path, model: "Seq2Seq") -> list[_Answers]:
 
 
 def _evaluate(
-    model: "Seq2Seq", answers: Sequence[_Answers], tokenize: str | None
+    model: "Seq2Seq",
+    answers: Sequence[_Answers],
+    tokenize: str | None,
+    options: Mapping[str, Any],
 ) -> dict[str, float | str]:
     import dataclasses
 
@@ -508,7 +531,7 @@ def _evaluate(
     references = [answer.references for answer in answers]
     firsts = [texts[0] for texts in references]
     # What is over-long has been refused, or may be truncated.
-    quality = model.evaluate(sources, references, tokenize=tokenize, truncate=True)
+    quality = model.evaluate(sources, references, tokenize=tokenize, truncate=True, **options)
     surprise = perplexity(model.score(sources, firsts, truncate=True), firsts)
     return dataclasses.asdict(quality) | {
         f"perplexity_{unit}": value for unit, value in dataclasses.asdict(surprise).items()

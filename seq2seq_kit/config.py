@@ -26,9 +26,16 @@ from pydantic import (
 
 from seq2seq_kit import __version__, bounds
 from seq2seq_kit.atomic import write_bytes
-from seq2seq_kit.config_faults import ContradictionError, Fault, explain, list_faults, shorten
+from seq2seq_kit.config_faults import (
+    ContradictionError,
+    Fault,
+    explain,
+    list_faults,
+    shorten,
+    suggest,
+)
 from seq2seq_kit.config_yaml import apply_override, read_yaml, unshared
-from seq2seq_kit.errors import ConfigError, RunError
+from seq2seq_kit.errors import ConfigError, InputError, RunError
 from seq2seq_kit.files import path_fault
 
 FORMAT_VERSION = 1
@@ -411,6 +418,33 @@ class DecodingConfig(Section):
     frequent tokens: faster, and seldom another output. Translation only."""
     precision: Precision = "float32"
     """Of the matrix products, as in `training`."""
+
+    def override(self, other_names: Sequence[str] = (), /, **options: Any) -> Self:
+        """Returns these options with others in place of some, checked as a config is.
+
+        Args:
+            other_names: What else the caller takes, for the message on an unknown name.
+            **options: Fields with their values; None leaves a field as it is. A NumPy scalar
+                counts as the number it holds.
+
+        Raises:
+            InputError: If a name is unknown or a value is not allowed.
+        """
+        names = [*type(self).model_fields, *other_names]
+        for name in options:
+            if name not in names:
+                raise InputError(f"`{name}` is an unknown option. {suggest(name, names)}")
+        given = {
+            name: value.item() if getattr(value, "shape", None) == () else value
+            for name, value in options.items()
+            if value is not None
+        }
+        try:
+            checked = type(self).model_validate(dict(self) | given)
+        except ValidationError as error:
+            faults = explain(error, given, type(self))
+            raise InputError("\n".join(f"`{key}` {text}" for key, text in faults)) from error
+        return self.model_copy(update={name: getattr(checked, name) for name in given})
 
 
 class Config(Section):

@@ -140,6 +140,13 @@ def _pieces(value: Any, width: int) -> Iterator[str]:
         yield repr(value)
 
 
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Returns what a misspelled name may have been meant to be, or else all that is known."""
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"Did you mean `{close[0]}`?"
+    return f"Known: {', '.join(known)}."
+
+
 def _join(*keys: str) -> str:
     return ".".join(key for key in keys if key)
 

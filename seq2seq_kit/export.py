@@ -65,10 +65,10 @@ class ExportModule(tf.Module):
         model: A network that uses no cuDNN.
         source_tokenizer: Encodes inputs.
         target_tokenizer: Decodes outputs.
-        decoding: Beam size, length penalty and maximum length of the export.
+        decoding: The options of the search, fixed in the export.
         max_source_length: Tokens of an input at most; the graph fails on a longer one.
         continues: Whether inputs are prompts, so that an empty one has a continuation.
-        shortlist: What outputs are narrowed to; None allows the whole vocabulary.
+        shortlist: What outputs are narrowed to where `decoding.shortlist` asks for it.
     """
 
     def __init__(
@@ -128,14 +128,8 @@ class ExportModule(tf.Module):
             model,
             ids.to_tensor(),
             lengths + 1,
-            beam_size=decoding.beam_size,
-            num_hypotheses=1,
-            max_length=decoding.max_length,
-            length_penalty=decoding.length_penalty,
-            batch_size=decoding.batch_size,
-            no_repeat_ngram=decoding.no_repeat_ngram,
+            decoding,
             shortlist=shortlist,
-            precision=decoding.precision,
             prepared=prepared,
         )
         texts, scores = self._detokenize(found), found.scores[:, 0]

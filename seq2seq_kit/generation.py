@@ -4,7 +4,6 @@
 """
 
 import functools
-import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,10 @@ from seq2seq_kit.tokenizer import Tokenizer
 # its batches, few enough that Ctrl-C is heard and memory stays small.
 _BATCHES_AT_ONCE = 16
 
+NUMBERS_IN_GRAPH = {"max_length": tf.int32, "length_penalty": tf.float32, "batch_size": tf.int32}
+"""Fields of `DecodingConfig` that a graph takes as tensors, with their types: another value needs
+no new graph. Each choice of the other fields has a graph of its own."""
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -54,15 +57,10 @@ def search_model(
     model: EncoderDecoder | LanguageModel,
     source_ids: tf.Tensor,
     lengths: tf.Tensor,
+    decoding: DecodingConfig,
     *,
-    beam_size: int,
-    num_hypotheses: int,
-    max_length: tf.Tensor | int,
-    length_penalty: tf.Tensor | float,
-    batch_size: tf.Tensor | int,
-    no_repeat_ngram: int = 0,
+    num_hypotheses: int = 1,
     shortlist: Shortlist | None = None,
-    precision: str = "float32",
     prepared: PreparedWeights | None = None,
 ) -> SearchResult:
     """Searches for the best outputs of each line; in graph.
@@ -71,37 +69,40 @@ def search_model(
         model: The network.
         source_ids: int32 `(lines, time)`, right-padded: what `encode_inputs` gives.
         lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
-        beam_size: 1 is greedy search.
-        num_hypotheses: Hypotheses a line, at most `beam_size`.
-        max_length: Generated tokens at most, EOS not counted.
-        length_penalty: As in `normalize_log_probs`.
-        batch_size: Lines searched together at most; the result does not depend on it.
-        no_repeat_ngram: No output contains so many tokens in a row twice; 0 allows it.
-        shortlist: What the outputs are made of; None allows the whole vocabulary. Log-probabilities
-            are then those among the tokens of a line's list.
-        precision: Of the matrix products, as in `products_in`.
+        decoding: The options of the search. Its numbers in `NUMBERS_IN_GRAPH` may be tensors.
+        num_hypotheses: Hypotheses a line, at most `decoding.beam_size`.
+        shortlist: What outputs are made of where `decoding.shortlist` asks for it.
+            Log-probabilities are then those among the tokens of a line's list.
         prepared: What was made of the weights before, or is to be kept; None makes it here.
+
+    Raises:
+        InputError: If a shortlist is asked for and there is none.
     """
+    if decoding.shortlist and shortlist is None:
+        raise InputError(
+            "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
+            "Generate without (--no-shortlist, in Python shortlist=False)."
+        )
     # An encoder's directions have half of the units each.
     sizes = group_sizes(model.units // 2)
     options: dict[str, Any] = {
-        "max_length": max_length,
-        "length_penalty": length_penalty,
-        "no_repeat_ngram": no_repeat_ngram,
+        "max_length": decoding.max_length,
+        "length_penalty": decoding.length_penalty,
+        "no_repeat_ngram": decoding.no_repeat_ngram,
         "row_counts": sizes[:-1],
     }
 
     find: Callable[..., SearchResult]
-    if beam_size == 1:
+    if decoding.beam_size == 1:
         find = functools.partial(greedy_search, **options)
     else:
-        options |= {"beam_size": beam_size, "num_hypotheses": num_hypotheses}
+        options |= {"beam_size": decoding.beam_size, "num_hypotheses": num_hypotheses}
         find = functools.partial(beam_search, **options)
 
     def search(ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
         start = model.start(ids)
         memory: Any = () if start.memory is None else start.memory
-        if shortlist is None:
+        if shortlist is None or not decoding.shortlist:
             return find(
                 _step_function(model),
                 start.token_ids,
@@ -123,15 +124,15 @@ def search_model(
         )
         return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
-    with products_in(precision, prepared or PreparedWeights()):
+    with products_in(decoding.precision, prepared or PreparedWeights()):
         return search_in_groups(
             search,
             source_ids,
             lengths,
             sizes=sizes,
-            max_length=max_length,
+            max_length=decoding.max_length,
             num_hypotheses=num_hypotheses,
-            batch_size=batch_size,
+            batch_size=decoding.batch_size,
         )
 
 
@@ -255,72 +256,62 @@ class Generator:
         self.max_source_length = max_source_length
         self.keep_end = keep_end
         self.shortlist = shortlist
-        # One graph for each set of static numbers.
+        # One graph for each set of the options that are no tensors in it.
         self._search = functools.lru_cache(maxsize=8)(self._trace)
 
     def hypotheses(
         self,
         texts: Iterable[str],
         *,
-        beam_size: int | None = None,
+        decoding: DecodingConfig | None = None,
         num_hypotheses: int = 1,
-        max_length: int | None = None,
-        length_penalty: float | None = None,
-        no_repeat_ngram: int | None = None,
-        batch_size: int | None = None,
-        shortlist: bool | None = None,
-        precision: str | None = None,
         truncate: bool = False,
         first_line: int = 1,
+        **options: Any,
     ) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text, best first, in the order of the texts.
 
         Args:
             texts: The inputs.
-            beam_size: Hypotheses kept at each step, 1 is greedy; None takes the config's, or
-                `num_hypotheses` if that is more.
+            decoding: The options of the search; None takes the config's.
             num_hypotheses: Hypotheses returned, at most `beam_size`.
-            max_length: Generated tokens at most, EOS not counted; None takes the config's.
-            length_penalty: As in `normalize_log_probs`; None takes the config's.
-            no_repeat_ngram: No output contains so many tokens in a row twice, 0 allows it; None
-                takes the config's.
-            batch_size: Texts searched together at most; None takes the config's.
-            shortlist: Whether an output is made only of what its input's tokens are likely to
-                come out as, and of frequent tokens: faster. None takes the config's.
-            precision: "float32" or "bfloat16": of the matrix products. None takes the config's.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
+            **options: Fields of `DecodingConfig` to use in place of those in `decoding`. Without a
+                `beam_size` the beam is enlarged to `num_hypotheses` if it is smaller.
 
         Raises:
-            InputError: If an option is out of range, an input is over-long, or there is no
-                shortlist.
+            InputError: If an option is unknown or out of range, an input is over-long, or there is
+                no shortlist.
         """
-        if beam_size is None:
-            beam_size = max(self.defaults.beam_size, num_hypotheses)
-        max_length = self.defaults.max_length if max_length is None else max_length
-        batch_size = self.defaults.batch_size if batch_size is None else batch_size
-        if length_penalty is None:
-            length_penalty = self.defaults.length_penalty
-        if no_repeat_ngram is None:
-            no_repeat_ngram = self.defaults.no_repeat_ngram
-        if shortlist is None:
-            shortlist = self.defaults.shortlist
-        precision = self.defaults.precision if precision is None else precision
-        _check_options(beam_size, num_hypotheses, max_length, length_penalty, batch_size, precision)
-        if shortlist and self.shortlist is None:
+        names = ("decoding", "num_hypotheses", "truncate", "first_line")
+        decoding = (decoding or self.defaults).override(names, **options)
+        if not isinstance(num_hypotheses, numbers.Integral) or num_hypotheses < 1:
             raise InputError(
-                "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
-                "Generate without (--no-shortlist, in Python shortlist=False)."
+                f"`num_hypotheses` must be a whole number, 1 or more. Received: {num_hypotheses!r}."
+            )
+        if options.get("beam_size") is None:
+            decoding = decoding.override(beam_size=max(decoding.beam_size, num_hypotheses))
+        if num_hypotheses > decoding.beam_size:
+            raise InputError(
+                f"`num_hypotheses` must be at most `beam_size`. Received: num_hypotheses="
+                f"{num_hypotheses}, beam_size={decoding.beam_size}. Enlarge the beam."
             )
         texts = as_texts(texts)
-        search = self._search(beam_size, num_hypotheses, no_repeat_ngram, shortlist, precision)
-        at_once = _BATCHES_AT_ONCE * batch_size
+        numbers_in_graph = {
+            name: tf.constant(getattr(decoding, name), dtype)
+            for name, dtype in NUMBERS_IN_GRAPH.items()
+        }
+        search = self._search(
+            decoding.model_copy(update=dict.fromkeys(NUMBERS_IN_GRAPH)), num_hypotheses
+        )
+        at_once = _BATCHES_AT_ONCE * decoding.batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
             ids, lengths = self.encode_inputs(
                 chunk, truncate=truncate, first_line=first_line + first
             )
-            found = search(ids, lengths, max_length, length_penalty, batch_size)
+            found = search(ids, lengths, numbers_in_graph)
             found = SearchResult(*(part.numpy() for part in found))
             # An empty line is EOS alone; an empty prompt has its continuation like any other.
             is_empty = (lengths == 1) & (not self.keep_end)
@@ -361,45 +352,27 @@ class Generator:
         ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
         return ids, lengths
 
-    def _trace(
-        self,
-        beam_size: int,
-        num_hypotheses: int,
-        no_repeat_ngram: int,
-        shortlist: bool,
-        precision: str,
-    ) -> Any:
-        number = tf.TensorSpec([], tf.int32)
+    def _trace(self, decoding: DecodingConfig, num_hypotheses: int) -> Any:
+        """Returns the graph of a search, which takes the `NUMBERS_IN_GRAPH` at each call."""
 
         @tf.function(
             input_signature=[
                 tf.TensorSpec([None, None], tf.int32),
                 tf.TensorSpec([None], tf.int32),
-                number,
-                tf.TensorSpec([], tf.float32),
-                number,
+                {name: tf.TensorSpec([], dtype) for name, dtype in NUMBERS_IN_GRAPH.items()},
             ],
             autograph=False,  # Its loops are TensorFlow's own already.
         )
         def search(
-            source_ids: tf.Tensor,
-            lengths: tf.Tensor,
-            max_length: tf.Tensor,
-            length_penalty: tf.Tensor,
-            batch_size: tf.Tensor,
+            source_ids: tf.Tensor, lengths: tf.Tensor, numbers: dict[str, tf.Tensor]
         ) -> SearchResult:
             return search_model(
                 self.model,
                 source_ids,
                 lengths,
-                beam_size=beam_size,
+                decoding.model_copy(update=numbers),
                 num_hypotheses=num_hypotheses,
-                max_length=max_length,
-                length_penalty=length_penalty,
-                batch_size=batch_size,
-                no_repeat_ngram=no_repeat_ngram,
-                shortlist=self.shortlist if shortlist else None,
-                precision=precision,
+                shortlist=self.shortlist,
             )
 
         return search
@@ -415,34 +388,3 @@ class Generator:
                 Hypothesis(next(texts), tuple(row), float(log_prob), float(score))
                 for row, log_prob, score in zip(rows, log_probs, scores, strict=True)
             ]
-
-
-def _check_options(
-    beam_size: int,
-    num_hypotheses: int,
-    max_length: int,
-    length_penalty: float,
-    batch_size: int,
-    precision: str,
-) -> None:
-    """Raises InputError if a decoding option is out of range."""
-    for name, value in (
-        ("beam_size", beam_size),
-        ("num_hypotheses", num_hypotheses),
-        ("max_length", max_length),
-        ("batch_size", batch_size),
-    ):
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise InputError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}.")
-    if num_hypotheses > beam_size:
-        raise InputError(
-            f"`num_hypotheses` must be at most `beam_size`. Received: num_hypotheses="
-            f"{num_hypotheses}, beam_size={beam_size}. Enlarge the beam."
-        )
-    if not (isinstance(length_penalty, numbers.Real) and 0 <= length_penalty < math.inf):
-        raise InputError(
-            f"`length_penalty` must be a finite number, 0 or more. Received: {length_penalty!r}. "
-            f"Use 0 to rank by log-probability alone."
-        )
-    if precision not in ("float32", "bfloat16"):
-        raise InputError(f"`precision` must be 'float32' or 'bfloat16'. Received: {precision!r}.")

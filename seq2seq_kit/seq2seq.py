@@ -238,8 +238,8 @@ class Seq2Seq:
         Args:
             texts: Lines to translate, or prompts to continue.
             echo: Put the input before its output.
-            **options: As in `Generator.hypotheses`: `beam_size`, `max_length`, `length_penalty`,
-                `no_repeat_ngram`, `batch_size`, `shortlist`, `precision`, `truncate`.
+            **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
+                `beam_size`, and `truncate`.
         """
         texts = as_texts(texts)
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
@@ -271,7 +271,9 @@ class Seq2Seq:
             tokenize=tokenize or self.config.data.bleu_tokenize,
         )
 
-    def export(self, path: str | Path, *, decoding: DecodingConfig | None = None) -> None:
+    def export(
+        self, path: str | Path, *, decoding: DecodingConfig | None = None, **options: Any
+    ) -> None:
         """Writes a SavedModel that takes and gives strings, and proves it in a fresh process.
 
         Its `serving_default` takes `inputs`, string `(batch,)`, and returns `outputs`, string
@@ -279,13 +281,15 @@ class Seq2Seq:
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            decoding: The search options; None takes the config's.
+            decoding: The options of the search; None takes the config's.
+            **options: Fields of `DecodingConfig` to use in place of those in `decoding`.
 
         Raises:
-            InputError: If `path` is in use, or tensorflow-text is not installed.
+            InputError: If `path` is in use, an option is unknown or out of range, or
+                tensorflow-text is not installed.
             RunError: If the export answers other than this model does.
         """
-        decoding = decoding or self.config.decoding
+        decoding = (decoding or self.config.decoding).override(("decoding",), **options)
         limit = self.config.data.max_source_length
         # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
         model = network(self.config, self._tokenizers, use_cudnn=False)
@@ -297,21 +301,10 @@ class Seq2Seq:
             decoding=decoding,
             max_source_length=limit,
             continues=self.config.task == "continuation",
-            shortlist=self._shortlist if decoding.shortlist else None,
+            shortlist=self._shortlist,
         )
         probes = probe_lines(self.source_tokenizer, limit)
-        best = [
-            hypotheses[0]
-            for hypotheses in self.hypotheses(
-                probes,
-                beam_size=decoding.beam_size,
-                max_length=decoding.max_length,
-                length_penalty=decoding.length_penalty,
-                no_repeat_ngram=decoding.no_repeat_ngram,
-                shortlist=decoding.shortlist,
-                precision=decoding.precision,
-            )
-        ]
+        best = [hypotheses[0] for hypotheses in self.hypotheses(probes, decoding=decoding)]
         expected = Outputs([one.text for one in best], [one.score for one in best])
         export_model(module, Path(path), probes, expected)
 

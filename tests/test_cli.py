@@ -18,7 +18,7 @@ import pytest
 
 from seq2seq_kit import cli, cli_io
 from seq2seq_kit.cli import main
-from seq2seq_kit.config import load_config
+from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +92,7 @@ def run_s2s(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["generate", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"]])
 def test_help_imports_click_alone(arguments: list[str]) -> None:
     code = (
         "import sys\n"
@@ -118,7 +118,7 @@ def test_the_module_runs_as_a_command() -> None:
     [
         (["fit"], "Missing argument 'CONFIG.yaml'. See `s2s fit --help`."),
         (["generate", "run", "--beamsize", "3"], "No such option '--beamsize'"),
-        (["generate", "run", "--beam-size", "0"], "0 is not in the range x>=1"),
+        (["generate", "run", "--beam-size", "0"], "--beam-size': `beam_size` must be 1 or more"),
         (["generate", "run", "in", "--prompt", "x"], "Expected INPUT or --prompt. Received both"),
         (["generate", "run", "--prompt", "\udcff"], "must be UTF-8. Received: '\\udcff'"),
         (["evaluate", "run"], "Expected either --source with --reference, or --tsv"),
@@ -226,13 +226,15 @@ def test_options_reach_the_search(model: Backwards) -> None:
         "9",
         "--length-penalty",
         "0",
+        "--no-repeat-ngram",
+        "2",
         "--shortlist",
         "--precision",
         "bfloat16",
     ]
     assert main(["generate", "run", "--prompt", "x", *options]) == 0
     given = {"beam_size": 3, "batch_size": 7, "max_length": 9, "length_penalty": 0.0}
-    given |= {"shortlist": True, "precision": "bfloat16"}
+    given |= {"no_repeat_ngram": 2, "shortlist": True, "precision": "bfloat16"}
     assert model.calls == [{"texts": ["x"], **given}]
 
 
@@ -487,8 +489,10 @@ def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
         *,
         tokenize: str | None,
         truncate: bool,
+        **options: Any,
     ) -> Any:
         assert truncate
+        model.calls.append(options)
         seen.extend([source, *texts] for source, texts in zip(sources, references, strict=True))
         return compare_texts(
             [source[::-1] for source in sources], references, tokenize=tokenize or "13a"
@@ -501,6 +505,44 @@ def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
     monkeypatch.setattr(model, "evaluate", evaluate, raising=False)
     monkeypatch.setattr(model, "score", score, raising=False)
     return seen
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+def test_each_field_of_the_decoding_section_is_an_option(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in DecodingConfig.model_fields:
+        assert f"--{name.replace('_', '-')} " in shown
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--no-repeat-ngram", "-1", "`no_repeat_ngram` must be 0 or more. Received: -1"),
+        ("--length-penalty", "inf", "`length_penalty` must be a finite number. Received: inf"),
+        ("--precision", "int8", "'int8' is not one of 'float32', 'bfloat16'"),
+        ("--max-length", "x", "'x' is not a valid integer"),
+    ],
+)
+def test_a_search_option_out_of_range_is_named_as_typed(
+    command: str, option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "run", option, value]) == 2
+    error = capsys.readouterr().err
+    assert f"Invalid value for '{option}'" in error
+    assert message in error
+
+
+@pytest.mark.usefixtures("answers")
+def test_evaluate_takes_the_options_of_a_search(model: Backwards, tmp_path: Path) -> None:
+    (tmp_path / "both.tsv").write_text("ab\tba\n", encoding="utf-8")
+    options = ["--beam-size", "2", "--no-repeat-ngram", "3", "--no-shortlist"]
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "both.tsv"), *options]) == 0
+    given = {name: value for name, value in model.calls[0].items() if value is not None}
+    assert given == {"beam_size": 2, "no_repeat_ngram": 3, "shortlist": False}
 
 
 def test_evaluate_takes_several_references_by_line(

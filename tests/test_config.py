@@ -1,17 +1,19 @@
 """Configs are plain values in, a checked frozen model out; nothing here needs TensorFlow."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from seq2seq_kit.checks import check_files
-from seq2seq_kit.config import Section, load_config, save_config
+from seq2seq_kit.config import DecodingConfig, Section, load_config, save_config
 from seq2seq_kit.config_faults import shorten
-from seq2seq_kit.errors import ConfigError
+from seq2seq_kit.errors import ConfigError, InputError
 
 
 def minimal(**sections: Any) -> dict[str, Any]:
@@ -369,6 +371,57 @@ def test_continuation_searches_greedily_without_repetition_unless_told() -> None
         for config in map(load_config, (minimal(), text, told))
     ]
     assert found == [(5, 0), (1, 4), (5, 0)]
+
+
+def test_options_given_replace_those_of_the_section() -> None:
+    section = DecodingConfig(beam_size=3, max_length=7)
+    assert section.override() == section.override(beam_size=None, shortlist=None) == section
+    changed = section.override(
+        beam_size=np.int64(2), length_penalty=np.float32(0.5), shortlist=True
+    )
+    expected = DecodingConfig(beam_size=2, max_length=7, length_penalty=0.5, shortlist=True)
+    assert changed == expected
+    # What a cache of graphs needs.
+    assert hash(changed) == hash(expected)
+    assert type(changed.beam_size) is int
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("beam_size", 0),
+        ("beam_size", "3"),
+        ("beam_size", 2.5),
+        ("beam_size", True),
+        ("max_length", -1),
+        ("no_repeat_ngram", -1),
+        ("length_penalty", -0.5),
+        ("length_penalty", float("inf")),
+        ("length_penalty", "1"),
+        ("shortlist", "yes"),
+        ("precision", "int8"),
+        ("batch_size", [1, 2]),
+    ],
+)
+def test_an_option_has_the_fault_of_its_key(key: str, value: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        DecodingConfig().override(**{key: value})
+    in_config = faults_of(minimal(decoding={key: value}))
+    assert in_config == f"config: decoding.{key}:{str(caught.value).removeprefix(f'`{key}`')}"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("beam_sise", "Did you mean `beam_size`?"),
+        ("no_repeat_ngrams", "Did you mean `no_repeat_ngram`?"),
+        ("first_lines", "Did you mean `first_line`?"),
+        ("zebra", "Known: beam_size, "),
+    ],
+)
+def test_an_unknown_option_is_named_with_what_may_be_meant(name: str, advice: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"`{name}` is an unknown option. {advice}")):
+        DecodingConfig().override(["first_line"], **{name: 1})
 
 
 def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:
