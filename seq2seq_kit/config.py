@@ -6,6 +6,7 @@ an instant. `load_config` reads YAML; `Config` is what the rest of the package t
 
 import importlib.metadata
 import math
+import operator
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -644,7 +645,8 @@ def _read_values(
 ) -> tuple[str, Path, dict[str, Any]]:
     """Returns what to call the config in messages, the folder of its paths, and its values."""
     if isinstance(config, Config):
-        return "config", Path.cwd(), config.model_dump()
+        # What was not given stays open: `config_rules` may fill it in with what suits the data.
+        return "config", Path.cwd(), config.model_dump(exclude_unset=True)
     if isinstance(config, Mapping):
         try:
             return "config", Path.cwd(), unshared(config)
@@ -683,9 +685,10 @@ def _check_format_version(values: dict[str, Any]) -> list[Fault]:
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
     root = _absolute(config.data.root, folder)
     data = _absolute(config.data.model_copy(update={"root": root}), root)
-    return config.model_copy(
-        update={"data": data, "tokenizer": _absolute(config.tokenizer, folder)}
-    )
+    tokenizer = _absolute(config.tokenizer, folder)
+    # A key that stays as it is must not count as given.
+    changed = {"tokenizer": tokenizer} if tokenizer is not config.tokenizer else {}
+    return config.model_copy(update={"data": data, **changed})
 
 
 def _absolute(value: Any, folder: Path) -> Any:
@@ -695,8 +698,10 @@ def _absolute(value: Any, folder: Path) -> Any:
         # opens the file says so.
         return Path(os.path.realpath(folder / value.expanduser()))
     if isinstance(value, tuple):
-        return tuple(_absolute(item, folder) for item in value)
+        items = tuple(_absolute(item, folder) for item in value)
+        return value if all(map(operator.is_, items, value)) else items
     if isinstance(value, Section):
         fields = {name: _absolute(item, folder) for name, item in value}
-        return value.model_copy(update=fields)
+        changed = {name: new for name, new in fields.items() if new is not getattr(value, name)}
+        return value.model_copy(update=changed) if changed else value
     return value

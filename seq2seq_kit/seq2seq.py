@@ -22,6 +22,7 @@ from seq2seq_kit.config import (
     save_config,
 )
 from seq2seq_kit.config_faults import shorten
+from seq2seq_kit.config_rules import choose_defaults, keep_chosen
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.evaluation import TextScores, compare_texts
 from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
@@ -49,6 +50,7 @@ from seq2seq_kit.run_folder import RunFolder, read_json, save_json
 from seq2seq_kit.scoring import Score, Scorer
 from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import show_log
+from seq2seq_kit.text_statistics import measure_corpora
 from seq2seq_kit.tokenizer import Tokenizer
 from seq2seq_kit.training import Trainer, is_chief, make_strategy, read_metrics
 
@@ -154,6 +156,7 @@ class Seq2Seq:
         name = str(config) if isinstance(config, str | Path) else "config"
         config = load_config(config, overrides)
         check_files(config, name)
+        config = _complete(config, run, resume)
         # Whatever vocabulary the data give: the rest is known before a tokenizer takes its minutes.
         check_model(config.model, Tokenizer.eos_id + 1, None, trains=True)
         strategy = make_strategy(config.training.strategy)
@@ -361,6 +364,22 @@ def _load_shortlist(run: RunFolder) -> Shortlist | None:
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:
     return Path("runs") / (Path(config).stem if isinstance(config, str | Path) else "unnamed")
+
+
+def _complete(config: Config, run: RunFolder, resume: bool) -> Config:
+    """Returns a config with every key: what it leaves out suits the data, or is as the run has it.
+
+    What was chosen is logged; a resumed run keeps what was chosen when it was started.
+    """
+    if resume:
+        return keep_chosen(config, load_saved_config(run.config)) if run.config.exists() else config
+    config, choices = choose_defaults(config, measure_corpora(config.data.train))
+    if choices:
+        listed = "".join(f"\n  {choice}" for choice in choices)
+        logger.info(
+            "Chosen to suit the data; a key that the config gives stays as it is:%s", listed
+        )
+    return config
 
 
 def _open_run(run: RunFolder, config: Config, resume: bool, *, writes: bool) -> Tokenizers:

@@ -1,0 +1,117 @@
+"""What training texts look like, from a sample of their lines: the ground of `config_rules`."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from seq2seq_kit.config import CorpusConfig
+from seq2seq_kit.config_rules import CorpusStatistics, TextStatistics
+from seq2seq_kit.corpus import Pair, raw_lines, read_corpus
+
+# Lines that are read of a corpus. A million take seconds; of the rest only the number matters.
+_READ_LINES = 200_000
+# Lines, and characters, that are looked at; the first limit that is reached holds.
+_SAMPLE_LINES = 50_000
+_SAMPLE_CHARACTERS = 4_000_000
+# Of a line: a whole book may be one.
+_LINE_CHARACTERS = 100_000
+
+
+def measure_corpora(corpora: Sequence[CorpusConfig]) -> CorpusStatistics:
+    """Returns what training texts look like.
+
+    Takes lines at equal distances from the first 200,000 of each corpus, the same ones each time,
+    and counts the others without decoding them.
+
+    Args:
+        corpora: The training data, with absolute paths.
+
+    Raises:
+        DataError: If a file cannot be used as it is; the message names file and line.
+    """
+    source, target = _Side(), _Side()
+    num_lines = 0.0
+    for corpus in corpora:
+        sample, number = _sample(corpus)
+        # Each corpus counts by the lines that training shows of it.
+        weight = number * corpus.weight / max(len(sample), 1)
+        num_lines += number * corpus.weight
+        for pair in sample:
+            if corpus.kind in ("parallel", "tsv"):
+                source.add(pair.source, weight)
+            target.add(pair.target, weight)
+    return CorpusStatistics(
+        num_lines=num_lines,
+        target=target.statistics(),
+        source=source.statistics() if source.num_lines else None,
+    )
+
+
+def _sample(corpus: CorpusConfig) -> tuple[list[Pair], int]:
+    """Returns lines at equal distances, and the number of lines of the whole corpus."""
+    kept: list[Pair] = []
+    number, stride, characters = 0, 1, 0
+    for pair in islice(read_corpus(corpus), _READ_LINES):
+        if number % stride == 0:
+            kept.append(pair)
+            characters += len(pair.source) + len(pair.target)
+            while len(kept) > _SAMPLE_LINES or (characters > _SAMPLE_CHARACTERS and len(kept) > 1):
+                # Every second goes whenever there are too many, so that the rest is even.
+                kept, stride = kept[::2], 2 * stride
+                characters = sum(len(one.source) + len(one.target) for one in kept)
+        number += 1
+    if number == _READ_LINES:
+        number = max(number, sum(1 for _ in raw_lines(corpus.files[-1])) - corpus.header)
+    return kept, number
+
+
+class _Side:
+    """The texts of one side, added one by one."""
+
+    def __init__(self) -> None:
+        self.num_lines = 0.0
+        self._num_characters = 0.0
+        self._num_words = 0.0
+        self._lengths: list[int] = []
+        self._characters: Counter[str] = Counter()
+        self._words: Counter[str] = Counter()
+
+    def add(self, text: str, weight: float) -> None:
+        words = text[:_LINE_CHARACTERS].split(" ")
+        words = [word for word in words if word]
+        self.num_lines += weight
+        self._num_characters += weight * len(text)
+        self._num_words += weight * len(words)
+        self._lengths.append(len(text))
+        self._characters.update(text[:_LINE_CHARACTERS])
+        self._words.update(words)
+
+    def statistics(self) -> TextStatistics:
+        lengths = sorted(self._lengths)
+        self._characters.pop(" ", None)
+        return TextStatistics(
+            characters_per_line=self._num_characters / max(self.num_lines, 1e-9),
+            words_per_line=self._num_words / max(self.num_lines, 1e-9),
+            long_line=lengths[int(0.995 * (len(lengths) - 1))] if lengths else 0,
+            characters=frozenset(self._characters),
+            words=frozenset(self._words),
+            num_words=self._words.total(),
+            scripts=_scripts(self._characters),
+        )
+
+
+def _scripts(characters: Counter[str]) -> dict[str, float]:
+    """Returns the share of each script among the letters."""
+    letters = Counter(dict(_letters(characters)))
+    scripts: Counter[str] = Counter()
+    for letter, number in letters.items():
+        scripts[unicodedata.name(letter, "UNKNOWN").split(" ")[0].split("-")[0]] += number
+    total = scripts.total()
+    return {script: number / total for script, number in scripts.items()}
+
+
+def _letters(characters: Counter[str]) -> Iterator[tuple[str, int]]:
+    for character, number in characters.items():
+        if unicodedata.category(character).startswith("L"):
+            yield character, number

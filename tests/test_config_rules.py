@@ -1,0 +1,288 @@
+"""Defaults from statistics of the texts: plain values in, plain values out."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seq2seq_kit.config import Config, load_config, load_saved_config, save_config
+from seq2seq_kit.config_rules import Choice, choose_defaults, given_keys, keep_chosen
+from seq2seq_kit.text_statistics import measure_corpora
+
+# A syllable each, so that words are many and look like words.
+SYLLABLES = [c + v for c in "bdfgklmnprstw" for v in "aeiou"]
+HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 900)]
+
+
+def word(rng: random.Random) -> str:
+    return "".join(rng.choices(SYLLABLES, k=rng.randint(1, 4)))
+
+
+def sentence(rng: random.Random) -> str:
+    return " ".join(word(rng) for _ in range(rng.randint(3, 9))) + "."
+
+
+def chinese(rng: random.Random) -> str:
+    return "".join(rng.choices(HAN, k=rng.randint(5, 15))) + "。"
+
+
+def japanese(rng: random.Random) -> str:
+    kana = [chr(code) for code in range(0x3042, 0x3090)]
+    return "".join(rng.choices(HAN[:300] + 4 * kana, k=rng.randint(5, 15))) + "。"
+
+
+def thai(rng: random.Random) -> str:
+    return "".join(chr(rng.randint(0xE01, 0xE2E)) for _ in range(rng.randint(10, 40)))
+
+
+def korean(rng: random.Random) -> str:
+    words = ["".join(chr(rng.randint(0xAC00, 0xAFFF)) for _ in range(3)) for _ in range(5)]
+    return " ".join(words)
+
+
+def phones(rng: random.Random) -> str:
+    return " ".join(rng.choices(["AA1", "B", "CH", "D", "EH0", "IY1", "K", "T"], k=6))
+
+
+def morse(rng: random.Random) -> str:
+    return " ".join(rng.choices([".-", "-...", "-.-.", "-..", ".", "..-.", "--."], k=4))
+
+
+def label(rng: random.Random) -> str:
+    return rng.choice(["positive", "negative", "neutral"])
+
+
+def chosen(tmp_path: Path, *sides: Any, lines: int = 600, **sections: Any) -> Config:
+    """What is chosen for pairs (two sides) or running text (one) that look like these."""
+    return with_choices(tmp_path, *sides, lines=lines, **sections)[0]
+
+
+def with_choices(
+    tmp_path: Path, *sides: Any, lines: int = 600, **sections: Any
+) -> tuple[Config, list[Choice]]:
+    rng = random.Random(1)
+    rows = ["\t".join(side(rng) for side in sides) for _ in range(lines)]
+    (tmp_path / "texts").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    kind = "text" if len(sides) == 1 else "tsv"
+    data = {"train": {kind: str(tmp_path / "texts")}} | sections.pop("data", {})
+    task = "continuation" if kind == "text" else "translation"
+    config = load_config({"task": task, "data": data, **sections})
+    return choose_defaults(config, measure_corpora(config.data.train))
+
+
+def vocabulary_types(config: Config) -> list[str]:
+    return [vocabulary.type for _, vocabulary in config.tokenizer.vocabularies()]
+
+
+@pytest.mark.parametrize(
+    ("sides", "types"),
+    [
+        ((sentence, sentence), ["unigram"]),
+        ((sentence, korean), ["unigram", "unigram"]),
+        ((sentence, chinese), ["unigram", "char"]),
+        ((chinese, sentence), ["char", "unigram"]),
+        ((japanese, chinese), ["char"]),
+        ((sentence, thai), ["unigram", "bpe"]),
+        ((word, word), ["char"]),
+        ((word, phones), ["char", "word"]),
+        ((word, morse), ["char", "word"]),
+        ((phones, word), ["word", "char"]),
+        ((sentence, label), ["unigram", "word"]),
+        ((sentence,), ["unigram"]),
+        ((chinese,), ["char"]),
+    ],
+)
+def test_vocabularies_follow_the_script_and_the_words(
+    tmp_path: Path, sides: Any, types: list[str]
+) -> None:
+    assert vocabulary_types(chosen(tmp_path, *sides)) == types
+
+
+def test_a_lemma_with_tags_is_spelled_as_the_form_is(tmp_path: Path) -> None:
+    def lemma(rng: random.Random) -> str:
+        return f"{word(rng)} {rng.choice(['N;SG', 'N;PL', 'V;PST'])}"
+
+    assert vocabulary_types(chosen(tmp_path, lemma, word)) == ["char"]
+
+
+@pytest.mark.parametrize(
+    ("target", "tokenizer"),
+    [(sentence, "13a"), (chinese, "zh"), (japanese, "char"), (thai, "char"), (korean, "13a")],
+)
+def test_bleu_counts_the_words_of_the_target_s_script(
+    tmp_path: Path, target: Any, tokenizer: str
+) -> None:
+    assert chosen(tmp_path, sentence, target).data.bleu_tokenize == tokenizer
+
+
+def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from seq2seq_kit.pipeline import build_tokenizers
+
+    config = chosen(tmp_path, chinese, phones)
+    built = build_tokenizers(config)
+    assert config.tokenizer.source is not None
+    assert config.tokenizer.target is not None
+    assert built.source.vocab_size == config.tokenizer.source.vocab_size
+    assert built.target.vocab_size == config.tokenizer.target.vocab_size
+    assert "was asked for" not in caplog.text
+    assert built.target.tokenize("AA1 B CH") == ["▁AA1", "▁B", "▁CH"]
+
+
+@pytest.mark.parametrize(
+    "sides", [(sentence, sentence), (sentence, chinese), (thai,), (word, word)]
+)
+@pytest.mark.parametrize("lines", [1, 12, 200])
+def test_the_vocabulary_of_few_lines_can_be_trained(tmp_path: Path, sides: Any, lines: int) -> None:
+    from seq2seq_kit.pipeline import build_tokenizers
+
+    build_tokenizers(chosen(tmp_path, *sides, lines=lines))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"model": {"units": 100}, "training": {"learning_rate": 0.5, "batch_size": 7}},
+        {"tokenizer": {"vocab_size": 555}},
+        {"tokenizer": {"type": "bpe"}},
+        {"tokenizer": {"source": {"vocab_size": 600}, "target": {"type": "bpe"}}},
+        {"data": {"bleu_tokenize": "13a", "max_source_length": 3}},
+        {"training": {"validate_every": 3, "early_stopping": {"patience": 9}}},
+        {"training": {"batch_unit": "tokens", "batch_size": 4096}},
+    ],
+)
+def test_a_key_that_is_given_is_never_changed(tmp_path: Path, sections: dict[str, Any]) -> None:
+    expected = {key: dict(values) for key, values in sections.items()}
+    found = chosen(tmp_path, sentence, chinese, **sections).model_dump()
+    for section, values in expected.items():
+        for key, value in values.items():
+            given = value.items() if isinstance(value, dict) else [(None, value)]
+            for inner, one in given:
+                assert (found[section][key] if inner is None else found[section][key][inner]) == one
+
+
+def test_a_single_tokenizer_key_keeps_one_vocabulary_for_both_sides(tmp_path: Path) -> None:
+    config = chosen(tmp_path, sentence, chinese, tokenizer={"vocab_size": 1500})
+    assert config.tokenizer.source is None
+    assert config.tokenizer.type == "bpe"
+
+
+def test_a_language_model_has_one_vocabulary(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = "".join(f"{sentence(rng)}\t{chinese(rng)}\n" for _ in range(300))
+    (tmp_path / "pairs.tsv").write_text(rows, encoding="utf-8")
+    config = load_config({"task": "continuation", "data": {"train": str(tmp_path / "pairs.tsv")}})
+    resolved, _ = choose_defaults(config, measure_corpora(config.data.train))
+    assert resolved.model.architecture == "language_model"
+    assert resolved.tokenizer.source is None
+
+
+def test_limits_rise_for_long_lines_and_batches_shrink(tmp_path: Path) -> None:
+    def long_chinese(rng: random.Random) -> str:
+        return "".join(chinese(rng) for _ in range(20))
+
+    config = chosen(tmp_path, long_chinese, sentence)
+    assert 200 < config.data.max_source_length <= 500
+    assert config.data.max_target_length == 100
+    tokens = chosen(
+        tmp_path, sentence, long_chinese, training={"batch_unit": "tokens", "batch_size": 150}
+    )
+    assert tokens.data.max_target_length < 150
+    assert chosen(tmp_path, sentence, long_chinese).training.batch_size < 64
+
+
+def test_every_key_counts_as_given_in_what_was_chosen(tmp_path: Path) -> None:
+    config = chosen(tmp_path, sentence, chinese)
+    assert "training.learning_rate" in given_keys(config)
+    again, choices = choose_defaults(config, measure_corpora(config.data.train))
+    assert again == config
+    assert choices == []
+
+
+def test_a_saved_config_is_never_chosen_for_again(tmp_path: Path) -> None:
+    config = chosen(tmp_path, sentence, chinese)
+    save_config(config, tmp_path / "config.yaml")
+    saved = load_saved_config(tmp_path / "config.yaml")
+    statistics = measure_corpora(config.data.train)
+    assert choose_defaults(saved, statistics) == (config, [])
+    # As does one that an earlier version wrote, with the defaults of that time.
+    old = load_config(load_config({"data": {"train": str(tmp_path / "texts")}}).model_dump())
+    assert choose_defaults(old, statistics) == (old, [])
+
+
+def test_a_config_object_is_completed_as_its_file_would_be(tmp_path: Path) -> None:
+    expected, choices = with_choices(tmp_path, sentence, chinese)
+    config = load_config(load_config({"data": {"train": str(tmp_path / "texts")}}))
+    assert choose_defaults(config, measure_corpora(config.data.train)) == (expected, choices)
+
+
+def test_a_resumed_run_keeps_what_was_chosen_and_takes_what_is_given(tmp_path: Path) -> None:
+    saved = chosen(tmp_path, sentence, chinese)
+    values = {"data": {"train": str(tmp_path / "texts")}, "training": {"max_steps": 5}}
+    assert keep_chosen(load_config(values), saved) == saved.model_copy(
+        update={"training": saved.training.model_copy(update={"max_steps": 5})}
+    )
+    changed = keep_chosen(load_config(values | {"tokenizer": {"vocab_size": 900}}), saved)
+    assert changed.tokenizer.source is None
+    assert changed.tokenizer.vocab_size == 900
+
+
+def test_what_was_chosen_is_told_with_its_reason(tmp_path: Path) -> None:
+    _, choices = with_choices(tmp_path, sentence, chinese)
+    lines = [str(choice) for choice in choices]
+    assert "data.bleu_tokenize zh: the target is Chinese" in lines
+    assert any(line.startswith("tokenizer.target.type char") for line in lines)
+
+
+def test_reading_a_config_reads_no_data(tmp_path: Path) -> None:
+    load_config({"data": {"train": str(tmp_path / "no such file")}})
+
+
+# ---- Statistics
+
+
+def test_lines_count_by_the_weight_of_their_corpus(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x\n" * 10)
+    (tmp_path / "b").write_text("yyyyy\n" * 10)
+    corpora = [{"lines": str(tmp_path / "a"), "weight": 3}, {"lines": str(tmp_path / "b")}]
+    config = load_config({"task": "continuation", "data": {"train": corpora}})
+    statistics = measure_corpora(config.data.train)
+    assert statistics.num_lines == 40
+    assert statistics.target.characters_per_line == pytest.approx((30 + 50) / 40)
+    assert statistics.source is None
+
+
+def test_a_large_file_is_sampled_evenly_and_counted_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seq2seq_kit import text_statistics
+
+    # Sorted by length, as some collections are.
+    rows = [f"{'a' * (n // 10 + 1)}\tb" for n in range(1000)]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{row}\n" for row in rows))
+    config = load_config({"data": {"train": str(tmp_path / "pairs.tsv")}})
+    exact = measure_corpora(config.data.train)
+    monkeypatch.setattr(text_statistics, "_SAMPLE_LINES", 100)
+    sampled = measure_corpora(config.data.train)
+    assert exact.source is not None
+    assert sampled.source is not None
+    assert exact.num_lines == sampled.num_lines == 1000
+    assert exact.source.characters_per_line == pytest.approx(
+        sum(n // 10 + 1 for n in range(1000)) / 1000
+    )
+    assert sampled.source.characters_per_line == pytest.approx(
+        exact.source.characters_per_line, rel=0.05
+    )
+    monkeypatch.setattr(text_statistics, "_READ_LINES", 300)
+    assert measure_corpora(config.data.train).num_lines == 1000
+
+
+def test_scripts_are_shares_of_the_letters(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("春天 ab, 12!\n", encoding="utf-8")
+    config = load_config(
+        {"task": "continuation", "data": {"train": {"lines": str(tmp_path / "a")}}}
+    )
+    statistics = measure_corpora(config.data.train).target
+    assert statistics.scripts == {"CJK": 0.5, "LATIN": 0.5}
