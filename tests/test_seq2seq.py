@@ -156,6 +156,27 @@ except TrainingInterrupted as error:
     assert losses[0] == losses[1]
 
 
+def test_what_is_chosen_from_the_data_is_told_kept_and_resumed(
+    translation_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    del translation_config["tokenizer"]
+    del translation_config["training"]["batch_size"]
+    translation_config["training"]["max_steps"] = 2
+    caplog.set_level("INFO")
+    run = tmp_path / "run"
+    fitted = Seq2Seq.fit(translation_config, run_dir=run)
+    assert "tokenizer.type char, tokenizer.vocab_size 266: lines of one word" in caplog.text
+    assert load_config(run / "config.yaml") == fitted.config
+    assert fitted.config.tokenizer.type == "char"
+    assert fitted.config.model.units == 32  # given
+    caplog.clear()
+    translation_config["training"]["max_steps"] = 3
+    resumed = Seq2Seq.fit(translation_config, run_dir=run, resume=True)
+    assert "Chosen" not in caplog.text
+    assert resumed.config.tokenizer == fitted.config.tokenizer
+    assert resumed.results["steps"] == 3
+
+
 def test_a_folder_that_holds_a_run_is_not_trained_into(
     translation_run: TrainedRun, translation_config: dict[str, Any]
 ) -> None:
