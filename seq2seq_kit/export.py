@@ -22,7 +22,7 @@ from seq2seq_kit.atomic import write_folder
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.export_safety import check_ops
+from seq2seq_kit.export_safety import check_saved_model, checked_copy
 from seq2seq_kit.generation import search_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.precision import PreparedWeights
@@ -86,8 +86,15 @@ class ExportModule(tf.Module):
         text = _tensorflow_text()
         prepared = PreparedWeights(keep=True)
         with quiet_stderr():
-            self._encoder = text.SentencepieceTokenizer(model=source_tokenizer.model_proto)
-            self._decoder = text.SentencepieceTokenizer(model=target_tokenizer.model_proto)
+            # A loaded export finds each by its name; without one, both would be the same.
+            self._encoder = text.SentencepieceTokenizer(
+                model=source_tokenizer.model_proto, name="source_tokenizer"
+            )
+            self._decoder = self._encoder
+            if target_tokenizer is not source_tokenizer:
+                self._decoder = text.SentencepieceTokenizer(
+                    model=target_tokenizer.model_proto, name="target_tokenizer"
+                )
         self.serve = tf.function(
             lambda inputs: self._serve(
                 inputs, model, decoding, max_source_length, continues, shortlist, prepared
@@ -156,19 +163,19 @@ class ExportedModel:
         path: The folder of the SavedModel.
 
     Raises:
-        InputError: If it is no export of this package, or holds an op that none needs.
+        InputError: If it is no export of this package, or holds something that none needs.
     """
 
     def __init__(self, path: str | Path) -> None:
         _tensorflow_text()
-        check_ops(Path(path))
-        try:
-            with quiet_stderr():
-                self._loaded = tf.saved_model.load(str(path))
-        except Exception as error:  # Damaged variables can raise almost anything.
-            raise RunError(
-                f"The export {path} is damaged and cannot be loaded. Export the run again."
-            ) from error
+        with checked_copy(Path(path)) as folder:
+            try:
+                with quiet_stderr():
+                    self._loaded = tf.saved_model.load(str(folder))
+            except Exception as error:  # Damaged variables can raise almost anything.
+                raise RunError(
+                    f"The export {path} is damaged and cannot be loaded. Export the run again."
+                ) from error
         self._serve = self._loaded.signatures["serving_default"]
 
     def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:
@@ -228,7 +235,7 @@ def export_model(
                 # An export is not trained.
                 options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
             )
-        check_ops(building)
+        check_saved_model(building)
         _check_answers(_ask_fresh_process(building, probes), expected, probes)
         building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
 
