@@ -164,7 +164,8 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
     target = Tokenizer.train(["xyz zy"] * 9, type="char", vocab_size=9, byte_fallback=False)
     config = ModelConfig(architecture="encoder_decoder", embedding_dim=8, units=16, init_scale=0.5)
     model = build_model(config, target.vocab_size, source.vocab_size)
-    model.output_bias.assign(tf.tensor_scatter_nd_add(model.output_bias, [[Tokenizer.eos_id]], [-9]))
+    no_end = tf.one_hot(Tokenizer.eos_id, target.vocab_size, on_value=-9.0)
+    model.output_bias.assign_add(no_end)
     module = ExportModule(
         model,
         source,
