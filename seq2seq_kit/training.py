@@ -39,6 +39,7 @@ from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy, projected_cros
 from seq2seq_kit.model import TokenModel
 from seq2seq_kit.optimizer import FusedAdam
 from seq2seq_kit.precision import products_in
+from seq2seq_kit.progress import Limits, Place, ProgressLog
 from seq2seq_kit.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,9 @@ class Trainer:
         self._train_step = tf.function(self._replicated_train_step, autograph=False)
         self._validation_step = tf.function(self._replicated_validation, autograph=False)
         self._saved_at = time.monotonic()
+        self._progress_log = ProgressLog(
+            Limits(self._max_epochs, config.max_steps, config.max_minutes), has_bar=_has_bar()
+        )
         # When and at how many tokens the speed that is shown began to be measured.
         self._speed_since = (self._saved_at, 0.0)
 
@@ -484,12 +488,20 @@ class Trainer:
             initial=self.state.batch,
             desc=f"epoch {self.state.epoch + 1}{of_epochs}",
             unit="batch",
-            disable=not (sys.stderr.isatty() or "ipykernel" in sys.modules),
+            disable=not _has_bar(),
             leave=False,
         )
 
     def _show(self, progress: tqdm, plan: EpochPlan, logs: dict[str, float]) -> None:
-        """Moves the progress bar and puts loss, speed and the time left behind it."""
+        """Moves the progress bar and puts loss, speed and the time left behind it, or logs them."""
+        state = self.state
+        loss = state.loss_sum / state.num_tokens if state.num_tokens else logs["loss"]
+        self._progress_log.step_is_done(
+            Place(state.step, state.epoch + state.batch / len(plan), state.seconds),
+            steps_per_epoch=len(plan),
+            loss=loss,
+            tokens_per_second=self._tokens_per_second(),
+        )
         progress.update()
         if progress.disable or self.state.num_tokens == 0:
             return
@@ -499,6 +511,11 @@ class Trainer:
             f"loss {logs['loss']:.3f}, {self._tokens_per_second():.0f} tokens/s, "
             f"at most {tqdm.format_interval(left)} left"
         )
+
+
+def _has_bar() -> bool:
+    """Whether a progress bar is shown: on a terminal and in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:

@@ -136,6 +136,18 @@ def _each_epoch_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 1)
 
 
+# ---- Progress
+
+
+def test_a_forecast_is_logged_once_after_twenty_steps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    without_network(make_trainer(tmp_path, epochs=8)).fit()
+    (line,) = [line for line in caplog.messages if "of memory so far" in line]
+    assert line.startswith("8 epochs: about ")
+
+
 # ---- Resuming
 
 
