@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.startup import load_tensorflow, show_log
 
@@ -221,7 +222,11 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
 @_run_argument
 @click.argument("input_path", type=_FILE, required=False, metavar="[INPUT]")
 @click.option("-o", "--output", type=_FILE, help="Write here, whole or not at all.")
-@click.option("--num-hypotheses", type=click.IntRange(1), help="TSV with so many outputs a line.")
+@click.option(
+    "--num-hypotheses",
+    type=click.IntRange(1, bounds.MAX_BEAM_SIZE),
+    help="TSV with this many outputs a line, at most as many as the beam holds.",
+)
 @click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
 @click.option(
     "--prompt", metavar="TEXT", callback=_check_text, help="Use this text as the only input."

@@ -25,6 +25,7 @@ from seq2seq_kit.decoding import (
     search_in_groups,
 )
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.memory import check_search
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, OutputLayer
 from seq2seq_kit.precision import PreparedWeights, products_in
 from seq2seq_kit.shortlist import Shortlist
@@ -274,15 +275,15 @@ class Generator:
         Args:
             texts: The inputs.
             decoding: The options of the search; None takes the config's.
-            num_hypotheses: Hypotheses returned, at most `beam_size`.
+            num_hypotheses: Hypotheses returned, at most `beam_size`. It never changes the best one,
+                so it does not enlarge the beam.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
-            **options: Fields of `DecodingConfig` to use in place of those in `decoding`. Without a
-                `beam_size` the beam is enlarged to `num_hypotheses` if it is smaller.
+            **options: Fields of `DecodingConfig` to use in place of those in `decoding`.
 
         Raises:
-            InputError: If an option is unknown or out of range, an input is over-long, or there is
-                no shortlist.
+            InputError: If an option is unknown or out of range, an input is over-long, the search
+                does not fit into memory, or there is no shortlist.
         """
         names = ("decoding", "num_hypotheses", "truncate", "first_line")
         decoding = (decoding or self.defaults).override(names, **options)
@@ -290,12 +291,11 @@ class Generator:
             raise InputError(
                 f"`num_hypotheses` must be a whole number, 1 or more. Received: {num_hypotheses!r}."
             )
-        if options.get("beam_size") is None:
-            decoding = decoding.override(beam_size=max(decoding.beam_size, num_hypotheses))
         if num_hypotheses > decoding.beam_size:
             raise InputError(
                 f"`num_hypotheses` must be at most `beam_size`. Received: num_hypotheses="
-                f"{num_hypotheses}, beam_size={decoding.beam_size}. Enlarge the beam."
+                f"{shorten(num_hypotheses)}, beam_size={decoding.beam_size}. Enlarge the beam "
+                f"(--beam-size, in Python beam_size=...); its best output may be another one."
             )
         texts = as_texts(texts)
         numbers_in_graph = {
@@ -311,6 +311,7 @@ class Generator:
             ids, lengths = self.encode_inputs(
                 chunk, truncate=truncate, first_line=first_line + first
             )
+            self._check_memory(lengths, decoding, num_hypotheses)
             found = search(ids, lengths, numbers_in_graph)
             found = SearchResult(*(part.numpy() for part in found))
             # An empty line is EOS alone; an empty prompt has its continuation like any other.
@@ -318,6 +319,24 @@ class Generator:
             for empty, hypotheses in zip(is_empty, self._decode(found), strict=True):
                 nothing = Hypothesis("", (), 0.0, 0.0)
                 yield [nothing] * num_hypotheses if empty else hypotheses
+
+    def _check_memory(
+        self, lengths: np.ndarray, decoding: DecodingConfig, num_hypotheses: int
+    ) -> None:
+        """Raises InputError if the search of a chunk of lines does not fit into memory."""
+        model = self.model
+        is_translator = isinstance(model, EncoderDecoder)
+        check_search(
+            lengths,
+            group_sizes(model.units // 2),
+            decoding,
+            num_hypotheses=num_hypotheses,
+            units=model.units,
+            layers=model.decoder_layers if is_translator else model.num_layers,
+            # A shortlist's columns are few.
+            columns=0 if decoding.shortlist else model.vocab_size,
+            compares_units=is_translator and model.attention == "additive",
+        )
 
     def encode_inputs(
         self, texts: Sequence[str], *, truncate: bool = False, first_line: int = 1

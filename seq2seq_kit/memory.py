@@ -8,11 +8,14 @@ Where a GPU computes, or the size of the memory is unknown, only `bounds` holds.
 import contextlib
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
-from seq2seq_kit.config import ModelConfig
+from seq2seq_kit.config import DecodingConfig, ModelConfig
+from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.errors import InputError
 
 _BYTES = 4  # Of a float32 or int32 number.
@@ -92,7 +95,7 @@ def check_fits(what: str, needed: int, remedy: str) -> None:
 
 def _shown(size: int) -> str:
     gigabytes = size / 1e9
-    return f"{gigabytes:,.0f} GB" if gigabytes >= 10 else f"{gigabytes:.1f} GB"
+    return f"{gigabytes:,.0f} GB" if gigabytes >= 10 else f"{gigabytes:.2g} GB"
 
 
 def check_model(
@@ -185,4 +188,43 @@ def check_plan(num_examples: int) -> None:
         f"The plan of an epoch of {num_examples:,} rows",
         num_examples * 4 * 8,  # `dataset.EpochPlan.order` and three columns of `Examples`, int64
         "Lower the `weight` of the corpora under `data.train`.",
+    )
+
+
+def check_search(
+    lengths: np.ndarray,
+    sizes: Sequence[int],
+    decoding: DecodingConfig,
+    *,
+    num_hypotheses: int,
+    units: int,
+    layers: int,
+    columns: int,
+    compares_units: bool,
+) -> None:
+    """Raises InputError if a search over some lines does not fit into memory.
+
+    Args:
+        lengths: int `(lines,)`. Tokens of each line; those of like length are searched together.
+        sizes: Numbers of lines that a group may have, from `group_sizes`.
+        decoding: The options of the search.
+        num_hypotheses: Hypotheses a line.
+        units: Of a layer.
+        layers: Of the decoder.
+        columns: Tokens to choose from.
+        compares_units: Whether each hypothesis is compared with each source token unit by unit, as
+            in additive attention.
+    """
+    padded, counts = np.unique(-(-lengths // LENGTH_STEP) * LENGTH_STEP, return_counts=True)
+    together = int(min(counts.max(initial=1), decoding.batch_size, sizes[-1]))
+    rows = min(size for size in sizes if size >= together) * decoding.beam_size
+    # Ids of living and finished hypotheses, logits and their softmax, state before and after.
+    numbers = 2 * (decoding.max_length + columns + 2 * layers * units)
+    if compares_units:
+        numbers += int(padded[counts.argmax()]) * units
+    found = len(lengths) * num_hypotheses * (decoding.max_length + 1)
+    check_fits(
+        f"A search of {rows:,} hypotheses at once",
+        (rows * numbers + found) * _BYTES,
+        "Lower `beam_size`, `batch_size`, `num_hypotheses` or `max_length`.",
     )

@@ -244,6 +244,11 @@ class Seq2Seq:
             **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
                 `beam_size`, and `truncate`.
         """
+        if "num_hypotheses" in options:
+            raise InputError(
+                "`num_hypotheses` is an option of `hypotheses`, which gives several outputs for "
+                "each text; `generate` gives the best one. Leave it out, or use `hypotheses`."
+            )
         texts = as_texts(texts)
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
         return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs

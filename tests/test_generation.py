@@ -113,6 +113,20 @@ def test_hypotheses_are_ranked_and_differ(translator: Generator) -> None:
         assert ended == sorted(ended, reverse=True)
 
 
+@pytest.mark.parametrize("beam_size", [2, 5])
+def test_more_hypotheses_never_change_the_best_one(translator: Generator, beam_size: int) -> None:
+    alone = [best for (best,) in translator.hypotheses(LINES[:16], beam_size=beam_size)]
+    for number in range(2, beam_size + 1):
+        found = translator.hypotheses(LINES[:16], beam_size=beam_size, num_hypotheses=number)
+        assert [best for best, *_ in found] == alone
+
+
+def test_more_hypotheses_than_the_configured_beam_holds_are_refused(translator: Generator) -> None:
+    too_many = translator.defaults.beam_size + 1
+    with pytest.raises(InputError, match=f"num_hypotheses={too_many}, .* Enlarge the beam"):
+        next(translator.hypotheses(["7"], num_hypotheses=too_many))
+
+
 def test_score_is_the_log_prob_under_the_length_penalty(translator: Generator) -> None:
     for penalty in (0.0, 0.5, 2.0):
         for (one,) in translator.hypotheses(LINES[:8], beam_size=3, length_penalty=penalty):
@@ -189,6 +203,13 @@ def test_truncation_keeps_the_beginning_of_a_source_and_the_end_of_a_prompt(
         ({"num_hypotheses": 0}, "`num_hypotheses` must be a whole number"),
         ({"num_hypotheses": 3, "beam_size": 2}, "num_hypotheses=3, beam_size=2"),
         ({"beam_size": "3"}, "`beam_size` must be a whole number. Received: '3'"),
+        ({"beam_size": 1_000_000}, "`beam_size` must be 10000 or less. Received: 1000000"),
+        ({"max_length": 4294967296}, "`max_length` must be 1000000 or less. Received: 4294967296"),
+        ({"max_length": 2**31}, "`max_length` must be 1000000 or less"),
+        ({"batch_size": 10**12}, "`batch_size` must be 10000000 or less"),
+        ({"num_hypotheses": 10**9}, "num_hypotheses=1000000000, beam_size="),
+        ({"num_hypotheses": 10**5000}, "num_hypotheses=a whole number of about 5000 digits"),
+        ({"length_penalty": 1e300}, "`length_penalty` must be 5.0 or less"),
         ({"length_penalty": -0.5}, "`length_penalty` must be 0.0 or more. Received: -0.5"),
         ({"beamsize": 3}, "`beamsize` is an unknown option. Did you mean `beam_size`?"),
         ({"truncated": True}, "`truncated` is an unknown option. Did you mean `truncate`?"),

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TrainedRun
 
 from seq2seq_kit import memory
 from seq2seq_kit.config import ModelConfig, load_config
@@ -115,3 +116,24 @@ def test_a_batch_of_all_lines_is_refused_only_where_it_is_too_much(
     config = load_config(translation_config)
     tokenizers = build_tokenizers(config)
     check_training_memory(config, prepare_data(config, tokenizers), 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        ({"beam_size": 10_000}, ["abc"]),
+        ({"max_length": 1_000_000, "beam_size": 5}, ["abc"]),
+        ({"max_length": 100_000, "beam_size": 1}, ["abc"] * 64),
+        ({"beam_size": 50, "num_hypotheses": 50, "max_length": 50_000}, ["a", "ab"]),
+    ],
+)
+def test_a_search_that_cannot_fit_is_refused(
+    translation_run: TrainedRun,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    texts: list[str],
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda: 40_000_000)
+    assert next(translation_run.fitted.hypotheses(texts))
+    with pytest.raises(InputError, match=r"A search of .* needs about .* this machine has 0\.04 GB"):
+        next(translation_run.fitted.hypotheses(texts, **options))

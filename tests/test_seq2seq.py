@@ -51,6 +51,16 @@ def test_a_loaded_run_answers_as_the_fitted_one(
     assert loaded.score(WORDS, WORDS) == translation_run.fitted.score(WORDS, WORDS)
 
 
+def test_generate_gives_one_output_and_points_to_hypotheses_for_more(
+    translation_run: TrainedRun,
+) -> None:
+    message = "`num_hypotheses` is an option of `hypotheses`"
+    with pytest.raises(InputError, match=message):
+        translation_run.fitted.generate(["abc"], num_hypotheses=3)
+    with pytest.raises(InputError, match=message):
+        translation_run.fitted.evaluate(["abc"], [["cba"]], num_hypotheses=3)
+
+
 def test_a_loaded_run_is_as_it_was_left(translation_run: TrainedRun) -> None:
     loaded, fitted = Seq2Seq.load(translation_run.path), translation_run.fitted
     assert loaded.config == fitted.config
