@@ -135,5 +135,5 @@ def test_a_search_that_cannot_fit_is_refused(
 ) -> None:
     monkeypatch.setattr(memory, "total_memory", lambda: 40_000_000)
     assert next(translation_run.fitted.hypotheses(texts))
-    with pytest.raises(InputError, match=r"A search of .* needs about .* this machine has 0\.04 GB"):
+    with pytest.raises(InputError, match=r"A search of .* needs .* this machine has 0\.04 GB"):
         next(translation_run.fitted.hypotheses(texts, **options))
