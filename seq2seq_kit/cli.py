@@ -6,6 +6,7 @@ TensorFlow last. Text goes to standard output, the log to standard error.
 
 import functools
 import shlex
+import signal
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import click
 
 from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.interruption import catch_signals
 from seq2seq_kit.startup import load_tensorflow, show_log
 
 if TYPE_CHECKING:
@@ -24,8 +26,23 @@ if TYPE_CHECKING:
     from seq2seq_kit.generation import Hypothesis
     from seq2seq_kit.seq2seq import Seq2Seq
 
-_FAILED, _WRONG_USAGE, _INTERRUPTED = 1, 2, 130
-_FILE = click.Path(path_type=Path)
+_FAILED, _WRONG_USAGE = 1, 2
+_SIGNALED = 128  # A shell adds the number of the signal: 130 for Ctrl-C.
+
+
+class _UserPath(click.Path):
+    """A path in which `~` is a home folder, though a shell left it: `--run-dir=~/run`."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        from seq2seq_kit.files import user_path
+
+        try:
+            return user_path(str(super().convert(value, param, ctx)))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+_FILE = _UserPath(path_type=Path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the command's name; None takes those of the process.
 
     Returns:
-        0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted.
+        0 done, 1 failed, 2 wrong usage, config or input; 130, 143 or 129 interrupted by Ctrl-C,
+        SIGTERM or SIGHUP.
     """
+    with catch_signals():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     session = _Session()
     try:
         return cli.main(argv, prog_name="s2s", standalone_mode=False, obj=session) or 0
@@ -55,7 +78,9 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Returns what to tell the user about an error, and the exit code."""
     match error:
         case click.Abort():
-            return "interrupted.", _INTERRUPTED
+            number = getattr(error.__cause__, "signal", signal.SIGINT)
+            name = "" if number == signal.SIGINT else f" by {number.name}"
+            return f"interrupted{name}.", _SIGNALED + number
         case click.ClickException():
             usage = getattr(error, "ctx", None)
             hint = f" See `{usage.command_path} --help`." if usage else ""
@@ -197,7 +222,8 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     """Train a model as CONFIG.yaml says.
 
     Trains the tokenizer if the config names no ready one, prepares the data, trains, keeps the
-    best checkpoint and prints the results. Ctrl-C saves and stops; --resume goes on. Relative
+    best checkpoint and prints the results. Ctrl-C, SIGTERM and SIGHUP save and stop; --resume goes
+    on. Relative
     paths in the config and in --set are taken from the config file's folder.
     """
     from seq2seq_kit.config import load_config
@@ -209,9 +235,13 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
         fitted = _load_seq2seq().fit(config, overrides=overrides, run_dir=run_dir, resume=resume)
     except TrainingInterrupted as error:
         settings = [argument for override in overrides for argument in ("--set", override)]
-        again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings, "--resume"]
-        click.echo(f"{error} To go on: {shlex.join(again)}", err=True)
-        return _INTERRUPTED
+        again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings]
+        if error.can_resume:
+            message = f"Resume it with: {shlex.join([*again, '--resume'])}"
+        else:
+            message = f"Start it again with: {shlex.join(again)}"
+        click.echo(f"{error} {message}", err=True)
+        return _SIGNALED + error.signal
     click.echo(_table(fitted.results))
     try_it = shlex.join(["s2s", "generate", str(run_dir), "--prompt"])
     click.echo(f"Try it: {try_it} TEXT", err=True)

@@ -1,5 +1,6 @@
 """The errors a user can meet, one class a kind of answer. Knows nothing of the rest."""
 
+import signal
 from pathlib import Path
 
 
@@ -20,8 +21,17 @@ class RunError(RuntimeError):
 
 
 class TrainingInterrupted(RunError):
-    """Training stopped on Ctrl-C after saving; `run_dir` is the folder to resume. Exit code 130."""
+    """Training stopped on Ctrl-C, SIGTERM or SIGHUP. Exit code 130, 143 or 129."""
 
-    def __init__(self, run_dir: Path) -> None:
-        super().__init__(f"Training was interrupted; its state is saved in {run_dir}.")
+    def __init__(
+        self, run_dir: Path, number: int = signal.SIGINT, *, can_resume: bool = True
+    ) -> None:
         self.run_dir = run_dir
+        """The folder of the run."""
+        self.signal = signal.Signals(number)
+        """What interrupted it."""
+        self.can_resume = can_resume
+        """Whether a state was saved: if not, the run starts again from nothing."""
+        name = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
+        saved = f"; its state is saved in {run_dir}." if can_resume else " before its first step."
+        super().__init__(f"Training was interrupted by {name}{saved}")

@@ -1,8 +1,11 @@
-"""Which files can be read more than once. Knows nothing of what is in them."""
+"""Paths as users write them, and which files can be read more than once."""
 
 import os
 import stat
 from pathlib import Path
+
+from seq2seq_kit.config_faults import shorten
+from seq2seq_kit.errors import InputError
 
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
@@ -52,3 +55,15 @@ def path_fault(path: Path) -> str | None:
     except RuntimeError:
         return f"`{path.parts[0]}` stands for no home folder on this machine"
     return None
+
+
+def user_path(path: str | Path) -> Path:
+    """Returns the path that a user wrote: `~` is a home folder.
+
+    Raises:
+        InputError: If no file can have it.
+    """
+    path = Path(path)
+    if fault := path_fault(path):
+        raise InputError(f"Expected a path. Received: {shorten(str(path))}: {fault}.")
+    return path.expanduser()

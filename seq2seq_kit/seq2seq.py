@@ -23,10 +23,12 @@ from seq2seq_kit.config import (
 )
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.config_rules import choose_defaults, keep_chosen
-from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.evaluation import TextScores, compare_texts
 from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
+from seq2seq_kit.files import user_path
 from seq2seq_kit.generation import Generator, Hypothesis, as_texts
+from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.memory import check_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.pipeline import (
@@ -52,7 +54,13 @@ from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.text_statistics import measure_corpora
 from seq2seq_kit.tokenizer import Tokenizer
-from seq2seq_kit.training import Trainer, is_chief, make_strategy, read_metrics
+from seq2seq_kit.training import (
+    Trainer,
+    check_callbacks,
+    is_chief,
+    make_strategy,
+    read_metrics,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -149,10 +157,29 @@ class Seq2Seq:
 
         Raises:
             InputError: If the config or the data cannot work, or the folder holds a run.
-            TrainingInterrupted: On Ctrl-C, after saving.
+            TrainingInterrupted: On Ctrl-C, SIGTERM or SIGHUP, once the state is saved.
         """
         show_log()
-        run = RunFolder(Path(run_dir) if run_dir else _default_run_folder(config))
+        run = RunFolder(user_path(run_dir) if run_dir else _default_run_folder(config))
+        callbacks = list(callbacks)
+        check_callbacks(callbacks)
+        with catch_signals():
+            try:
+                return cls._fit(config, callbacks, overrides, run, resume)
+            except Interrupted as interrupted:
+                raise TrainingInterrupted(
+                    run.path, interrupted.signal, can_resume=run.last.is_file()
+                ) from interrupted
+
+    @classmethod
+    def _fit(
+        cls,
+        config: str | Path | Mapping[str, Any] | Config,
+        callbacks: Sequence[keras.callbacks.Callback],
+        overrides: Sequence[str],
+        run: RunFolder,
+        resume: bool,
+    ) -> Self:
         name = str(config) if isinstance(config, str | Path) else "config"
         config = load_config(config, overrides)
         check_files(config, name)
@@ -188,7 +215,7 @@ class Seq2Seq:
             strategy=strategy,
             text_metrics=fitted._text_metrics(examples),
             show_samples=lambda: fitted._log_samples(examples),
-            callbacks=list(callbacks),
+            callbacks=callbacks,
         )
         if resume:
             trainer.resume()
@@ -219,7 +246,7 @@ class Seq2Seq:
             InputError: If the folder holds no trained run.
             RunError: If a file of it is damaged.
         """
-        run = RunFolder(Path(path)).open_trained()
+        run = RunFolder(user_path(path)).open_trained()
         config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
@@ -314,7 +341,7 @@ class Seq2Seq:
         probes = probe_lines(self.source_tokenizer, limit)
         best = [hypotheses[0] for hypotheses in self.hypotheses(probes, decoding=decoding)]
         expected = Outputs([one.text for one in best], [one.score for one in best])
-        export_model(module, Path(path), probes, expected)
+        export_model(module, user_path(path), probes, expected)
 
     def _final_results(
         self, trainer: Trainer, tokenizers: Tokenizers, examples: Examples

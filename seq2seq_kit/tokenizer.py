@@ -24,6 +24,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import ConfigError, DataError, RunError
+from seq2seq_kit.interruption import run_interruptibly
 
 TokenizerType = Literal["unigram", "bpe", "word", "char"]
 
@@ -392,8 +393,10 @@ def _sample(texts: Iterable[str], max_characters: int) -> list[str]:
 def _train(texts: list[str], options: dict[str, Any]) -> bytes:
     """Runs the SentencePiece trainer and returns the model. It raises RuntimeError."""
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=model, **_TRAINER_OPTIONS, **options
+    run_interruptibly(
+        lambda: sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=model, **_TRAINER_OPTIONS, **options
+        )
     )
     return model.getvalue()
 

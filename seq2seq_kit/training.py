@@ -11,13 +11,12 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
@@ -35,6 +34,7 @@ from seq2seq_kit.config import MIN_STEPS_TO_VALIDATION, TrainingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
+from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
 from seq2seq_kit.model import TokenModel
 from seq2seq_kit.optimizer import FusedAdam
@@ -66,6 +66,12 @@ class TrainingState:
     """Training loss since the last validation, in nats, summed over tokens."""
     num_tokens: float = 0.0
     """Target tokens since the last validation."""
+    epoch_loss_sum: float = 0.0
+    """Training loss of the present epoch, in nats, summed over tokens."""
+    epoch_tokens: float = 0.0
+    """Target tokens of the present epoch."""
+    step_is_open: bool = False
+    """Whether something that follows the last step, such as a validation, was not completed."""
     best_value: float | None = None
     """The best value of the early-stopping metric."""
     validations_since_best: int = 0
@@ -77,7 +83,7 @@ class TrainingState:
 
 
 class Trainer:
-    """Trains a model until a limit, early stopping or Ctrl-C; can go on where it stopped.
+    """Trains a model until a limit, early stopping or a signal; can resume where it stopped.
 
     Args:
         model: A built network, made under the scope of `strategy`.
@@ -89,7 +95,10 @@ class Trainer:
         text_metrics: Decodes the validation texts and returns `bleu` and `chrf`; needed if early
             stopping goes by one of them.
         show_samples: Called after each validation, to show outputs.
-        callbacks: Keras callbacks; they get the hooks that `keras.Model.fit` gives.
+        callbacks: Keras callbacks; they get the hooks, logs and params that `keras.Model.fit`
+            gives. The loss in the logs is the mean of the epoch so far; `val_loss`,
+            `val_perplexity` and, if they are measured, `val_bleu` and `val_chrf` are in the logs
+            at the end of an epoch in which there was a validation.
     """
 
     def __init__(
@@ -124,9 +133,13 @@ class Trainer:
                 loss=MaskedCrossEntropy(config.label_smoothing),
             )
             model.optimizer.build(model.trainable_variables)
+        self._check_paths(callbacks)
         self._callbacks = keras.callbacks.CallbackList(
-            list(callbacks), model=model, epochs=self._max_epochs, verbose=0
+            list(callbacks), add_history=True, model=model
         )
+        self._begun_epoch: int | None = None
+        self._is_resumed = False
+        self._signals = SignalCatcher(holds=True)
         self._train_step = tf.function(self._replicated_train_step, autograph=False)
         self._validation_step = tf.function(self._replicated_validation, autograph=False)
         self._saved_at = time.monotonic()
@@ -147,6 +160,7 @@ class Trainer:
         assign_variables(self.model.optimizer.variables, checkpoint, "optimizer")
         self.state = TrainingState(**checkpoint.facts)
         self.state.finished = None
+        self._is_resumed = True
         # A validation after the newest checkpoint is done, and noted, again.
         self.history = [
             record for record in read_metrics(self.run) if record["step"] <= self.state.step
@@ -157,12 +171,16 @@ class Trainer:
         """Trains; returns the final state.
 
         Raises:
-            TrainingInterrupted: On Ctrl-C, after saving.
+            TrainingInterrupted: On Ctrl-C, SIGTERM or SIGHUP, after saving.
             RunError: If the loss is no number any more.
         """
+        with catch_signals(holds=True) as self._signals, logging_redirect_tqdm():
+            return self._fit()
+
+    def _fit(self) -> TrainingState:
         state = self.state
         self._check_limits()
-        if state.finished:
+        if state.finished and not state.step_is_open:
             logger.info(
                 "Nothing to train: %s. Raise what limits it in `training` to go on.", state.finished
             )
@@ -171,25 +189,73 @@ class Trainer:
                 self._save_last()
                 self._agree(0.0)
             return state
+        self.model.stop_training = False
+        self._begin_training()
+        state = self.state  # Another one, if a callback made it resume again.
         started = time.monotonic() - state.seconds
         self._speed_since = (time.monotonic(), state.num_tokens)
-        self.model.stop_training = False
-        self._callbacks.on_train_begin()
-        with _interrupt_flag() as interrupted, logging_redirect_tqdm():
-            while not state.finished:
-                plan = self.train_set.plan(state.epoch)
-                with self._progress(plan) as progress:
-                    for logs in self._epoch(plan):
-                        state.seconds = self._agree(time.monotonic() - started)
-                        self._show(progress, plan, logs)
-                        if self._agree(interrupted.is_set()) and not state.finished:
-                            self._save_last()
-                            self._agree(0.0)
-                            raise TrainingInterrupted(self.run.path)
-        self._callbacks.on_train_end()
+        if state.step_is_open:
+            self._begin_epoch(state.epoch - (state.batch == 0))
+            self._end_step()
+        while not state.finished:
+            plan = self.train_set.plan(state.epoch)
+            with self._progress(plan) as progress:
+                for logs in self._epoch(plan):
+                    state.seconds = self._agree(time.monotonic() - started)
+                    self._show(progress, plan, logs)
+                    if self._agree(self._signals.received is not None):
+                        # Of several workers another one may have been signaled.
+                        self._stop(self._signals.received or signal.SIGTERM)
+        self._callbacks.on_train_end(self._epoch_logs(state.epoch - (state.batch == 0)))
         # The other workers may read the run folder only when the chief has written it.
         self._agree(0.0)
         return state
+
+    def _begin_training(self) -> None:
+        """Tells the callbacks that training begins.
+
+        Raises:
+            InputError: If one of them put weights of another training into the model.
+        """
+        self._set_params(self.train_set.plan(self.state.epoch))
+        self._callbacks.on_train_begin()
+        # What BackupAndRestore sets when it has restored a backup.
+        if self.model._initial_epoch is None:
+            return
+        if not self._is_resumed:
+            raise InputError(
+                f"BackupAndRestore has put the weights of a training that ended after "
+                f"{self.model._initial_epoch} epochs into a new run. Remove its backup_dir to "
+                f"train from the start, or resume that run (--resume, in Python resume=True)."
+            )
+        self.model._initial_epoch = None
+        self.resume()  # The run's own state is as new or newer, and whole.
+
+    def _set_params(self, plan: EpochPlan) -> None:
+        """Gives the callbacks the numbers of epochs and steps as Keras does.
+
+        Where training is limited by steps or minutes only, they get the epochs known so far.
+        """
+        epochs = self._max_epochs
+        if epochs is None:
+            epochs = self.state.epoch + 1
+            if self.config.max_steps is not None:
+                epochs = max(epochs, math.ceil(self.config.max_steps / len(plan)))
+        params = {"verbose": "auto", "epochs": epochs, "steps": len(plan)}
+        if params != self._callbacks.params:
+            self._callbacks.set_params(params)
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """Tells the callbacks that an epoch begins, or goes on in this process."""
+        if self._begun_epoch != epoch:
+            self._begun_epoch = epoch
+            self._callbacks.on_epoch_begin(epoch)
+
+    def _stop(self, number: int) -> NoReturn:
+        """Saves and raises TrainingInterrupted."""
+        self._save_last()
+        self._agree(0.0)
+        raise TrainingInterrupted(self.run.path, number)
 
     def _agree(self, value: float) -> float:
         """Returns the mean of a number over all workers, once each of them has come here.
@@ -207,38 +273,52 @@ class Trainer:
     def _epoch(self, plan: EpochPlan) -> Iterator[dict[str, float]]:
         """Trains the rest of an epoch, or until training is finished; yields at each step."""
         state = self.state
-        epoch = state.epoch
+        self._set_params(plan)
         if state.batch == 0:
-            self._callbacks.on_epoch_begin(epoch)
+            state.epoch_loss_sum = state.epoch_tokens = 0.0
+        self._begin_epoch(state.epoch)
         for batch in self._batches(self.train_set, plan, start=state.batch):
             logs = self._train(batch)
             state.batch += 1
-            ended = state.batch == len(plan)
-            if ended:
-                state.epoch, state.batch = epoch + 1, 0
-            self._check_limits()
-            is_due = self._validation_is_due(ended)
-            if is_due or state.finished:
-                self._validate(counts=is_due)
-                self._save_last()
-            if ended or state.finished:
-                self._callbacks.on_epoch_end(epoch, self._epoch_logs(logs))
-                self._check_limits()
-                self._save_last()
-            elif time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS:
-                self._save_last()
+            if state.batch == len(plan):
+                state.epoch, state.batch = state.epoch + 1, 0
+            self._end_step()
             yield logs
             if state.finished:
                 return
 
+    def _end_step(self) -> None:
+        """Does what follows a step: a validation if one is due, the end of an epoch, saving."""
+        state = self.state
+        state.step_is_open = True
+        ended = state.batch == 0
+        self._check_limits()
+        is_due = self._validation_is_due(ended)
+        if state.validated_step < state.step and (is_due or state.finished):
+            self._validate(counts=is_due)
+            self._check_limits()
+            self._save_last()
+        if ended or state.finished:
+            epoch = state.epoch - ended
+            self._callbacks.on_epoch_end(epoch, self._epoch_logs(epoch))
+            self._check_limits()
+        state.step_is_open = False
+        is_old = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
+        if ended or state.finished or state.validated_step == state.step or is_old:
+            self._save_last()
+
     def _train(self, batch: Any) -> dict[str, float]:
-        """Runs one optimizer step; returns its loss."""
+        """Runs one optimizer step; returns the epoch's mean loss so far."""
         state = self.state
         self._callbacks.on_train_batch_begin(state.batch)
         if state.step < self.config.warmup_steps:
             share = (state.step + 1) / self.config.warmup_steps
             self.model.optimizer.learning_rate = self.config.learning_rate * share
         loss, num_tokens = (float(value) for value in self._train_step(batch))
+        state.epoch_loss_sum += loss * num_tokens
+        state.epoch_tokens += num_tokens
+        logs = {"loss": state.epoch_loss_sum / state.epoch_tokens}
+        self._callbacks.on_train_batch_end(state.batch, logs)
         if not math.isfinite(loss):
             raise RunError(
                 f"The loss became {loss} at step {state.step + 1}. {self._what_is_kept()} Lower "
@@ -247,8 +327,6 @@ class Trainer:
         state.step += 1
         state.loss_sum += loss * num_tokens
         state.num_tokens += num_tokens
-        logs = {"loss": loss}
-        self._callbacks.on_train_batch_end(state.batch, logs)
         return logs
 
     def _what_is_kept(self) -> str:
@@ -309,20 +387,13 @@ class Trainer:
                 and a resumption with a higher limit would pay for it.
         """
         state = self.state
-        self._callbacks.on_test_begin()
-        record = {
-            "step": state.step,
-            "epoch": state.epoch + (state.batch > 0),
-            "seconds": round(state.seconds, 1),
-            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-            "tokens_per_second": round(self._tokens_per_second(), 1),
-            "loss": state.loss_sum / max(state.num_tokens, 1.0),
-            "val_loss": self.mean_loss(self.validation_set),
-        }
-        record["val_perplexity"] = math.exp(min(record["val_loss"], 700.0))
-        if self.text_metrics is not None:
-            record |= {f"val_{name}": value for name, value in self.text_metrics().items()}
-        self._callbacks.on_test_end({"loss": record["val_loss"]})
+        try:
+            # Several workers must do the same: theirs end after the validation.
+            alone = self.strategy.cluster_resolver is None
+            with self._signals.released() if alone else nullcontext():
+                record = self._measure()
+        except Interrupted as interrupted:
+            self._stop(interrupted.signal)
         state.loss_sum = state.num_tokens = 0.0
         state.validated_step = state.step
         self._note(record)
@@ -332,16 +403,47 @@ class Trainer:
             self.show_samples()
         self._speed_since = (time.monotonic(), 0.0)
 
+    def _measure(self) -> dict[str, float]:
+        """Returns the record of a validation. Changes nothing, so that it can be interrupted."""
+        state = self.state
+        self._callbacks.on_test_begin()
+        record = {
+            "step": state.step,
+            "epoch": state.epoch + (state.batch > 0),
+            "seconds": round(state.seconds, 1),
+            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
+            "tokens_per_second": round(self._tokens_per_second(), 1),
+            "loss": state.loss_sum / max(state.num_tokens, 1.0),
+            "val_loss": self.mean_loss(self.validation_set, callbacks=self._callbacks),
+        }
+        record["val_perplexity"] = math.exp(min(record["val_loss"], 700.0))
+        if self.text_metrics is not None:
+            record |= {f"val_{name}": value for name, value in self.text_metrics().items()}
+        logs = {name.removeprefix("val_"): value for name, value in _validation(record).items()}
+        self._callbacks.on_test_end(logs)
+        return record
+
     def _tokens_per_second(self) -> float:
         """Returns the speed of training since the last validation, in target tokens."""
         since, num_tokens = self._speed_since
         return (self.state.num_tokens - num_tokens) / max(time.monotonic() - since, 1e-9)
 
-    def mean_loss(self, batch_set: BatchSet) -> float:
-        """Returns the mean negative log-likelihood of a target token, in nats."""
+    def mean_loss(
+        self, batch_set: BatchSet, *, callbacks: keras.callbacks.CallbackList | None = None
+    ) -> float:
+        """Returns the mean negative log-likelihood of a target token, in nats.
+
+        Args:
+            batch_set: The batches.
+            callbacks: They are called before and after each batch.
+        """
         total = tf.zeros([2], tf.float64)
-        for batch in self._batches(batch_set, batch_set.plan(0)):
+        for index, batch in enumerate(self._batches(batch_set, batch_set.plan(0))):
+            if callbacks is not None:
+                callbacks.on_test_batch_begin(index)
             total += tf.cast(self._validation_step(batch), tf.float64)
+            if callbacks is not None:
+                callbacks.on_test_batch_end(index, {"loss": float(total[0] / total[1])})
         nll, num_tokens = (float(value) for value in total)
         return nll / num_tokens
 
@@ -357,10 +459,6 @@ class Trainer:
                 save_checkpoint(self.run.best, arrays, record)
             return
         state.validations_since_best += counts
-        if state.validations_since_best >= self.config.early_stopping.patience:
-            state.finished = (
-                f"no better validation {metric} for {state.validations_since_best} validations"
-            )
 
     def _decay_learning_rate(self, loss: float, counts: bool) -> None:
         """Multiplies the learning rate by `plateau_factor` when the loss has stopped falling."""
@@ -391,6 +489,11 @@ class Trainer:
             state.finished = f"{config.max_steps} steps are done"
         elif config.max_minutes is not None and state.seconds >= 60 * config.max_minutes:
             state.finished = f"{config.max_minutes:g} minutes are over"
+        elif state.validations_since_best >= config.early_stopping.patience:
+            state.finished = (
+                f"no better validation {config.early_stopping.metric} for "
+                f"{state.validations_since_best} validations"
+            )
         elif getattr(self.model, "stop_training", False):
             state.finished = "a callback asked to stop"
 
@@ -437,9 +540,27 @@ class Trainer:
         step = self._train_step if batch_set is self.train_set else self._validation_step
         step.get_concrete_function(batch_spec)
 
-    def _epoch_logs(self, logs: dict[str, float]) -> dict[str, float]:
-        """Returns what `on_epoch_end` gets: the newest validation, under Keras's names."""
-        return {**logs, **(self.history[-1] if self.history else {})}
+    def _epoch_logs(self, epoch: int) -> dict[str, float]:
+        """Returns what `on_epoch_end` gets: the loss, and the last validation of that epoch."""
+        logs = {"loss": self.state.epoch_loss_sum / max(self.state.epoch_tokens, 1.0)}
+        if self.history and self.history[-1]["epoch"] == epoch + 1:
+            logs |= _validation(self.history[-1])
+        return logs
+
+    def _check_paths(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Raises InputError if a callback's path asks for results that are not always there."""
+        paths = [getattr(callback, "filepath", "") for callback in callbacks]
+        wants = [path for path in paths if "{val_" in str(path)]
+        if not wants:
+            return
+        num_steps = len(self.train_set.plan(0))
+        every = self.config.validate_every
+        if num_steps < (MIN_STEPS_TO_VALIDATION if every is None else every):
+            raise InputError(
+                f"The path {wants[0]} of a callback holds a result of validation, but epochs of "
+                f"{num_steps} steps end without a validation. Set training.validate_every to "
+                f"{num_steps}, or choose another path."
+            )
 
     def _note(self, record: dict[str, float]) -> None:
         """Adds a validation to the history: in memory, metrics.jsonl, TensorBoard and the log."""
@@ -574,22 +695,20 @@ def read_metrics(run: RunFolder) -> list[dict[str, float]]:
     return records
 
 
-@contextmanager
-def _interrupt_flag() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C into a flag, so that a step in flight ends; a second one is raised."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raises InputError if a callback is none, or one that cannot work here."""
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(
+                f"`callbacks` must be a list of Keras callbacks. Received: {shorten(callback)}."
+            )
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            raise InputError(
+                "The callback SwapEMAWeights needs an optimizer that keeps a moving average of the "
+                "weights, and training here keeps none. Leave it out."
+            )
 
-    def note(signum: int, frame: Any) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-        logger.warning("Interrupted: saving after this step. Press Ctrl-C again to stop at once.")
 
-    previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def _validation(record: Mapping[str, float]) -> dict[str, float]:
+    """Returns the results of validation in a record of the history."""
+    return {name: value for name, value in record.items() if name.startswith("val_")}

@@ -5,9 +5,11 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -452,27 +454,67 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     assert process.returncode == 1
 
 
-def test_interrupted_training_says_how_to_go_on(
+@pytest.mark.parametrize(
+    ("name", "code", "can_resume"),
+    [("SIGINT", 130, True), ("SIGTERM", 143, True), ("SIGHUP", 129, True), ("SIGTERM", 143, False)],
+)
+def test_interrupted_training_says_how_to_resume(
     model: Backwards,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    name: str,
+    code: int,
+    can_resume: bool,
 ) -> None:
+    if not hasattr(signal, name):
+        pytest.skip("not on this system")
+
     def fit(_config: Path, *, overrides: tuple[str, ...], run_dir: Path, resume: bool) -> None:
         assert overrides == ("training.epochs=2",)
         assert not resume
-        raise TrainingInterrupted(run_dir)
+        raise TrainingInterrupted(run_dir, getattr(signal, name), can_resume=can_resume)
 
     monkeypatch.setattr(sys.modules["seq2seq_kit.seq2seq"].Seq2Seq, "fit", fit, raising=False)
     (tmp_path / "pairs.tsv").write_text("a\tb\n", encoding="utf-8")
     config = tmp_path / "tiny.yaml"
     config.write_text(json.dumps(PAIRS), encoding="utf-8")
-    assert main(["fit", str(config), "--set", "training.epochs=2"]) == 130
+    assert main(["fit", str(config), "--set", "training.epochs=2"]) == code
     error = capsys.readouterr().err
-    assert error.endswith(
-        f"To go on: s2s fit {config} --run-dir {Path('runs', 'tiny')}"
-        " --set training.epochs=2 --resume\n"
+    command = f"s2s fit {config} --run-dir {Path('runs', 'tiny')} --set training.epochs=2"
+    if can_resume:
+        assert error.endswith(f"Resume it with: {command} --resume\n")
+    else:
+        assert error.endswith(f"before its first step. Start it again with: {command}\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_generate_and_leaves_no_half_output(
+    tmp_path: Path, name: str, code: int
+) -> None:
+    process = start_s2s("generate", "run", "-o", str(tmp_path / "out"))
+    give(process, b"ab\n")
+    while not list(tmp_path.glob(".out*")):
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    error = process.communicate()[1].decode().strip()
+    by = "" if name == "SIGINT" else f" by {name}"
+    assert (error, process.returncode) == (f"s2s: error: interrupted{by}.", code)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
+def test_nohup_is_obeyed() -> None:
+    process = start_s2s(
+        "generate", "run", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
     )
+    for text in (b"ab", b"cd"):
+        give(process, text + b"\n")
+        assert answer(process) == text[::-1] + b"\n"
+        process.send_signal(signal.SIGHUP)
+    assert process.communicate() == (b"", b"")
+    assert process.returncode == 0
 
 
 @pytest.fixture

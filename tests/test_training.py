@@ -1,6 +1,8 @@
 """The training loop on a few random rows; where only its bookkeeping matters, without a network."""
 
 import copy
+import csv
+import http.server
 import json
 import math
 import os
@@ -28,7 +30,7 @@ from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
 from seq2seq_kit.run_folder import RunFolder
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.training import Trainer, make_strategy, read_metrics
+from seq2seq_kit.training import Trainer, check_callbacks, make_strategy, read_metrics
 
 VOCAB_SIZE = 20
 NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
@@ -92,8 +94,22 @@ def without_network(
 ) -> Trainer:
     """Replaces the steps: each step's loss is 1, the validations' are given (then: falling)."""
     script = iter([*losses, *np.arange(-1.0, -99.0, -1.0)])
-    trainer.mean_loss = lambda batch_set: float(next(script))
+    trainer.mean_loss = lambda *_, **__: float(next(script))
     trainer._train_step = lambda batch: (tf.constant(train_loss), batch["num_tokens"])
+    trainer._trace = lambda *_: None
+    return trainer
+
+
+def with_scripted_steps(trainer: Trainer) -> Trainer:
+    """Replaces the computation of both steps: a loss of 1, weights that depend on all batches."""
+
+    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        bias = trainer.model.output_bias
+        bias.assign(bias * 0.9 + batch["num_tokens"])
+        return tf.constant(1.0), batch["num_tokens"]
+
+    trainer._train_step = train_step
+    trainer._validation_step = lambda batch: tf.stack([batch["num_tokens"]] * 2)
     trainer._trace = lambda *_: None
     return trainer
 
@@ -127,7 +143,11 @@ class AtStep(keras.callbacks.Callback):
 
 
 def press_ctrl_c() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    send("SIGINT")
+
+
+def send(name: str) -> None:
+    os.kill(os.getpid(), getattr(signal, name))
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +250,7 @@ def test_a_long_epoch_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.Mo
     assert saved_steps == [2]
 
 
-# ---- Ctrl-C
+# ---- Signals
 
 
 def test_ctrl_c_saves_and_says_where(tmp_path: Path) -> None:
@@ -241,6 +261,73 @@ def test_ctrl_c_saves_and_says_where(tmp_path: Path) -> None:
     assert caught.value.run_dir == tmp_path
     assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 2
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_saves_as_ctrl_c_does(tmp_path: Path, name: str) -> None:
+    trainer = make_trainer(tmp_path, callbacks=[AtStep(2, lambda: send(name))])
+    with pytest.raises(TrainingInterrupted, match=f"interrupted by {name}; .* saved in") as caught:
+        without_network(trainer).fit()
+    assert caught.value.signal == getattr(signal, name)
+    assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send this signal")
+@pytest.mark.parametrize("stage", ["validation", "decoding"])
+def test_a_signal_does_not_wait_for_a_validation_and_the_resumed_run_makes_it(
+    tmp_path: Path, stage: str
+) -> None:
+    done = []
+
+    def interrupt_at(place: str) -> None:
+        if place == stage and trainer.state.step == 8:
+            send("SIGTERM")
+            done.append("the rest of the validation")
+
+    def text_metrics() -> dict[str, float]:
+        interrupt_at("decoding")
+        return {"bleu": 1.0, "chrf": 1.0}
+
+    at_batch = keras.callbacks.LambdaCallback(
+        on_test_batch_begin=lambda batch, logs: interrupt_at("validation")
+    )
+    trainer = make_trainer(
+        tmp_path / "broken", epochs=3, text_metrics=text_metrics, callbacks=[at_batch]
+    )
+    with pytest.raises(TrainingInterrupted, match="SIGTERM"):
+        with_scripted_steps(trainer).fit()
+    assert not done
+    assert load_checkpoint(tmp_path / "broken" / "last.npz").facts["step"] == 8
+    stage, recorder = "", EveryHook()
+    for folder, callbacks in (("straight", []), ("broken", [recorder])):
+        trainer = with_scripted_steps(
+            make_trainer(
+                tmp_path / folder, epochs=3, text_metrics=text_metrics, callbacks=callbacks
+            )
+        )
+        if folder == "broken":
+            trainer.resume()
+        trainer.fit()
+    straight, resumed = (RunFolder(tmp_path / folder) for folder in ("straight", "broken"))
+    assert comparable(read_metrics(resumed)) == comparable(read_metrics(straight))
+    for name, expected in load_checkpoint(straight.last).arrays.items():
+        np.testing.assert_array_equal(load_checkpoint(resumed.last).arrays[name], expected)
+    hooks = [hook for hook, *_ in recorder.seen if "_batch_" not in hook]
+    assert hooks[1:6] == [
+        f"on_{hook}"
+        for hook in ("train_begin", "epoch_begin", "test_begin", "test_end", "epoch_end")
+    ]
+    assert recorder.seen[2] == ("on_epoch_begin", 1, [])
+
+
+def test_a_run_that_early_stopping_has_ended_does_not_go_on(tmp_path: Path) -> None:
+    options = {"epochs": 9, "early_stopping": {"patience": 1}}
+    without_network(make_trainer(tmp_path, **options), [1.0, 2.0]).fit()
+    resumed = without_network(make_trainer(tmp_path, **options), [0.5])
+    resumed.resume()
+    assert resumed.fit().finished == "no better validation loss for 1 validations"
+    assert resumed.state.step == 8
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
@@ -539,7 +626,7 @@ def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
     real_loss = trainer.mean_loss
     script = iter([3.0, 2.0, 4.0])
 
-    def mean_loss(batch_set: BatchSet) -> float:
+    def mean_loss(batch_set: BatchSet, **_: Any) -> float:
         weights[trainer.state.epoch] = weights_of(trainer)
         return next(script) + 0 * real_loss(batch_set)
 
@@ -632,46 +719,262 @@ def test_loss_and_speed_count_from_the_last_validation(tmp_path: Path) -> None:
     np.testing.assert_allclose(recorded(trainer, "loss"), expected)
 
 
-class HookRecorder(keras.callbacks.Callback):
-    """Notes the hooks by their names."""
+class EveryHook(keras.callbacks.Callback):
+    """Notes each hook with its epoch or batch and the names in its logs.
 
-    def __init__(self) -> None:
+    Args:
+        stop_at: The hook, with its epoch or batch, that asks to stop.
+    """
+
+    def __init__(self, stop_at: tuple[Any, ...] = ()) -> None:
         super().__init__()
-        self.hooks: list[tuple[Any, ...]] = []
-        for hook in ("train_begin", "train_end", "test_begin", "test_end"):
-            setattr(self, f"on_{hook}", self._noting(hook))
-        for hook in ("epoch_begin", "epoch_end", "train_batch_begin", "train_batch_end"):
-            setattr(self, f"on_{hook}", self._noting(hook))
+        self.seen: list[tuple[Any, ...]] = []
+        self.stop_at = stop_at
+        for hook in dir(keras.callbacks.Callback):
+            # `on_batch_*` are other names of `on_train_batch_*`.
+            if hook.startswith("on_") and not hook.startswith("on_batch"):
+                setattr(self, hook, self._noting(hook))
 
     def _noting(self, hook: str) -> Callable[..., None]:
-        return lambda *args, **_: self.hooks.append((hook, *args[:1]))
+        def note(*arguments: Any, logs: Any = None) -> None:
+            *number, last = [*arguments, logs] if logs is not None else [*arguments]
+            assert isinstance(last, dict)
+            assert "epoch" not in last
+            # Ours has a metric, as a compiled model may have.
+            names = sorted(set(last) - {"perplexity", "val_perplexity"})
+            self.seen.append((hook, *number, names))
+            if (hook, *number) == self.stop_at:
+                self.model.stop_training = True
+
+        return note
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        self.seen.append(("params", params))
 
 
-def test_callbacks_get_the_hooks_of_keras(tmp_path: Path) -> None:
-    recorder = HookRecorder()
-    trainer = without_network(make_trainer(tmp_path, batch_size=11, callbacks=[recorder]))
-    trainer.fit()
-    names = [(hook, *args) for hook, *args in recorder.hooks if hook.endswith(("begin", "epoch"))]
-    assert [hook for hook, *_ in recorder.hooks] == [
-        "train_begin",
-        "epoch_begin",
-        *["train_batch_begin", "train_batch_end"] * 2,
-        "test_begin",
-        "test_end",
-        "epoch_end",
-        "train_end",
+@pytest.mark.parametrize(
+    ("every", "stop_at"),
+    [
+        (1, ()),
+        (2, ()),
+        (1, ("on_train_begin",)),
+        (1, ("on_epoch_begin", 1)),
+        (1, ("on_train_batch_end", 2)),
+        (1, ("on_test_end",)),
+        (1, ("on_epoch_end", 1)),
+    ],
+)
+def test_callbacks_get_hooks_logs_and_params_as_from_keras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, stop_at: tuple[Any, ...]
+) -> None:
+    expected, found = EveryHook(stop_at), EveryHook(stop_at)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    data = np.zeros([NUM_ROWS, 2]), np.zeros([NUM_ROWS, 1])
+    model.fit(
+        *data,
+        batch_size=6,
+        epochs=4,
+        validation_data=data,
+        validation_freq=every,
+        callbacks=[expected],
+    )
+    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 4 * every)
+    trainer = make_trainer(tmp_path, epochs=4, callbacks=[found])
+    with_scripted_steps(trainer).fit()
+    assert found.seen == expected.seen
+
+
+def test_the_loss_in_the_logs_is_the_mean_of_the_epoch_over_a_resumption_too(
+    tmp_path: Path,
+) -> None:
+    logged = []
+
+    class Noting(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            logged.append(logs["loss"])
+
+    losses = iter(np.arange(1.0, 99.0))
+    sizes = []
+
+    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        sizes.append(float(batch["num_tokens"]))
+        return tf.constant(next(losses)), batch["num_tokens"]
+
+    for stop in (2, 99):
+        callbacks = [Noting(), AtStep(stop, press_ctrl_c)]
+        trainer = without_network(make_trainer(tmp_path, epochs=2, callbacks=callbacks))
+        trainer._train_step = train_step
+        if stop == 2:
+            with pytest.raises(TrainingInterrupted):
+                trainer.fit()
+        else:
+            trainer.resume()
+            trainer.fit()
+    expected = [
+        np.average(np.arange(first, last + 1.0), weights=sizes[first - 1 : last])
+        for first, last in [(1, 1), (1, 2), (1, 3), (1, 4), (5, 5), (5, 6), (5, 7), (5, 8)]
     ]
-    assert ("epoch_begin", 0) in names
-    assert ("train_batch_begin", 1) in names
-    assert recorder.model is trainer.model
+    np.testing.assert_allclose(logged, expected, rtol=1e-6)
 
 
-def test_early_stopping_of_keras_stops_training(tmp_path: Path) -> None:
-    callback = keras.callbacks.EarlyStopping("val_loss", patience=2)
-    trainer = make_trainer(tmp_path, epochs=9, callbacks=[callback])
-    state = without_network(trainer, [5.0, 4.0, 6.0, 6.0, 1.0]).fit()
+def test_early_stopping_of_keras_counts_validations_and_restores_the_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 8)  # Each second epoch.
+    callback = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
+    weights = []
+    noting = keras.callbacks.LambdaCallback(
+        on_test_end=lambda logs: weights.append(weights_of(trainer))
+    )
+    trainer = make_trainer(
+        tmp_path, epochs=99, callbacks=[callback, noting], early_stopping={"patience": 9}
+    )
+    with_scripted_steps(without_network(trainer, [5.0, 4.0, 6.0, 6.0, 1.0]))
+    with pytest.warns(UserWarning, match="val_loss` which is not available"):
+        state = trainer.fit()
     assert state.finished == "a callback asked to stop"
     assert recorded(trainer, "val_loss") == [5.0, 4.0, 6.0, 6.0]
+    assert recorded(trainer, "epoch") == [2, 4, 6, 8]
+    for found, expected in zip(weights_of(trainer), weights[1], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_model_checkpoint_of_keras_writes_weights_and_models(tmp_path: Path) -> None:
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "{epoch:02d}.weights.h5", save_weights_only=True
+        ),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "{epoch:02d}-{val_loss:.2f}.keras", save_best_only=True
+        ),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "{epoch}-{batch}-{loss:.1f}.weights.h5", save_weights_only=True, save_freq=3
+        ),
+    ]
+    trainer = without_network(
+        make_trainer(tmp_path / "run", epochs=3, callbacks=callbacks), [5.0, 6.0, 4.0]
+    )
+    trainer.fit()
+    assert {path.name for path in tmp_path.glob("*.keras")} == {"01-5.00.keras", "03-4.00.keras"}
+    assert sorted(path.name for path in tmp_path.glob("*.h5")) == sorted(
+        f"{name}.weights.h5"
+        for name in ("01", "02", "03", "1-3-1.0", "2-2-1.0", "3-1-1.0", "3-4-1.0")
+    )
+    loaded = keras.models.load_model(tmp_path / "03-4.00.keras")
+    for found, variable in zip(loaded.trainable_variables, weights_of(trainer), strict=True):
+        np.testing.assert_array_equal(found, variable)
+
+
+def test_a_path_of_results_that_are_not_there_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 5)
+    callback = keras.callbacks.ModelCheckpoint(tmp_path / "{val_loss:.2f}.keras")
+    for options in ({}, {"validate_every": 5}):
+        with pytest.raises(InputError, match=r"of 4 steps end without.*validate_every to 4"):
+            make_trainer(tmp_path / "run", callbacks=[callback], **options)
+    make_trainer(tmp_path / "run", callbacks=[callback], validate_every=4)
+
+
+def test_backup_and_restore_of_keras_yields_to_the_runs_own_state(tmp_path: Path) -> None:
+    def fit(*callbacks: keras.callbacks.Callback, folder: str = "run", resume: bool = False) -> Any:
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        trainer = with_scripted_steps(
+            make_trainer(tmp_path / folder, epochs=3, callbacks=[backup, *callbacks])
+        )
+        if resume:
+            trainer.resume()
+        trainer.fit()
+        return weights_of(trainer)
+
+    straight = with_scripted_steps(make_trainer(tmp_path / "straight", epochs=3))
+    straight.fit()
+    with pytest.raises(TrainingInterrupted):
+        fit(AtStep(6, press_ctrl_c))  # The backup is of step 4.
+    with pytest.raises(InputError, match=r"ended after 1 epochs into a new run\. Remove its back"):
+        fit(folder="new")
+    for found, expected in zip(fit(resume=True), weights_of(straight), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert not (tmp_path / "backup").exists()
+
+
+def test_what_prints_writes_or_sends_logs_of_keras_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    received: list[dict[str, Any]] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(json.loads(data))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        callbacks = [
+            keras.callbacks.ProgbarLogger(),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+            keras.callbacks.History(),
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.LearningRateScheduler(lambda epoch: 0.5**epoch),
+            keras.callbacks.RemoteMonitor(
+                f"http://127.0.0.1:{server.server_port}", send_as_json=True
+            ),
+        ]
+        trainer = make_trainer(tmp_path / "run", epochs=2, callbacks=callbacks)
+        without_network(trainer, [5.0, 4.0]).fit()
+        server.shutdown()
+    printed = capsys.readouterr().out
+    assert "Epoch 2/2" in printed
+    assert "4/4" in printed
+    assert "val_loss: 4.0000" in printed
+    with (tmp_path / "log.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], float(row["loss"]), float(row["val_loss"])) for row in rows] == [
+        ("0", 1.0, 5.0),
+        ("1", 1.0, 4.0),
+    ]
+    assert callbacks[2].history["val_loss"] == [5.0, 4.0]
+    assert trainer.model.history is callbacks[2]
+    assert recorded(trainer, "learning_rate") == [1.0, 0.5]
+    assert [(logs["epoch"], logs["val_loss"]) for logs in received] == [(0, 5.0), (1, 4.0)]
+
+
+def test_terminate_on_nan_of_keras_sees_the_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = keras.callbacks.TerminateOnNaN()
+    trainer = without_network(make_trainer(tmp_path, callbacks=[callback]), train_loss=math.nan)
+    with pytest.raises(RunError, match="loss became nan"):
+        trainer.fit()
+    assert "Invalid loss" in capsys.readouterr().out
+
+
+def test_every_callback_of_keras_is_tested_here() -> None:
+    tested = Path(__file__).read_text(encoding="utf-8")
+    for name, value in vars(keras.callbacks).items():
+        if isinstance(value, type) and issubclass(value, keras.callbacks.Callback):
+            # Keras makes lists itself; Orbax's needs a package of its own.
+            untested = ("CallbackList", "OrbaxCheckpoint")
+            assert f"callbacks.{name}" in tested or name in untested, name
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (keras.callbacks.SwapEMAWeights(), "SwapEMAWeights needs an optimizer that keeps a moving"),
+        (keras.callbacks.EarlyStopping, "must be a list of Keras callbacks. Received: <class"),
+        (print, "must be a list of Keras callbacks"),
+    ],
+)
+def test_what_cannot_be_called_back_is_refused(callback: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_callbacks([callback])
 
 
 def test_reduce_lr_on_plateau_of_keras_lowers_the_learning_rate(tmp_path: Path) -> None:
