@@ -200,6 +200,9 @@ def _make_scratch_folder(path: Path) -> tuple[Path, FileLock | None]:
             pass
         except OSError:  # There are no locks here, so nobody can take it for a leftover.
             return scratch, None
+        except BaseException:  # A signal.
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
         # Not locked yet, it was taken for a leftover.
 
 

@@ -495,7 +495,7 @@ def test_a_signal_ends_generate_and_leaves_no_half_output(
 ) -> None:
     process = start_s2s("generate", "run", "-o", str(tmp_path / "out"))
     give(process, b"ab\n")
-    while not list(tmp_path.glob(".out*")):
+    while not list(tmp_path.glob(".out*/content")):
         time.sleep(0.01)
     process.send_signal(getattr(signal, name))
     error = process.communicate()[1].decode().strip()
