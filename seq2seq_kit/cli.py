@@ -426,7 +426,7 @@ def info(run: Path) -> None:
     """Show what a run folder holds.
 
     Config, vocabulary, parameters a layer, which LSTM kernel this machine would use, the history
-    of validations, and the results.
+    of validations, the results, and what to change if they are poor.
     """
     from seq2seq_kit.run_folder import RunFolder
 
@@ -439,6 +439,8 @@ def info(run: Path) -> None:
     click.echo(
         _table(model.results) if model.results else "No results yet: training has not ended."
     )
+    for sentence in model.advice():
+        click.echo(f"Advice: {sentence}")
 
 
 def _load_seq2seq() -> "type[Seq2Seq]":

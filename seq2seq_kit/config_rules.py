@@ -197,7 +197,6 @@ _CHOSEN = (
     "model.dropout",
     "training.batch_size",
     "training.learning_rate",
-    "training.warmup_steps",
     "training.plateau_patience",
     "training.label_smoothing",
     "training.validate_every",
@@ -362,10 +361,7 @@ def _optimisation(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
     rate = 0.003 if config.model.units <= 384 else 0.002
-    yield Choice(
-        {"training.learning_rate": rate, "training.warmup_steps": 100},
-        f"{config.model.units} units",
-    )
+    yield Choice({"training.learning_rate": rate}, f"{config.model.units} units")
     if config.task == "continuation":
         yield Choice({"training.label_smoothing": 0.0}, "continuation is judged by its perplexity")
     if config.training.batch_unit == "sentences":

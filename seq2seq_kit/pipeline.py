@@ -269,6 +269,18 @@ def validation_examples(prepared: PreparedData, tokenizers: Tokenizers) -> Examp
     )
 
 
+def guessing_perplexity(prepared: PreparedData) -> float:
+    """Returns the perplexity of guessing each target token by how frequent it is in these data.
+
+    A model that does no better knows nothing of what goes before a token.
+    """
+    targets = prepared.target
+    counts = np.bincount(np.concatenate([targets[row] for row in range(len(targets))]))
+    shares = np.append(counts[counts > 0], len(targets))  # EOS ends each row
+    shares = shares / shares.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
 def corpus_examples(corpora: Sequence[CorpusConfig]) -> Examples:
     """Returns all pairs of corpora as they stand in the files."""
     pairs = list(chain.from_iterable(map(read_corpus, corpora)))

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import keras
 
+from seq2seq_kit.advice import advise, describe_outputs
 from seq2seq_kit.checkpoint import assign_variables, load_checkpoint
 from seq2seq_kit.checks import check_files
 from seq2seq_kit.config import (
@@ -39,6 +40,7 @@ from seq2seq_kit.pipeline import (
     check_training_memory,
     corpus_examples,
     file_digests,
+    guessing_perplexity,
     learn_shortlist,
     load_tokenizers,
     network,
@@ -231,9 +233,12 @@ class Seq2Seq:
             "best_step": best.facts["step"],
             "validation_loss": best.facts["val_loss"],
             "validation_perplexity": best.facts["val_perplexity"],
+            "guessing_perplexity": guessing_perplexity(data.validation),
         } | fitted._final_results(trainer, tokenizers, examples)
         if is_chief(strategy):
             save_json(run.results, fitted.results)
+        for sentence in fitted.advice():
+            logger.warning("Advice: %s", sentence)
         return fitted
 
     @classmethod
@@ -343,6 +348,10 @@ class Seq2Seq:
         expected = Outputs([one.text for one in best], [one.score for one in best])
         export_model(module, user_path(path), probes, expected)
 
+    def advice(self) -> list[str]:
+        """Returns what to change if the results are poor, in a sentence or two; else nothing."""
+        return advise(self.config, self.history, self.results, self.tokenizer.vocab_size)
+
     def _final_results(
         self, trainer: Trainer, tokenizers: Tokenizers, examples: Examples
     ) -> dict[str, Any]:
@@ -356,11 +365,15 @@ class Seq2Seq:
         if self.config.task == "translation":
             if test is not None:
                 examples = corpus_examples(test)
-            scores = self.evaluate(
-                examples.sources, [[target] for target in examples.targets], truncate=True
+            outputs = self.generate(examples.sources, truncate=True)
+            scores = compare_texts(
+                outputs,
+                [[target] for target in examples.targets],
+                tokenize=self.config.data.bleu_tokenize,
             )
             name = "validation" if test is None else "test"
-            results |= {f"{name}_{key}": value for key, value in asdict(scores).items()}
+            described = asdict(scores) | describe_outputs(*examples, outputs)
+            results |= {f"{name}_{key}": value for key, value in described.items()}
         return results
 
     def _text_metrics(self, examples: Examples) -> Callable[[], dict[str, float]] | None:

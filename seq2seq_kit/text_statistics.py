@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from seq2seq_kit.config import CorpusConfig
@@ -46,6 +46,14 @@ def measure_corpora(corpora: Sequence[CorpusConfig]) -> CorpusStatistics:
         target=target.statistics(),
         source=source.statistics() if source.num_lines else None,
     )
+
+
+def measure_texts(texts: Iterable[str]) -> TextStatistics:
+    """Returns what some texts look like, all of them."""
+    side = _Side()
+    for text in texts:
+        side.add(text, 1.0)
+    return side.statistics()
 
 
 def _sample(corpus: CorpusConfig) -> tuple[list[Pair], int]:

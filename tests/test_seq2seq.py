@@ -187,6 +187,32 @@ def test_what_is_chosen_from_the_data_is_told_kept_and_resumed(
     assert resumed.results["steps"] == 3
 
 
+def test_advice_on_a_run_that_was_cut_short_is_logged_and_shown_by_info(
+    translation_config: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    translation_config["training"]["max_steps"] = 2
+    fitted = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    assert fitted.advice()[0] == (
+        "Training ended (2 steps are done) while the validation loss was still falling: raise "
+        "training.max_steps and resume with --resume."
+    )
+    assert [record.getMessage() for record in caplog.records][-2:] == [
+        f"Advice: {line}" for line in fitted.advice()
+    ]
+    assert main(["info", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.endswith(
+        "".join(f"Advice: {line}\n" for line in fitted.advice())
+    )
+
+
+def test_a_run_of_one_word_lines_is_advised_on_bleu(translation_run: TrainedRun) -> None:
+    assert translation_run.fitted.advice()[-1].startswith("BLEU counts runs of four words")
+    assert 4 < translation_run.fitted.results["guessing_perplexity"] < 7  # five letters and EOS
+
+
 def test_a_folder_that_holds_a_run_is_not_trained_into(
     translation_run: TrainedRun, translation_config: dict[str, Any]
 ) -> None:
