@@ -63,6 +63,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         RunError: If the file is missing or damaged.
     """
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(arrays.pop(_FACTS).item())
@@ -80,6 +81,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(arrays, facts, path)
 
 
+def _check_sizes(path: Path) -> None:
+    """Raises ValueError if an archive holds more than it has bytes: a few may stand for many."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(f"its members have {size} bytes")
+
+
 def variable_arrays(
     variables: Iterable[keras.Variable], prefix: str
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -94,7 +103,7 @@ def assign_variables(
     """Gives the variables the values saved under `prefix`; none is changed if one does not fit.
 
     Raises:
-        RunError: If their number or a shape differs.
+        RunError: If their number, a shape or a type differs, or a weight is no finite number.
     """
     variables = list(variables)
     saved = [array for name, array in checkpoint.arrays.items() if name.startswith(f"{prefix}/")]
@@ -110,4 +119,20 @@ def assign_variables(
                 f"{tuple(variable.shape)}, but has {array.shape}. {_MISFIT}"
             )
     for variable, array in zip(variables, saved, strict=True):
+        _check_values(variable, array, checkpoint.path)
+    for variable, array in zip(variables, saved, strict=True):
         variable.assign(array)
+
+
+def _check_values(variable: keras.Variable, array: np.ndarray, path: Path) -> None:
+    """Raises RunError if an array is of another type, or a weight is no finite number."""
+    if str(array.dtype) != variable.dtype:
+        raise RunError(
+            f"{path} does not fit the model: {variable.path} should be of type "
+            f"{variable.dtype}, but is of type {array.dtype}. {_MISFIT}"
+        )
+    if variable.trainable and not np.isfinite(array).all():
+        raise RunError(
+            f"{path} is damaged: {variable.path} holds values that are no numbers. "
+            f"Restore it from a copy, or train again."
+        )

@@ -4,6 +4,7 @@ from seq2seq_kit.config import Config
 from seq2seq_kit.config_faults import Fault, list_faults
 from seq2seq_kit.corpus import check_corpus
 from seq2seq_kit.errors import ConfigError
+from seq2seq_kit.files import why_not_regular
 
 
 def check_files(config: Config, name: str = "config") -> None:
@@ -22,8 +23,8 @@ def check_files(config: Config, name: str = "config") -> None:
         for message in check_corpus(corpus)
     ]
     for side, vocabulary in config.tokenizer.vocabularies():
-        if vocabulary.model is not None and not vocabulary.model.is_file():
+        if vocabulary.model is not None and (reason := why_not_regular(vocabulary.model)):
             key = f"tokenizer.{side}.model" if side else "tokenizer.model"
-            faults.append(Fault(key, f"must be a file. There is none at {vocabulary.model}."))
+            faults.append(Fault(key, f"must be a file. Received: {vocabulary.model}: {reason}."))
     if faults:
         raise ConfigError(list_faults(name, faults))

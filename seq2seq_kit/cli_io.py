@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_file
 from seq2seq_kit.errors import InputError
 
@@ -88,13 +89,18 @@ def _arriving_lines(file: Any) -> Iterator[list[bytes]]:
     """
     lines: list[bytes] = []
     begun: list[bytes] = []  # the parts of a line whose end has not arrived
+    size = 0  # their bytes
     while data := _read(file):
         *ends, rest = data.split(b"\n")
         for end in ends:
             lines.append(b"".join([*begun, end, b"\n"]))
             begun.clear()
+            size = 0
         if rest:
             begun.append(rest)
+            size += len(rest)
+            if size > bounds.MAX_LINE_BYTES:
+                break  # More than `decode_lines` takes: the rest of the line is not needed.
         while len(lines) >= LINES_AT_ONCE:
             yield lines[:LINES_AT_ONCE]
             del lines[:LINES_AT_ONCE]

@@ -8,12 +8,15 @@ import difflib
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from seq2seq_kit import bounds
 from seq2seq_kit.config import Column, CorpusConfig
 from seq2seq_kit.errors import ConfigError, DataError
+from seq2seq_kit.files import why_not_regular
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -72,6 +75,13 @@ def check_corpus(corpus: CorpusConfig) -> list[str]:
     Returns:
         A message for each fault, with the file's name. Empty if none was found.
     """
+    once_only = [
+        f"{path}: expected a text file, but {reason}. Write the text to a file."
+        for path in corpus.files
+        if path.exists() and not path.is_dir() and (reason := why_not_regular(path))
+    ]
+    if once_only:
+        return once_only
     if corpus.source is not None and corpus.target is not None:
         return _check_parallel(corpus.source, corpus.target)
     try:
@@ -132,6 +142,11 @@ def decode_lines(raw_lines: Iterable[bytes], *, name: str, first_line: int = 1) 
     ['one', '', 'three']
     """
     for number, raw in enumerate(raw_lines, start=first_line):
+        if len(raw) > bounds.MAX_LINE_BYTES:
+            raise DataError(
+                f"{name}, line {number}: expected a line of at most {bounds.MAX_LINE_BYTES:,} "
+                "bytes, but it is longer. Give a text with line ends."
+            )
         if number == 1:
             if raw == _BOM:  # nothing but a mark: an empty file
                 return
@@ -151,7 +166,8 @@ def raw_lines(path: Path) -> Iterator[bytes]:
         with path.open("rb") as file:
             is_gzip = file.peek(2).startswith(_GZIP_MAGIC)
             lines = gzip.GzipFile(fileobj=file) if is_gzip else file
-            for raw in lines:
+            # Of a longer line a part is enough to refuse it.
+            for raw in iter(partial(lines.readline, bounds.MAX_LINE_BYTES + 1), b""):
                 yield raw
                 num_read += 1
     except EOFError as error:
@@ -173,7 +189,8 @@ def _read_parallel(source_path: Path, target_path: Path) -> Iterator[Pair]:
     lines = zip_longest(read_lines(source_path), read_lines(target_path))
     for number, (source, target) in enumerate(lines, start=1):
         if source is None or target is None:
-            counts = count_lines(source_path), count_lines(target_path)
+            shorter, longer = number - 1, number + sum(1 for _ in lines)
+            counts = (shorter, longer) if source is None else (longer, shorter)
             raise DataError(_different_counts(source_path, target_path, *counts))
         yield Pair(number, source, target)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.files import why_not_regular
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If it is missing or damaged.
     """
+    if reason := why_not_regular(path):
+        raise RunError(f"{path} is damaged ({reason}). Restore it from a copy.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it holds no names with values")
         return values
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}). Restore it from a copy.") from error

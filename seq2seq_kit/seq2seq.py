@@ -201,7 +201,7 @@ class Seq2Seq:
         with strategy.scope():
             model = network(config, tokenizers, trains=True)
         check_training_memory(config, data, tokenizers.target.vocab_size)
-        shortlist = _load_shortlist(run) if resume else None
+        shortlist = _load_shortlist(run, tokenizers) if resume else None
         if shortlist is None:
             shortlist = learn_shortlist(config, data.train, tokenizers)
             if shortlist is not None and is_chief(strategy):
@@ -255,7 +255,7 @@ class Seq2Seq:
         config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
         model = network(config, tokenizers)
         assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
-        loaded = cls(model, tokenizers, config, shortlist=_load_shortlist(run))
+        loaded = cls(model, tokenizers, config, shortlist=_load_shortlist(run, tokenizers))
         try:  # The model can work without its past.
             loaded.results = read_json(run.results) if run.results.is_file() else {}
             loaded.history = read_metrics(run)
@@ -402,9 +402,19 @@ class Seq2Seq:
             logger.info("  in:   %s\n  out:  %s\n  want: %s", *map(_in_a_line, texts))
 
 
-def _load_shortlist(run: RunFolder) -> Shortlist | None:
+def _load_shortlist(run: RunFolder, tokenizers: Tokenizers) -> Shortlist | None:
     """Returns the shortlist of a run; None if it has none, as a continuation or an older run."""
-    return Shortlist.load(run.shortlist) if run.shortlist.is_file() else None
+    if not run.shortlist.is_file():
+        return None
+    shortlist = Shortlist.load(run.shortlist)
+    if not shortlist.fits(
+        source_vocab_size=tokenizers.source.vocab_size, vocab_size=tokenizers.target.vocab_size
+    ):
+        raise RunError(
+            f"{run.shortlist} is not of this run's vocabularies. Restore it from a copy, or remove "
+            f"it and generate without a shortlist."
+        )
+    return shortlist
 
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:

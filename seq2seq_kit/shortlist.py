@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from seq2seq_kit.checkpoint import load_checkpoint, save_checkpoint
 from seq2seq_kit.decoding import BLOCK
+from seq2seq_kit.errors import RunError
 from seq2seq_kit.prepared import Sequences
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -93,7 +94,16 @@ class Shortlist:
             RunError: If the file is missing or damaged.
         """
         arrays = load_checkpoint(path).arrays
-        return cls(arrays["frequent"], arrays["translations"])
+        shapes = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+        if shapes != {"frequent": ("int32", 1), "translations": ("int32", 2)}:
+            raise RunError(f"The shortlist {path} is damaged. Restore it from a copy.")
+        return cls(**arrays)
+
+    def fits(self, *, source_vocab_size: int, vocab_size: int) -> bool:
+        """Whether all its tokens are in vocabularies of these sizes."""
+        ids = np.concatenate([self.frequent, self.translations.ravel()])
+        in_vocabulary = bool(((ids >= 0) & (ids < vocab_size)).all())
+        return in_vocabulary and len(self.translations) == source_vocab_size
 
     def columns(self, source_ids: tf.Tensor) -> Columns:
         """Returns the tokens that lines can come out as; in graph.

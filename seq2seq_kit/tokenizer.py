@@ -12,6 +12,7 @@ What comes back from `decode(encode(text))` is `text`, with these exceptions:
 import hashlib
 import io
 import logging
+import math
 import random
 import re
 import tempfile
@@ -22,8 +23,10 @@ from typing import Any, Literal, Self
 import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
+from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import ConfigError, DataError, RunError
+from seq2seq_kit.files import why_not_regular
 from seq2seq_kit.interruption import run_interruptibly
 
 TokenizerType = Literal["unigram", "bpe", "word", "char"]
@@ -237,7 +240,7 @@ class Tokenizer:
             ConfigError: If the file cannot be read, or holds no such model.
         """
         try:
-            return cls(path.read_bytes())
+            return cls(_read(path))
         except OSError as error:
             raise ConfigError(
                 f"{path}: the tokenizer model cannot be read ({error.strerror}). Check the path."
@@ -484,21 +487,37 @@ def _with_exact_scores(model_proto: bytes, model: Any) -> bytes:
     return model_proto if exact == model else bytes(exact.SerializeToString())
 
 
+def _read(path: Path) -> bytes:
+    """Returns the bytes of a model file. Raises OSError or ConfigError."""
+    if reason := why_not_regular(path):
+        raise ConfigError(f"the tokenizer model cannot be read ({reason}). Check the path.")
+    if (size := path.stat().st_size) > bounds.MAX_MODEL_BYTES:
+        raise ConfigError(_no_model(f"{size:,} bytes are too many"))
+    return path.read_bytes()
+
+
 def _parse(model_proto: bytes) -> Any:
     """Reads a SentencePiece model into a `_Model` message."""
     try:
         model = _Model.FromString(model_proto)
+        if not 0 < len(model.pieces) <= bounds.MAX_VOCAB_SIZE:
+            raise ConfigError(_no_model(f"it has {len(model.pieces):,} pieces"))
+        if not all(_is_sound(piece) for piece in model.pieces):
+            raise ConfigError(_no_model("a piece has no text, or a score that is no number"))
     except message.DecodeError as error:
         raise ConfigError(_no_model(str(error))) from error
-    if not model.pieces:
-        raise ConfigError(_no_model("it has no pieces"))
     return model
+
+
+def _is_sound(piece: Any) -> bool:
+    # What is not UTF-8 comes as bytes.
+    return isinstance(piece.piece, str) and piece.piece != "" and math.isfinite(piece.score)
 
 
 def _load(model_proto: bytes) -> sentencepiece.SentencePieceProcessor:
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=model_proto)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # Its messages may hold any bytes.
         raise ConfigError(_no_model(str(error))) from error
 
 

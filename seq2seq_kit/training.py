@@ -158,7 +158,13 @@ class Trainer:
         checkpoint = load_checkpoint(self.run.last)
         assign_variables(self.model.variables, checkpoint, "model")
         assign_variables(self.model.optimizer.variables, checkpoint, "optimizer")
-        self.state = TrainingState(**checkpoint.facts)
+        try:
+            self.state = TrainingState(**checkpoint.facts)
+        except TypeError as error:
+            raise RunError(
+                f"The checkpoint {self.run.last} is damaged ({error}). Restore it from a copy, or "
+                f"train again."
+            ) from error
         self.state.finished = None
         self._is_resumed = True
         # A validation after the newest checkpoint is done, and noted, again.
@@ -686,8 +692,10 @@ def read_metrics(run: RunFolder) -> list[dict[str, float]]:
     records = []
     for number, line in enumerate(run.metrics.read_bytes().splitlines(), start=1):
         try:
-            records.append(dict(json.loads(line)))
-        except (TypeError, ValueError) as error:
+            record = dict(json.loads(line))
+            float(record["step"])
+            records.append(record)
+        except (LookupError, RecursionError, TypeError, ValueError) as error:
             raise RunError(
                 f"{run.metrics}, line {number}: expected the JSON of a validation, but found "
                 f"{shorten(line)}. Mend or remove the line."
