@@ -353,7 +353,7 @@ class TrainingConfig(Section):
     """The optimisation, its limits and what is written while it runs."""
 
     batch_size: BatchSize = 64
-    """Of the unit below."""
+    """Of the unit below. 4096 where `batch_unit: tokens` leaves it out."""
     batch_unit: Literal["sentences", "tokens"] = "sentences"
     """tokens: rows times padded length."""
     epochs: PositiveCount | None = None
@@ -485,11 +485,19 @@ class Config(Section):
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "tokenizer", tokenizer.model_copy(update=sides))
         object.__setattr__(self, "decoding", self._decoding())
+        object.__setattr__(self, "training", self._training())
         return self
 
     def _architecture(self) -> str:
         default = "encoder_decoder" if self.task == "translation" else "language_model"
         return self.model.architecture or default
+
+    def _training(self) -> TrainingConfig:
+        """A batch counted in tokens is as large as one of 64 sentences, or as the longest line."""
+        training = self.training
+        if training.batch_unit == "sentences" or "batch_size" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"batch_size": max(4096, self._longest_sequence())})
 
     def _decoding(self) -> DecodingConfig:
         if self.task == "translation":
@@ -549,7 +557,9 @@ class Config(Section):
                 " `text` do not have."
             )
         longest = self._longest_sequence()
-        if self.training.batch_unit == "tokens" and self.training.batch_size < longest:
+        is_given = "batch_size" in self.training.model_fields_set
+        counts_tokens = is_given and self.training.batch_unit == "tokens"
+        if counts_tokens and self.training.batch_size < longest:
             faults["training.batch_size"] = (
                 f"must be at least {longest} with `batch_unit: tokens`, so that the longest line"
                 f" allowed by `data` fits. Received: {self.training.batch_size}."

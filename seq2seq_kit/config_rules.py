@@ -191,13 +191,13 @@ _CHOSEN = (
     "tokenizer",
     "data.max_source_length",
     "data.max_target_length",
+    "data.holdout",
     "data.bleu_tokenize",
     "model.embedding_dim",
     "model.units",
     "model.dropout",
     "training.batch_size",
     "training.learning_rate",
-    "training.plateau_patience",
     "training.label_smoothing",
     "training.validate_every",
     "training.early_stopping.metric",
@@ -221,11 +221,13 @@ def _vocabularies(
     if two:
         for name, side in sides.items():
             vocabulary = getattr(config.tokenizer, name) or VocabularyConfig(lossless=False)
-            yield _vocabulary(f"tokenizer.{name}", vocabulary, [side], types[name], statistics)
+            key = f"tokenizer.{name}"
+            yield _vocabulary(key, vocabulary, [side], types[name], statistics.num_lines, given)
     else:
         texts = list(sides.values())
         joint = _joint_type(set(types.values()), texts)
-        yield _vocabulary("tokenizer", config.tokenizer, texts, joint, statistics)
+        settings = config.tokenizer
+        yield _vocabulary("tokenizer", settings, texts, joint, statistics.num_lines, given)
 
 
 def _vocabulary(
@@ -233,12 +235,15 @@ def _vocabulary(
     settings: VocabularyConfig,
     texts: list[TextStatistics],
     suggested: VocabularyType,
-    statistics: CorpusStatistics,
+    num_lines: float,
+    given: AbstractSet[str],
 ) -> Choice:
     if settings.model is not None:
         return Choice({}, "")
-    kind = settings.type if "type" in settings.model_fields_set else suggested
-    size, reason = _vocabulary_size(kind, settings, texts, statistics.num_lines)
+    if suggested == "word" and settings.lossless:
+        suggested = "unigram"  # words are split at spaces, which lossless keeps
+    kind = settings.type if f"{key}.type" in given else suggested
+    size, reason = _vocabulary_size(kind, settings, texts, num_lines)
     return Choice({f"{key}.type": kind, f"{key}.vocab_size": size}, reason)
 
 
@@ -254,9 +259,7 @@ def _vocabulary_type(name: str, statistics: CorpusStatistics) -> VocabularyType:
     is_form = statistics.target.is_one_word and not statistics.target.is_closed_set
     if statistics.source is not None and is_form:
         return "char" if side.characters_per_line <= _MAX_CHARACTERS_OF_A_FORM else "unigram"
-    if statistics.source is not None and side.is_one_word:
-        return "char"
-    return "unigram"
+    return "char" if side.is_one_word else "unigram"
 
 
 def _differ(sides: Mapping[str, TextStatistics], types: Mapping[str, VocabularyType]) -> bool:
@@ -300,13 +303,17 @@ _PIECES = ((50_000, 500), (200_000, 1000), (1_000_000, 2000), (20_000_000, 4000)
 _MOST_PIECES = 8000
 
 
+# A batch of longer lines would take gigabytes.
+_LONGEST = 500
+
+
 def _lengths(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
     """Longer limits where many lines would be skipped."""
     if config.data.is_running_text:
         return
-    limit = 500
+    limit = _LONGEST
     if config.training.batch_unit == "tokens":
         limit = min(limit, config.training.batch_size - 1)
     for name, side in statistics.sides.items():
@@ -337,6 +344,11 @@ def _tokens_per_epoch(config: Config, statistics: CorpusStatistics) -> float:
     return statistics.num_lines * _tokens_per_line(config, "target", statistics.target)
 
 
+_MANY_TOKENS = 2_500_000
+# With 256 units, on two cores with AVX-512.
+_TOKENS_IN_TEN_MINUTES = 6_000_000
+
+
 def _sizes(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
@@ -353,15 +365,12 @@ def _sizes(
     )
 
 
-_MANY_TOKENS = 2_500_000
-_TOKENS_IN_TEN_MINUTES = 6_000_000
-
-
 def _optimisation(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
-    rate = 0.003 if config.model.units <= 384 else 0.002
-    yield Choice({"training.learning_rate": rate}, f"{config.model.units} units")
+    units = config.model.units
+    rate = 0.003 if units <= 384 else 0.002 if units <= 768 else 0.001
+    yield Choice({"training.learning_rate": rate}, f"{units} units")
     if config.task == "continuation":
         yield Choice({"training.label_smoothing": 0.0}, "continuation is judged by its perplexity")
     if config.training.batch_unit == "sentences":
@@ -379,15 +388,22 @@ def _row_length(config: Config, statistics: CorpusStatistics) -> float:
 def _validation(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
+    if config.data.is_running_text and config.data.validation is None:
+        yield Choice(
+            {"data.holdout": _HELD_OUT_THOUSANDS}, "thousands of tokens are enough to compare by"
+        )
     steps = _steps_per_epoch(config, statistics)
     if steps > 2 * _VALIDATE_EVERY:
         yield Choice(
-            {"training.validate_every": _VALIDATE_EVERY, "training.plateau_patience": 2},
+            {"training.validate_every": _VALIDATE_EVERY},
             f"an epoch has about {_about(steps)} steps",
         )
 
 
+# A validation takes about as long as 20 steps of training.
 _VALIDATE_EVERY = 500
+# The default for lines, 1,000, would take a fifth of the time of training for running text.
+_HELD_OUT_THOUSANDS = 50
 
 
 def _steps_per_epoch(config: Config, statistics: CorpusStatistics) -> float:

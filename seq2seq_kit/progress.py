@@ -54,14 +54,15 @@ class ProgressLog:
         self._measured_since = self._logged_at = clock()
 
     def step_is_done(
-        self, place: Place, *, steps_per_epoch: int, loss: float, tokens_per_second: float
+        self, place: Place, *, steps_per_epoch: int, loss: float | None, tokens_per_second: float
     ) -> None:
         """Counts a step, and logs what is due.
 
         Args:
             place: After the step.
             steps_per_epoch: Of the present epoch.
-            loss: Mean training loss since the last validation, in nats.
+            loss: Mean training loss since the last validation, in nats; None right after one, which
+                has its own line.
             tokens_per_second: Since the last validation.
         """
         now = self._clock()
@@ -71,7 +72,11 @@ class ProgressLog:
         if self._num_steps == _STEPS_TO_FORECAST:
             seconds_per_step = (now - self._measured_since) / (self._num_steps - 1)
             logger.info("%s", forecast(self._limits, place, steps_per_epoch, seconds_per_step))
-        if not self._has_bar and now - self._logged_at >= _SECONDS_BETWEEN_LINES:
+        if (
+            not self._has_bar
+            and loss is not None
+            and now - self._logged_at >= _SECONDS_BETWEEN_LINES
+        ):
             self._logged_at = now
             seconds_per_step = place.seconds / max(place.step, 1)
             _, left = _nearest(self._limits, place, steps_per_epoch, seconds_per_step)

@@ -622,7 +622,7 @@ class Trainer:
     def _show(self, progress: tqdm, plan: EpochPlan, logs: dict[str, float]) -> None:
         """Moves the progress bar and puts loss, speed and the time left behind it, or logs them."""
         state = self.state
-        loss = state.loss_sum / state.num_tokens if state.num_tokens else logs["loss"]
+        loss = state.loss_sum / state.num_tokens if state.num_tokens else None
         self._progress_log.step_is_done(
             Place(state.step, state.epoch + state.batch / len(plan), state.seconds),
             steps_per_epoch=len(plan),

@@ -45,6 +45,13 @@ def test_a_path_alone_is_a_tsv() -> None:
     assert [corpus.kind for _, corpus in config.data.corpora()] == ["tsv"] * 3
 
 
+def test_batches_of_tokens_are_large_enough_where_their_size_is_left_out() -> None:
+    assert load_config(minimal(training={"batch_unit": "tokens"})).training.batch_size == 4096
+    longer = {"data": {"train": "pairs.tsv", "max_source_length": 5000}}
+    config = load_config(longer | {"training": {"batch_unit": "tokens"}})
+    assert config.training.batch_size == 5001
+
+
 def test_continuation_fills_in_its_own_defaults() -> None:
     config = load_config({"task": "continuation", "data": {"train": {"text": "novel.txt"}}})
     assert config.model.architecture == "language_model"
@@ -139,7 +146,7 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
         ),
         (minimal(model={"units": 7}), "model.units: must be even"),
         (
-            minimal(training={"batch_unit": "tokens"}),
+            minimal(training={"batch_unit": "tokens", "batch_size": 64}),
             "training.batch_size: must be at least 101 with `batch_unit: tokens`",
         ),
         (

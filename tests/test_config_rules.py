@@ -179,6 +179,27 @@ def test_a_language_model_has_one_vocabulary(tmp_path: Path) -> None:
     assert resolved.tokenizer.source is None
 
 
+@pytest.mark.parametrize("side", [phones, label])
+def test_lossless_text_is_never_cut_into_words(tmp_path: Path, side: Any) -> None:
+    from seq2seq_kit.pipeline import build_tokenizers
+
+    config = chosen(tmp_path, side)
+    assert config.tokenizer.lossless
+    assert build_tokenizers(config).target.lossless
+    config = chosen(tmp_path, sentence, side, tokenizer={"lossless": True})
+    build_tokenizers(config)
+
+
+def test_batches_of_tokens_get_a_size_of_tokens(tmp_path: Path) -> None:
+    config = chosen(tmp_path, sentence, sentence, training={"batch_unit": "tokens"})
+    assert config.training.batch_size == 4096
+
+
+def test_less_of_running_text_is_held_out(tmp_path: Path) -> None:
+    assert chosen(tmp_path, sentence).data.holdout == 50
+    assert chosen(tmp_path, sentence, sentence).data.holdout == 1000
+
+
 def test_limits_rise_for_long_lines_and_batches_shrink(tmp_path: Path) -> None:
     def long_chinese(rng: random.Random) -> str:
         return "".join(chinese(rng) for _ in range(20))
