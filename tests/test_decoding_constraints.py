@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.decoding import StepOutput, beam_search, greedy_search, repeats_ngram
+from seq2seq_kit.decoding import (
+    MINUS_INFINITY,
+    NoLoop,
+    NoRepeatedNgram,
+    StepOutput,
+    beam_search,
+    greedy_search,
+    repeats_ngram,
+)
 
 VOCAB_SIZE = 6
 
@@ -38,7 +46,7 @@ def likes_to_repeat(token_ids: tf.Tensor, state: tf.Tensor, _memory: tuple[()]) 
 @pytest.mark.parametrize("ngram", [1, 2, 3])
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_no_hypothesis_contains_an_ngram_twice(ngram: int, beam_size: int) -> None:
-    options = {"max_length": 9, "no_repeat_ngram": ngram, "eos_id": 0, "pad_id": -1}
+    options = {"max_length": 9, "constraints": [NoRepeatedNgram(ngram)], "eos_id": 0, "pad_id": -1}
     start, state = tf.constant([4, 5]), tf.zeros([2])
     if beam_size == 1:
         found = greedy_search(likes_to_repeat, start, state, **options)
@@ -58,3 +66,72 @@ def test_without_the_constraint_the_same_search_repeats() -> None:
         likes_to_repeat, tf.constant([4]), tf.zeros([1]), max_length=5, eos_id=0, pad_id=-1
     )
     assert found.token_ids.numpy()[0, 0].tolist() == [4] * 5 + [-1]
+
+
+def loops(row: list[int], num_characters: list[int], max_characters: int) -> bool:
+    """A second plain way: for each period, walks back from the end while tokens repeat."""
+
+    def count(tokens: list[int]) -> int:
+        return sum(num_characters[token] for token in tokens)
+
+    for period in range(1, len(row)):
+        start = len(row)
+        while start - 1 - period >= 0 and row[start - 1] == row[start - 1 - period]:
+            start -= 1
+        repeated, stretch = count(row[start:]), count(row[-period:])
+        if repeated >= max_characters and repeated >= stretch + min(stretch, max_characters):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("max_characters", [1, 4, 9])
+@pytest.mark.parametrize("num_characters", [[1] * 6, [0, 1, 2, 5, 1, 3], [0, 1, 0, 0, 1, 1]])
+def test_the_end_of_a_loop_agrees_with_walking_back(
+    num_characters: list[int], max_characters: int
+) -> None:
+    rng = np.random.default_rng(7)
+    rows, length = 60, 24
+    constraint = NoLoop(tf.constant(num_characters), max_characters)
+    # Few different tokens, and stretches said again and again.
+    stretches = [rng.integers(1, 4, rng.integers(1, 8)).tolist() for _ in range(rows)]
+    token_ids = np.array(
+        [(3 * rng.integers(1, 4, 3).tolist() + 24 * s)[:length] for s in stretches]
+    )
+    token_ids = np.where(rng.random(token_ids.shape) < 0.02, 5, token_ids)
+    logits = rng.normal(size=(rows, VOCAB_SIZE)).astype(np.float32)
+    state = constraint.start(rows, length - 1)
+    found, expected = [], []
+    for time in range(length):
+        seen = np.where(np.arange(length) < time, token_ids, 4)
+        lowered, state = constraint(logits, tf.constant(seen, tf.int32), tf.constant(time), state)
+        found.append(lowered.numpy())
+        expected.append(
+            [
+                [
+                    MINUS_INFINITY
+                    if loops([*row[:time], token], num_characters, max_characters)
+                    else logits[index, token]
+                    for token in range(VOCAB_SIZE)
+                ]
+                for index, row in enumerate(token_ids.tolist())
+            ]
+        )
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+    assert np.mean(np.array(found) == MINUS_INFINITY) > 0.001
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_search_leaves_a_loop_after_the_characters_it_may_repeat(beam_size: int) -> None:
+    constraint = NoLoop(tf.constant([0, 1, 1, 1, 1, 1]), 3)
+    options = {"max_length": 9, "constraints": [constraint], "eos_id": 0, "pad_id": -1}
+    start, state = tf.constant([4, 5]), tf.zeros([2])
+    if beam_size == 1:
+        found = greedy_search(likes_to_repeat, start, state, **options)
+    else:
+        found = beam_search(likes_to_repeat, start, state, beam_size=beam_size, **options)
+    ones = [0, 1, 1, 1, 1, 1]
+    for row, length in zip(found.token_ids.numpy()[:, 0], found.lengths.numpy()[:, 0], strict=True):
+        assert length > 0
+        assert not any(loops(row[:end].tolist(), ones, 3) for end in range(2, length + 1))
+    if beam_size == 1:  # The token fed first is the prompt's and does not count.
+        assert found.token_ids.numpy()[0, 0].tolist() == [4, 4, 4, 5, 5, 5, 4, 4, 4, -1]

@@ -1,10 +1,15 @@
 """Search over a step function: token ids in, token ids out. Knows neither model nor tokenizer."""
 
-from seq2seq_kit.decoding.constraints import repeats_ngram
+from seq2seq_kit.decoding.constraints import (
+    MINUS_INFINITY,
+    Constraint,
+    NoLoop,
+    NoRepeatedNgram,
+    repeats_ngram,
+)
 from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
 from seq2seq_kit.decoding.search import (
     BLOCK,
-    MINUS_INFINITY,
     SearchResult,
     StepFunction,
     StepOutput,
@@ -16,6 +21,9 @@ from seq2seq_kit.decoding.search import (
 __all__ = [
     "BLOCK",
     "MINUS_INFINITY",
+    "Constraint",
+    "NoLoop",
+    "NoRepeatedNgram",
     "SearchResult",
     "StepFunction",
     "StepOutput",

@@ -6,14 +6,11 @@ result does not depend on how long the other lines of the batch go on.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
 
-from seq2seq_kit.decoding.constraints import repeats_ngram
-
-MINUS_INFINITY = -1e9
-"""For log(0): finite, because -inf times 0 is NaN; far below any sum of log-probabilities."""
+from seq2seq_kit.decoding.constraints import MINUS_INFINITY, Constraint
 
 BLOCK = 64
 """Columns that beam search looks at together: logits of so many, or a multiple, need no filling."""
@@ -86,9 +83,26 @@ def _in_own_registers(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Ten
     return function(tf.repeat(values[..., tf.newaxis], REGISTER, axis=-1))[..., 0]
 
 
+class _RowState(NamedTuple):
+    """What a search carries along with each hypothesis and never looks into."""
+
+    step: Any  # of the step function
+    constraints: tuple[Any, ...]  # one of each constraint
+
+    @classmethod
+    def start(
+        cls,
+        state: Any,
+        constraints: Sequence[Constraint],
+        rows: tf.Tensor,
+        max_length: tf.Tensor | int,
+    ) -> Self:
+        return cls(state, tuple(constraint.start(rows, max_length) for constraint in constraints))
+
+
 class _GreedyState(NamedTuple):
     time: tf.Tensor  # int32 (): steps taken
-    state: Any  # of the step function
+    state: _RowState  # leading axis batch
     fed: tf.Tensor  # int32 (batch,): the token to feed next
     done: tf.Tensor  # bool (batch,)
     token_ids: tf.Tensor  # int32 (batch, max_length + 1)
@@ -107,7 +121,7 @@ def greedy_search(
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
-    no_repeat_ngram: int = 0,
+    constraints: Sequence[Constraint] = (),
     pad_id: int = 0,
     eos_id: int = 3,
 ) -> SearchResult:
@@ -126,7 +140,8 @@ def greedy_search(
         length_penalty: Only for `scores`: greedy search itself ranks nothing.
         suppressed_ids: Tokens that are never taken. Their probability is not given to the others,
             so that log-probabilities stay those of the model.
-        no_repeat_ngram: No hypothesis contains so many tokens in a row twice; 0 allows it.
+        constraints: What a hypothesis must not contain. The probability of a forbidden token is not
+            given to the others either.
         pad_id: What stands after a hypothesis's end.
         eos_id: The token that ends a hypothesis.
 
@@ -136,15 +151,22 @@ def greedy_search(
     batch = tf.shape(start_ids)[0]
 
     def body(loop: _GreedyState, memory: Any) -> _GreedyState:
-        output = step(loop.fed, loop.state, memory)
-        logits = _allowed(output.logits, loop.token_ids, loop.time, suppressed_ids, no_repeat_ngram)
+        output = step(loop.fed, loop.state.step, memory)
+        logits, constrained = _allowed(
+            output.logits,
+            loop.token_ids,
+            loop.time,
+            suppressed_ids,
+            constraints,
+            loop.state.constraints,
+        )
         token = tf.argmax(logits, axis=-1, output_type=tf.int32)
         # After `max_length` tokens only EOS may still follow.
         taken = ~loop.done & ((loop.time < max_length) | (token == eos_id))
         gain = tf.gather(logits, token, batch_dims=1) - _log_normalizer(output.logits)
         return _GreedyState(
             time=loop.time + 1,
-            state=output.state,
+            state=_RowState(output.state, constrained),
             fed=token,
             done=loop.done | (token == eos_id),
             token_ids=_write(loop.token_ids, loop.time, tf.where(taken, token, pad_id)),
@@ -162,7 +184,7 @@ def greedy_search(
         body,
         _GreedyState(
             time=tf.constant(0),
-            state=state,
+            state=_RowState.start(state, constraints, batch, max_length),
             fed=start_ids,
             done=tf.zeros([batch], tf.bool) if is_done is None else is_done,
             token_ids=tf.fill([batch, max_length + 1], pad_id),
@@ -213,7 +235,7 @@ class _Beams(NamedTuple):
 
 class _BeamState(NamedTuple):
     time: tf.Tensor  # int32 (): steps taken
-    state: Any  # of the step function, leading axis batch * beam
+    state: _RowState  # leading axis batch * beam
     fed: tf.Tensor  # int32 (batch * beam,): the token to feed next
     done: tf.Tensor  # bool (batch,)
     beams: _Beams
@@ -232,7 +254,7 @@ def beam_search(
     max_length: tf.Tensor | int,
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
-    no_repeat_ngram: int = 0,
+    constraints: Sequence[Constraint] = (),
     pad_id: int = 0,
     eos_id: int = 3,
 ) -> SearchResult:
@@ -255,7 +277,8 @@ def beam_search(
         length_penalty: As in `normalize_log_probs`.
         suppressed_ids: Tokens that are never taken. Their probability is not given to the others,
             so that log-probabilities stay those of the model.
-        no_repeat_ngram: No hypothesis contains so many tokens in a row twice; 0 allows it.
+        constraints: What a hypothesis must not contain. The probability of a forbidden token is not
+            given to the others either.
         pad_id: What stands after a hypothesis's end.
         eos_id: The token that ends a hypothesis.
 
@@ -273,14 +296,15 @@ def beam_search(
     batch = tf.shape(start_ids)[0]
 
     def body(loop: _BeamState, memory: Any) -> _BeamState:
-        output = step(loop.fed, loop.state, memory)
+        output = step(loop.fed, loop.state.step, memory)
         before = loop.beams.alive
-        logits = _allowed(
+        logits, constrained = _allowed(
             output.logits,
             tf.reshape(before.token_ids, (tf.size(loop.fed), -1)),
             loop.time,
             suppressed_ids,
-            no_repeat_ngram,
+            constraints,
+            loop.state.constraints,
         )
         candidates = _expand(before.log_probs, logits, _log_normalizer(output.logits))
         is_eos = candidates.last_ids == eos_id
@@ -308,7 +332,9 @@ def beam_search(
         rows = _rows_of(tf.range(tf.shape(parents)[0]), parents, beam_size)
         return _BeamState(
             time=loop.time + 1,
-            state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
+            state=tf.nest.map_structure(
+                lambda part: tf.gather(part, rows), _RowState(output.state, constrained)
+            ),
             fed=tf.reshape(fed, [-1]),
             done=num_finished >= beam_size,
             beams=_Beams(alive, finished, num_finished),
@@ -333,7 +359,10 @@ def beam_search(
         body,
         _BeamState(
             time=tf.constant(0),
-            state=tf.nest.map_structure(lambda part: tf.repeat(part, beam_size, axis=0), state),
+            state=tf.nest.map_structure(
+                lambda part: tf.repeat(part, beam_size, axis=0),
+                _RowState.start(state, constraints, batch, max_length),
+            ),
             fed=tf.repeat(start_ids, beam_size),
             done=tf.zeros([batch], tf.bool) if is_done is None else is_done,
             beams=_Beams(alive, finished, tf.zeros([batch], tf.int32)),
@@ -357,18 +386,20 @@ def _allowed(
     token_ids: tf.Tensor,
     time: tf.Tensor,
     suppressed_ids: Sequence[int],
-    no_repeat_ngram: int,
-) -> tf.Tensor:
-    """Returns the logits of the tokens that may be taken; of the others `MINUS_INFINITY`."""
-    num_columns = _num_columns(logits)
+    constraints: Sequence[Constraint],
+    states: Sequence[Any],
+) -> tuple[tf.Tensor, tuple[Any, ...]]:
+    """Returns logits, `MINUS_INFINITY` for what may not be taken, and the constraints' states."""
     if suppressed_ids:
         # What is added to so large a number is lost in it; a choice would take twice the time.
-        suppressed = tf.reduce_max(tf.one_hot(list(suppressed_ids), num_columns), axis=0)
+        columns = _num_columns(logits)
+        suppressed = tf.reduce_max(tf.one_hot(list(suppressed_ids), columns), axis=0)
         logits += MINUS_INFINITY * suppressed
-    if no_repeat_ngram:
-        repeats = repeats_ngram(token_ids, time, ngram=no_repeat_ngram, vocab_size=num_columns)
-        logits = tf.where(repeats, MINUS_INFINITY, logits)
-    return logits
+    next_states = []
+    for constraint, state in zip(constraints, states, strict=True):
+        logits, state = constraint(logits, token_ids, time, state)
+        next_states.append(state)
+    return logits, tuple(next_states)
 
 
 def _num_columns(logits: tf.Tensor) -> int | tf.Tensor:
