@@ -38,7 +38,7 @@ _SPECIAL_IDS = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
 _SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 _NUM_BYTES = 256
 _UNIGRAM = 1  # TrainerSpec.ModelType
-_NORMAL, _USER_DEFINED = 1, 4  # SentencePiece.Type
+_NORMAL, _USER_DEFINED, _BYTE = 1, 4, 6  # SentencePiece.Type
 
 # Sums of scores below 2**14 in steps of 2**-10 fit in the 24 bits of a float32 and are exact.
 _SCORE_STEPS = 2**10
@@ -149,6 +149,7 @@ class Tokenizer:
         self._processor = _load(self._model_proto)
         _check_special_ids(self._processor)
         self._pieces = [piece.piece for piece in model.pieces]
+        self._surfaces = tuple(map(_surface, model.pieces))
         self._lossless = _is_lossless(model)
 
     @classmethod
@@ -317,6 +318,16 @@ class Tokenizer:
         return list(self._pieces)
 
     @property
+    def surfaces(self) -> tuple[bytes, ...]:
+        """What each id adds to a text as SentencePiece spells it: UTF-8, U+2581 for a space.
+
+        The byte itself for one of byte fallback; nothing for padding, the unknown token and other
+        marks. Those of the ids of a text, joined, are its spelling, unless an unknown token is
+        among them.
+        """
+        return self._surfaces
+
+    @property
     def model_proto(self) -> bytes:
         """The model as bytes, for `tensorflow_text.SentencepieceTokenizer` too."""
         return self._model_proto
@@ -330,6 +341,12 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """SHA-256 of the model, in hex: equal means that every text has the same ids."""
         return hashlib.sha256(self._model_proto).hexdigest()
+
+
+def _surface(piece: Any) -> bytes:
+    if piece.type == _BYTE:
+        return bytes([int(piece.piece[1:-1], 16)])
+    return piece.piece.encode() if piece.type in (_NORMAL, _USER_DEFINED) else b""
 
 
 def _checked_symbols(

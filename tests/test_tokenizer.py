@@ -93,6 +93,16 @@ def test_the_space_mark_comes_back_as_a_space(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(["a\u2581b"])) == ["a b"]
 
 
+@pytest.mark.parametrize("text", ["The cat", "Quäke 😀 ran", "春天到了，他说", "龘<0x41>"])
+def test_surfaces_joined_are_the_text_as_sentencepiece_spells_it(
+    tokenizer: Tokenizer, text: str
+) -> None:
+    (ids,) = tokenizer.encode([text])
+    spelt = ("" if tokenizer.lossless else "\u2581") + text.replace(" ", "\u2581")
+    assert b"".join(tokenizer.surfaces[token_id] for token_id in ids) == spelt.encode()
+    assert tokenizer.surfaces[:4] == (b"", b"", b"", b"")
+
+
 def test_the_graph_op_gives_the_same_ids_and_texts(tokenizer: Tokenizer) -> None:
     tf = pytest.importorskip("tensorflow")
     tensorflow_text = pytest.importorskip("tensorflow_text")
