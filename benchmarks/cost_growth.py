@@ -121,6 +121,7 @@ def decoding(sizes: dict[str, int]) -> float:
             DecodingConfig(
                 beam_size=sizes["beam"], max_length=NEW_TOKENS, batch_size=sizes["batch"]
             ),
+            surfaces=[b""] * sizes["vocab_size"],
         )
 
     return median_seconds(lambda: search().scores.numpy())

@@ -44,6 +44,10 @@ from seq2seq_kit.files import path_fault
 FORMAT_VERSION = 1
 _END = "..."  # YAML's mark of a document's end
 
+# Every key is written into a saved config. One that is missing there is younger than the run, which
+# must answer as it did before.
+_MEANT_BY_ABSENCE = {("decoding", "max_loop_characters"): 0}
+
 # Without `validate_every` an epoch ends with a validation. After fewer steps than these a model has
 # learnt too little for the learning rate to be lowered, or training to be ended, by the result.
 MIN_STEPS_TO_VALIDATION = 100
@@ -412,8 +416,12 @@ class DecodingConfig(Section):
     max_length: Tokens = 100
     """Generated tokens at most, EOS not counted."""
     no_repeat_ngram: Annotated[int, Field(ge=0, le=bounds.MAX_NGRAM, strict=True)] = 0
-    """No output contains so many tokens in a row twice; 0 allows it. 4 where a continuation config
-    leaves it out."""
+    """No output contains this many tokens in a row twice; 0 allows it."""
+    max_loop_characters: Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)] = 0
+    """Characters that an output may repeat back to back: a loop ends before they are so many, but
+    not before a stretch has been said twice in a row. Repeats with something else between them,
+    such as refrains, are always possible. 0 allows loops; 40 where a continuation config leaves it
+    out."""
     batch_size: BatchSize = 64
     """Lines decoded together; the output does not depend on it."""
     shortlist: Switch = False
@@ -503,7 +511,7 @@ class Config(Section):
         if self.task == "translation":
             return self.decoding
         given = self.decoding.model_fields_set
-        defaults = {"beam_size": 1, "no_repeat_ngram": 4}
+        defaults = {"beam_size": 1, "max_loop_characters": 40}
         return self.decoding.model_copy(
             update={key: value for key, value in defaults.items() if key not in given}
         )
@@ -595,7 +603,13 @@ def load_config(
     Raises:
         ConfigError: If anything is wrong; the message lists every fault under its key.
     """
-    name, folder, values = _read_values(config)
+    return _resolve(*_read_values(config), overrides)
+
+
+def _resolve(
+    name: str, folder: Path, values: dict[str, Any], overrides: Sequence[str] = ()
+) -> Config:
+    """Does what `load_config` does, with what `_read_values` gives."""
     faults = _check_format_version(values)
     if overrides:
         _name_corpus_kinds(values)
@@ -620,7 +634,11 @@ def load_saved_config(path: Path) -> Config:
         # A file that lost its end would be a config too, with defaults for what is lost.
         if not path.read_text("utf-8").rstrip().endswith(f"\n{_END}"):
             raise ConfigError(f"{path} does not end with `{_END}`.")
-        return load_config(path)
+        name, folder, values = _read_values(path)
+        for (section, key), meaning in _MEANT_BY_ABSENCE.items():
+            if isinstance(values.get(section), dict):
+                values[section].setdefault(key, meaning)
+        return _resolve(name, folder, values)
     except (ConfigError, UnicodeDecodeError) as error:
         raise RunError(
             f"The run folder {path.parent} is damaged. {error} Restore the file from a copy."

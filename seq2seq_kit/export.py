@@ -97,7 +97,14 @@ class ExportModule(tf.Module):
                 )
         self.serve = tf.function(
             lambda inputs: self._serve(
-                inputs, model, decoding, max_source_length, continues, shortlist, prepared
+                inputs,
+                model,
+                decoding,
+                max_source_length,
+                continues,
+                shortlist,
+                prepared,
+                target_tokenizer.surfaces,
             ),
             input_signature=[tf.TensorSpec([None], tf.string, name="inputs")],
             autograph=False,
@@ -117,6 +124,7 @@ class ExportModule(tf.Module):
         continues: bool,
         shortlist: Shortlist | None,
         prepared: PreparedWeights,
+        surfaces: Sequence[bytes],
     ) -> dict[str, tf.Tensor]:
         ids = self._encoder.tokenize(inputs)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
@@ -136,6 +144,7 @@ class ExportModule(tf.Module):
             ids.to_tensor(),
             lengths + 1,
             decoding,
+            surfaces=surfaces,
             shortlist=shortlist,
             prepared=prepared,
         )

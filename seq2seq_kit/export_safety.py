@@ -47,8 +47,8 @@ _ALLOWED_OPS = frozenset(
         "SplitV", "Sqrt", "Square", "Squeeze", "StatefulPartitionedCall", "StatelessIf",
         "StatelessWhile", "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh",
         "TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem",
-        "TensorListStack", "TensorScatterAdd", "TensorScatterUpdate", "Tile", "TopKV2",
-        "Transpose", "Unique", "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
+        "TensorListStack", "TensorScatterAdd", "TensorScatterMin", "TensorScatterUpdate", "Tile",
+        "TopKV2", "Transpose", "Unique", "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
     }
 )
 # fmt: on

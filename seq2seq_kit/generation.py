@@ -16,10 +16,14 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding import (
     MINUS_INFINITY,
+    Constraint,
+    NoLoop,
+    NoRepeatedNgram,
     SearchResult,
     StepFunction,
     StepOutput,
     beam_search,
+    count_characters,
     greedy_search,
     group_sizes,
     search_in_groups,
@@ -60,6 +64,7 @@ def search_model(
     lengths: tf.Tensor,
     decoding: DecodingConfig,
     *,
+    surfaces: Sequence[bytes],
     num_hypotheses: int = 1,
     shortlist: Shortlist | None = None,
     prepared: PreparedWeights | None = None,
@@ -71,6 +76,7 @@ def search_model(
         source_ids: int32 `(lines, time)`, right-padded: what `encode_inputs` gives.
         lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
         decoding: The options of the search. Its numbers in `NUMBERS_IN_GRAPH` may be tensors.
+        surfaces: What each target id adds to a text, as `Tokenizer.surfaces`.
         num_hypotheses: Hypotheses a line, at most `decoding.beam_size`.
         shortlist: What outputs are made of where `decoding.shortlist` asks for it.
             Log-probabilities are then those among the tokens of a line's list.
@@ -89,9 +95,9 @@ def search_model(
     options: dict[str, Any] = {
         "max_length": decoding.max_length,
         "length_penalty": decoding.length_penalty,
-        "no_repeat_ngram": decoding.no_repeat_ngram,
         "row_counts": sizes[:-1],
     }
+    num_characters = tf.constant(count_characters(surfaces), tf.int32)
 
     find: Callable[..., SearchResult]
     if decoding.beam_size == 1:
@@ -112,6 +118,7 @@ def search_model(
                 is_done=is_copy,
                 # Padding, unknown token and BOS never are output.
                 suppressed_ids=(Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
+                constraints=_constraints(decoding, num_characters),
             )
         columns = shortlist.columns(ids)
         narrow_layer = model.output_layer(columns.token_ids)
@@ -122,6 +129,7 @@ def search_model(
             start.states,
             memory=(memory, bias),
             is_done=is_copy,
+            constraints=_constraints(decoding, tf.gather(num_characters, columns.token_ids)),
         )
         return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
@@ -135,6 +143,15 @@ def search_model(
             num_hypotheses=num_hypotheses,
             batch_size=decoding.batch_size,
         )
+
+
+def _constraints(decoding: DecodingConfig, num_characters: tf.Tensor) -> list[Constraint]:
+    constraints: list[Constraint] = []
+    if decoding.no_repeat_ngram:
+        constraints.append(NoRepeatedNgram(decoding.no_repeat_ngram))
+    if decoding.max_loop_characters:
+        constraints.append(NoLoop(num_characters, decoding.max_loop_characters))
+    return constraints
 
 
 def _step_function(model: EncoderDecoder | LanguageModel) -> StepFunction:
@@ -390,6 +407,7 @@ class Generator:
                 source_ids,
                 lengths,
                 decoding.model_copy(update=numbers),
+                surfaces=self.target_tokenizer.surfaces,
                 num_hypotheses=num_hypotheses,
                 shortlist=self.shortlist,
             )

@@ -82,7 +82,7 @@ def continuation_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
         "tokenizer": {"type": "char", "vocab_size": 40, "byte_fallback": False},
         "model": {"embedding_dim": 16, "units": 32, "dropout": 0.0, "init_scale": 0.3},
         "training": {"epochs": 12, "batch_size": 8, "validate_every": 5, **FAST},
-        "decoding": {"max_length": 20, "no_repeat_ngram": 0},
+        "decoding": {"max_length": 20, "max_loop_characters": 0},
     }
     return TrainedRun(folder / "run", Seq2Seq.fit(config, run_dir=folder / "run"))
 

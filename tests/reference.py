@@ -61,11 +61,16 @@ def attend(
     return np.einsum("bts,bsf->btf", weights, values), weights
 
 
+VOCAB_SIZE = 500
+
+
 class NumberTokenizer:
     """A tokenizer of texts that name their tokens: "7 12" stands for the ids 7 and 12."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [[int(word) for word in text.split()] for text in texts]
+
+    surfaces = tuple(f" {token}".encode() for token in range(VOCAB_SIZE))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [" ".join(str(token) for token in row if token > 3) for row in ids]
@@ -78,7 +83,6 @@ NETWORKS = {
     "language model": {"architecture": "language_model"},
 }
 """The kinds of network, as keys of `ModelConfig`."""
-VOCAB_SIZE = 500
 
 
 def random_network(kind: str, **sizes: int) -> EncoderDecoder | LanguageModel:

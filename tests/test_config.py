@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from seq2seq_kit.checks import check_files
-from seq2seq_kit.config import DecodingConfig, Section, load_config, save_config
+from seq2seq_kit.config import DecodingConfig, Section, load_config, load_saved_config, save_config
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.errors import ConfigError, InputError
 
@@ -370,14 +370,14 @@ def test_small_data_are_read_oftener_where_no_limit_is_said() -> None:
         assert not load_config(minimal(training={limit: 3})).training.has_no_limit
 
 
-def test_continuation_searches_greedily_without_repetition_unless_told() -> None:
+def test_continuation_searches_greedily_and_without_loops_unless_told() -> None:
     text = {"task": "continuation", "data": {"train": {"text": "book.txt"}}}
-    told = text | {"decoding": {"beam_size": 5, "no_repeat_ngram": 0}}
+    told = text | {"decoding": {"beam_size": 5, "max_loop_characters": 0}}
     found = [
-        (config.decoding.beam_size, config.decoding.no_repeat_ngram)
+        (config.decoding.beam_size, config.decoding.max_loop_characters)
         for config in map(load_config, (minimal(), text, told))
     ]
-    assert found == [(5, 0), (1, 4), (5, 0)]
+    assert found == [(5, 0), (1, 40), (5, 0)]
 
 
 def test_options_given_replace_those_of_the_section() -> None:
@@ -440,6 +440,18 @@ def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_saved_config_older_than_a_key_means_what_held_before_it(tmp_path: Path) -> None:
+    continuation = {"task": "continuation", "data": {"train": {"text": "book.txt"}}}
+    for decoding, expected in (({}, 40), ({"max_loop_characters": 7}, 7)):
+        path = tmp_path / "config.yaml"
+        save_config(load_config(continuation | {"decoding": decoding}), path)
+        assert load_saved_config(path).decoding.max_loop_characters == expected
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if "max_loop_characters" not in line))
+        assert load_saved_config(path).decoding.max_loop_characters == 0
+        assert load_config(path).decoding.max_loop_characters == 40
 
 
 def test_a_saved_config_names_its_versions(tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ ODD_LINES = [
 ]
 BATCHES = [[], ["ab"], ["e", "", "cab"], [*ODD_LINES, *["abcd", "e", "bb"] * 19], ODD_LINES]
 
+CONTINUATION_SEARCH = {
+    "beam_size": 2,
+    "max_length": 9,
+    "no_repeat_ngram": 5,
+    "max_loop_characters": 4,
+}
+
 # What the README shows a server to do.
 SERVER = """
 import json, sys
@@ -71,7 +78,7 @@ def continuation_export(
     continuation_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     path = tmp_path_factory.mktemp("exports") / "continuation"
-    decoding = DecodingConfig(beam_size=2, max_length=9, no_repeat_ngram=3)
+    decoding = DecodingConfig(**CONTINUATION_SEARCH)
     continuation_run.fitted.export(path, decoding=decoding)
     return path
 
@@ -106,9 +113,8 @@ def test_an_export_of_a_continuation_has_the_options_it_was_made_with(
     continuation_export: Path, continuation_run: TrainedRun
 ) -> None:
     prompts = ["one two", "", "seven\n", "a\0b", "春天", "six  seven\n\none"]
-    options = {"beam_size": 2, "max_length": 9, "no_repeat_ngram": 3}
     found = ExportedModel(continuation_export).generate(prompts)
-    assert_same(found, continuation_run.fitted, prompts, **options)
+    assert_same(found, continuation_run.fitted, prompts, **CONTINUATION_SEARCH)
     assert ExportedModel(continuation_export).generate([]) == Outputs([], [])
 
 

@@ -41,7 +41,14 @@ def continuer() -> Generator:
     return make_generator("language model", keep_end=True)
 
 
-@pytest.mark.parametrize("options", [{"beam_size": 1}, {"beam_size": 5, "num_hypotheses": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beam_size": 1},
+        {"beam_size": 5, "num_hypotheses": 2},
+        {"beam_size": 3, "max_loop_characters": 5},
+    ],
+)
 def test_an_answer_is_bit_for_bit_the_same_in_any_company(
     generator: Generator, options: dict[str, Any]
 ) -> None:

@@ -57,7 +57,7 @@ def test_an_encoder_decoder_continues_a_text_read_again_and_again(tmp_path: Path
             "init_scale": 0.3,
         },
         "training": {"epochs": 20, "batch_size": 8, **FAST},
-        "decoding": {"max_length": 12, "no_repeat_ngram": 0},
+        "decoding": {"max_length": 12, "max_loop_characters": 0},
     }
     fitted = Seq2Seq.fit(config, run_dir=tmp_path / "run")
     assert isinstance(fitted.model, EncoderDecoder)

@@ -5,6 +5,7 @@ from seq2seq_kit.decoding.constraints import (
     Constraint,
     NoLoop,
     NoRepeatedNgram,
+    count_characters,
     repeats_ngram,
 )
 from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
@@ -28,6 +29,7 @@ __all__ = [
     "StepFunction",
     "StepOutput",
     "beam_search",
+    "count_characters",
     "greedy_search",
     "group_sizes",
     "normalize_log_probs",

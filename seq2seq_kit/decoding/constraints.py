@@ -5,8 +5,10 @@ token, and what it forbids keeps its probability: log-probabilities stay those o
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 MINUS_INFINITY = -1e9
@@ -109,6 +111,26 @@ class NoLoop:
             tf.where(forbidden, MINUS_INFINITY, math.inf),
         )
         return lowered, LoopState(repeated)
+
+
+def count_characters(surfaces: Sequence[bytes]) -> np.ndarray:
+    r"""Returns how many characters each token adds to a text.
+
+    Args:
+        surfaces: What each token adds, in UTF-8. Of a character that several tokens spell, byte by
+            byte or in parts, the one with its first byte counts.
+
+    Returns:
+        int32 `(len(surfaces),)`.
+
+    Example:
+
+    >>> count_characters([b"", "né".encode(), b"\xc3", b"\xa9"]).tolist()
+    [0, 2, 1, 0]
+    """
+    # In UTF-8 all bytes of a character but the first are 10xxxxxx.
+    counts = [sum(byte & 0b11000000 != 0b10000000 for byte in surface) for surface in surfaces]
+    return np.array(counts, np.int32)
 
 
 def repeats_ngram(
