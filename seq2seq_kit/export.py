@@ -145,6 +145,7 @@ class ExportModule(tf.Module):
             lengths + 1,
             decoding,
             surfaces=surfaces,
+            continues=continues,
             shortlist=shortlist,
             prepared=prepared,
         )

@@ -51,11 +51,13 @@ class Hypothesis:
     text: str
     """The text; for a continuation, without its prompt."""
     token_ids: tuple[int, ...]
-    """The generated tokens, EOS included if it was reached."""
+    """The generated tokens, EOS included unless the text was cut."""
     log_prob: float
-    """Summed over these tokens, in nats."""
+    """Summed over these tokens, in nats; for a translation that was cut, with an EOS after them."""
     score: float
     """What the search ranked by: the log-probability under the length penalty."""
+    is_cut: bool = False
+    """Whether `max_length` cut the text, where the model would have gone on."""
 
 
 def search_model(
@@ -66,6 +68,7 @@ def search_model(
     *,
     surfaces: Sequence[bytes],
     num_hypotheses: int = 1,
+    continues: bool = False,
     shortlist: Shortlist | None = None,
     prepared: PreparedWeights | None = None,
 ) -> SearchResult:
@@ -78,6 +81,7 @@ def search_model(
         decoding: The options of the search. Its numbers in `NUMBERS_IN_GRAPH` may be tensors.
         surfaces: What each target id adds to a text, as `Tokenizer.surfaces`.
         num_hypotheses: Hypotheses a line, at most `decoding.beam_size`.
+        continues: Whether outputs continue prompts, so that reaching the limit is a usual end.
         shortlist: What outputs are made of where `decoding.shortlist` asks for it.
             Log-probabilities are then those among the tokens of a line's list.
         prepared: What was made of the weights before, or is to be kept; None makes it here.
@@ -95,6 +99,7 @@ def search_model(
     options: dict[str, Any] = {
         "max_length": decoding.max_length,
         "length_penalty": decoding.length_penalty,
+        "close_at_limit": not continues,
         "row_counts": sizes[:-1],
     }
     num_characters = tf.constant(count_characters(surfaces), tf.int32)
@@ -409,6 +414,7 @@ class Generator:
                 decoding.model_copy(update=numbers),
                 surfaces=self.target_tokenizer.surfaces,
                 num_hypotheses=num_hypotheses,
+                continues=self.keep_end,
                 shortlist=self.shortlist,
             )
 
@@ -420,8 +426,9 @@ class Generator:
             for rows, lengths in zip(found.token_ids, found.lengths, strict=True)
         ]
         texts = iter(self.target_tokenizer.decode([row for rows in ids for row in rows]))
-        for rows, log_probs, scores in zip(ids, found.log_probs, found.scores, strict=True):
+        numbers = (found.log_probs.tolist(), found.scores.tolist(), found.is_cut.tolist())
+        for rows, *columns in zip(ids, *numbers, strict=True):
             yield [
-                Hypothesis(next(texts), tuple(row), float(log_prob), float(score))
-                for row, log_prob, score in zip(rows, log_probs, scores, strict=True)
+                Hypothesis(next(texts), tuple(row), *values)
+                for row, *values in zip(rows, *columns, strict=True)
             ]

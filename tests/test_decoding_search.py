@@ -9,13 +9,15 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.decoding import (
+    MINUS_INFINITY,
+    NoRepeatedNgram,
     SearchResult,
     StepOutput,
     beam_search,
     greedy_search,
     normalize_log_probs,
 )
-from seq2seq_kit.decoding.search import _expand
+from seq2seq_kit.decoding.search import _continue_greedily, _expand, _in_blocks
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 A, B, C = 4, 5, 6
@@ -26,6 +28,7 @@ class Found(NamedTuple):
     tokens: tuple[int, ...]
     log_prob: float
     score: float
+    is_cut: bool = False
 
 
 class RandomChain:
@@ -67,9 +70,10 @@ def unpack(result: SearchResult) -> list[list[Found]]:
     lines = []
     for parts in zip(*(part.numpy() for part in result), strict=True):
         line = []
-        for ids, length, log_prob, score in zip(*parts, strict=True):
+        for ids, length, *numbers, is_cut in zip(*parts, strict=True):
             assert not ids[length:].any()
-            line.append(Found(tuple(ids[:length].tolist()), float(log_prob), float(score)))
+            assert is_cut == (length == len(ids) - 1 and EOS not in ids)
+            line.append(Found(tuple(ids[:length].tolist()), *map(float, numbers), bool(is_cut)))
         lines.append(line)
     return lines
 
@@ -105,15 +109,17 @@ def length_normalized(log_prob: float, length: int, length_penalty: float) -> fl
 def every_hypothesis(
     model: RandomChain, line: int, max_length: int, length_penalty: float
 ) -> list[Found]:
-    """All that end with EOS, best first."""
+    """All texts of at most `max_length` tokens with EOS after them, best first."""
     found = []
 
     def grow(tokens: tuple[int, ...], log_prob: float) -> None:
-        for token, gain in enumerate(model.next_log_probs(line, tokens)):
+        log_probs = model.next_log_probs(line, tokens)
+        is_cut = len(tokens) == max_length and log_probs.argmax() != EOS
+        for token, gain in enumerate(log_probs):
             if token == EOS:
                 total = log_prob + gain
                 score = length_normalized(total, len(tokens) + 1, length_penalty)
-                found.append(Found((*tokens, EOS), total, score))
+                found.append(Found(tokens if is_cut else (*tokens, EOS), total, score, is_cut))
             elif token not in NEVER and len(tokens) < max_length:
                 grow((*tokens, token), log_prob + gain)
 
@@ -122,34 +128,66 @@ def every_hypothesis(
 
 
 def plain_beam_search(
-    model: RandomChain, line: int, beam_size: int, max_length: int, length_penalty: float
+    model: RandomChain,
+    line: int,
+    beam_size: int,
+    max_length: int,
+    length_penalty: float,
+    *,
+    close_at_limit: bool = True,
 ) -> list[Found]:
-    """Finished hypotheses by score, then those cut at `max_length` by log-probability."""
+    """A beam search that keeps the greedy hypothesis, hypothesis by hypothesis; by score."""
     alive: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    greedy: tuple[int, ...] | None = ()
     finished: list[Found] = []
-    for time in range(max_length + 1):
+
+    def score_of(log_prob: float, length: int) -> float:
+        return length_normalized(log_prob, length, length_penalty)
+
+    for time in range(max_length):
         grown = [
             ((*tokens, token), log_prob + gain)
             for tokens, log_prob in alive
             for token, gain in enumerate(model.next_log_probs(line, tokens))
         ]
         grown.sort(key=lambda one: -one[1])
-        for tokens, log_prob in grown[:beam_size]:
-            if tokens[-1] == EOS:
-                score = length_normalized(log_prob, len(tokens), length_penalty)
-                finished.append(Found(tokens, log_prob, score))
-        if len(finished) >= beam_size:
-            alive = []
-            break
-        if time < max_length:
-            alive = [one for one in grown if one[0][-1] != EOS][:beam_size]
-    finished.sort(key=lambda one: -one.score)
-    cut = [Found(t, p, length_normalized(p, len(t), length_penalty)) for t, p in alive]
-    return [*finished, *cut][:beam_size]
+        if greedy is not None:
+            greedy = (*greedy, int(model.next_log_probs(line, greedy).argmax()))
+        in_beam = [one for place, one in enumerate(grown) if place < beam_size or one[0] == greedy]
+        ended = [one for one in in_beam if one[0][-1] == EOS]
+        finished += [Found(tokens, p, score_of(p, time + 1)) for tokens, p in ended]
+        finished.sort(key=lambda one: -one.score)
+        going_on = [one for one in grown if one[0][-1] != EOS]
+        if greedy is not None and greedy[-1] == EOS:
+            greedy = None
+        of_greedy = [one for one in going_on if one[0] == greedy]
+        alive = (of_greedy + [one for one in going_on if one[0] != greedy])[:beam_size]
+        # What the best that goes on, and the greedy one, can score at most.
+        best, greedily = (
+            max((score_of(p, max_length + 1) for _, p in ones), default=-np.inf)
+            for ones in (alive, of_greedy)
+        )
+        if len(finished) >= beam_size and (
+            finished[beam_size - 1].score >= best or finished[0].score >= greedily
+        ):
+            return finished[:beam_size]
+    for tokens, log_prob in alive:
+        log_probs = model.next_log_probs(line, tokens)
+        if log_probs.argmax() == EOS:
+            total = log_prob + log_probs[EOS]
+            finished.append(Found((*tokens, EOS), total, score_of(total, len(tokens) + 1)))
+        elif close_at_limit:
+            total = log_prob + log_probs[EOS]
+            finished.append(Found(tokens, total, score_of(total, len(tokens) + 1), is_cut=True))
+        else:
+            score = score_of(log_prob, len(tokens))
+            finished.append(Found(tokens, log_prob, score, is_cut=True))
+    return sorted(finished, key=lambda one: -one.score)[:beam_size]
 
 
 def assert_same(found: Sequence[Found], expected: Sequence[Found]) -> None:
     assert [one.tokens for one in found] == [one.tokens for one in expected]
+    assert [one.is_cut for one in found] == [one.is_cut for one in expected]
     for field in ("log_prob", "score"):
         np.testing.assert_allclose(
             [getattr(one, field) for one in found],
@@ -198,12 +236,13 @@ def test_greedy_search_takes_the_likeliest_token_each_time() -> None:
         log_prob = 0.0
         while EOS not in tokens:
             log_probs = model.next_log_probs(line, tokens)
-            if len(tokens) == 7 and log_probs.argmax() != EOS:
+            if is_cut := len(tokens) == 7 and log_probs.argmax() != EOS:
                 break
             tokens = (*tokens, int(log_probs.argmax()))
             log_prob += log_probs.max()
-        score = length_normalized(log_prob, len(tokens), 1.0)
-        assert_same([hypothesis], [Found(tokens, log_prob, score)])
+        log_prob += log_probs[EOS] if is_cut else 0.0
+        score = length_normalized(log_prob, len(tokens) + is_cut, 1.0)
+        assert_same([hypothesis], [Found(tokens, log_prob, score, is_cut)])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -250,17 +289,98 @@ def test_eos_may_follow_the_last_token_and_nothing_else(beam_size: int) -> None:
     table = {BOS: {A: 1.0}, A: {A: 0.9, EOS: 0.1}}
     cut = search_one(table, 1, 3)[0]
     assert cut.tokens == (A, A, A)
-    np.testing.assert_allclose(cut.log_prob, 2 * np.log(0.9), rtol=1e-5)
+    assert cut.is_cut
+    np.testing.assert_allclose(cut.log_prob, 2 * np.log(0.9) + np.log(0.1), rtol=1e-5)
+    left_open = search_one(table, 1, 3, close_at_limit=False)[0]
+    np.testing.assert_allclose(left_open.log_prob, 2 * np.log(0.9), rtol=1e-5)
     table = {BOS: {A: 1.0}, A: {B: 1.0}, B: {EOS: 1.0}}
     assert search_one(table, beam_size, 2)[0].tokens == (A, B, EOS)
 
 
-def test_hypotheses_that_were_cut_come_after_those_that_ended() -> None:
-    table = {BOS: {A: 0.99, EOS: 0.01}, A: {A: 1.0}}
-    ended, cut = search_one(table, 2, 3, num_hypotheses=2)
-    assert ended.tokens == (EOS,)
-    assert cut.tokens == (A, A, A)
-    assert cut.score > ended.score
+@pytest.mark.parametrize(
+    ("p_end", "close_at_limit", "best"),
+    # A loop of probability 0.9 to the third, closed with 0.1 or 1e-9, or left open.
+    [(0.1, True, (A,) * 3), (1e-9, True, (EOS,)), (1e-9, False, (A,) * 3)],
+)
+def test_a_hypothesis_that_was_cut_has_to_end_to_compare(
+    p_end: float, close_at_limit: bool, best: tuple[int, ...]
+) -> None:
+    table = {BOS: {A: 0.95, EOS: 0.05}, A: {A: 0.9, EOS: p_end}}
+    options = {"length_penalty": 1.0, "close_at_limit": close_at_limit}
+    found = search_one(table, 5, 3, num_hypotheses=5, **options)
+    assert found[0].tokens == best
+    assert found[0].is_cut == (best[-1] != EOS)
+    # Whatever is missing of a row's probability, the search reckons with it.
+    log_prob = np.log(0.95) + 2 * np.log(0.9 / (0.9 + p_end))
+    log_prob += np.log(p_end / (0.9 + p_end)) if close_at_limit else 0.0
+    (cut,) = (one for one in found if one.tokens == (A,) * 3)
+    np.testing.assert_allclose(cut.log_prob, log_prob, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beam_size", [2, 3, 5])
+def test_a_beam_full_of_bad_ends_is_no_reason_to_stop(beam_size: int) -> None:
+    # Any token but the greedy one is EOS, so that many hypotheses end long before the greedy one.
+    def step(token_ids: tf.Tensor, time: tf.Tensor, _memory: Any) -> StepOutput:
+        p_end = tf.where(time < 9, 0.1, 0.999)
+        nexts = p_end * tf.one_hot([EOS], 7) + (1 - p_end) * tf.one_hot([A], 7)
+        return StepOutput(tf.math.log(nexts + 1e-9), time + 1)
+
+    start, time = tf.constant([BOS]), tf.zeros([1, 1])
+    options = {"max_length": 30, "length_penalty": 1.0}
+    found = unpack(beam_search(step, start, time, beam_size=beam_size, **options))
+    assert found == unpack(greedy_search(step, start, time, **options))
+    assert found[0][0].tokens == (*[A] * 9, EOS)
+
+
+@pytest.mark.parametrize(
+    ("beam_size", "never", "ngram", "close_at_limit"),
+    [(2, (), 0, True), (5, NEVER, 2, True), (3, (*NEVER, A), 0, False), (5, NEVER, 1, False)],
+)
+def test_a_beam_is_never_worse_than_greedy_search(
+    beam_size: int, never: tuple[int, ...], ngram: int, close_at_limit: bool
+) -> None:
+    model = RandomChain(vocab_size=8, batch=300, seed=beam_size)
+
+    @tf.function
+    def search(max_length: tf.Tensor, length_penalty: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        arguments = (model, tf.fill([300], BOS), {"hidden": tf.constant(model.start, tf.float32)})
+        options = {
+            "max_length": max_length,
+            "length_penalty": length_penalty,
+            "suppressed_ids": never,
+            "constraints": [NoRepeatedNgram(ngram)] if ngram else [],
+            "close_at_limit": close_at_limit,
+        }
+        best = beam_search(*arguments, beam_size=beam_size, **options)
+        return best.scores, greedy_search(*arguments, **options).scores
+
+    for max_length, length_penalty in itertools.product([1, 4, 12], [0.0, 0.6, 1.0, 2.0]):
+        best, greedy = search(tf.constant(max_length), tf.constant(length_penalty))
+        np.testing.assert_array_less(greedy - 1e-5, best)
+
+
+def test_a_line_goes_on_no_longer_than_anything_can_win() -> None:
+    # After the first token nothing can beat EOS, however long it goes on.
+    steps = []
+    table = {BOS: {EOS: 0.999, A: 1e-6}, A: {A: 0.5, B: 0.4}, B: {A: 0.5, B: 0.4}}
+    script = scripted(table)
+
+    def step(token_ids: tf.Tensor, state: tf.Tensor, memory: Any) -> StepOutput:
+        steps.append(1)
+        return script(token_ids, state, memory)
+
+    found = unpack(
+        beam_search(
+            step,
+            tf.constant([BOS]),
+            tf.zeros([1, 1]),
+            beam_size=5,
+            max_length=50,
+            length_penalty=1.0,
+        )
+    )
+    assert found[0][0].tokens == (EOS,)
+    assert len(steps) == 1
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
@@ -275,7 +395,8 @@ def test_places_that_nothing_can_fill_hold_no_suppressed_tokens() -> None:
     # Only EOS, A and EOS, and A alone, cut, are allowed.
     suppressed = (PAD, UNK, BOS, B, C)
     found = search_one({}, 6, 1, num_hypotheses=6, suppressed_ids=suppressed)
-    assert [one.tokens for one in found[:3]] == [(EOS,), (A, EOS), (A,)]
+    # Both tokens have the same probability: A alone is not cut, EOS being a likeliest next one.
+    assert [one.tokens for one in found[:3]] == [(EOS,), (A, EOS), ()]
     assert not {token for one in found for token in one.tokens} & set(suppressed)
 
 
@@ -364,14 +485,23 @@ def test_the_best_continuations_are_those_of_ordering_all(
 ) -> None:
     rng = np.random.default_rng(columns)
     alive = rng.normal(size=(3, beam)).astype(np.float32)
-    normalizer = rng.normal(size=3 * beam).astype(np.float32)
+    normalizer = rng.normal(size=(3, beam)).astype(np.float32)
     spec = tf.TensorSpec([None, columns if is_static else None])
-    expand = tf.function(lambda logits: _expand(tf.constant(alive), logits, normalizer), [spec])
+
+    @tf.function(input_signature=[spec])
+    def expand(logits: tf.Tensor) -> tuple[Any, Any]:
+        blocks = _in_blocks(logits, beam)
+        greedy = _continue_greedily(alive, blocks, normalizer, tf.constant([True, False, True]))
+        return _expand(tf.constant(alive), blocks, normalizer), greedy
+
     # Few different values: many are equal.
     for logits in (rng.normal(size=(3 * beam, columns)), rng.integers(0, 4, (3 * beam, columns))):
         logits = logits.astype(np.float32)
-        found = expand(logits)
-        total = alive[:, :, None] + (logits - normalizer[:, None]).reshape(3, beam, columns)
+        found, greedy = expand(logits)
+        total = alive[:, :, None] + (logits.reshape(3, beam, columns) - normalizer[:, :, None])
+        np.testing.assert_array_equal(greedy.last_ids[:, 0], total[:, 0].argmax(axis=-1))
+        expected = np.where([True, False, True], total[:, 0].max(axis=-1), MINUS_INFINITY)
+        np.testing.assert_allclose(greedy.log_probs[:, 0], expected, rtol=1e-6, atol=1e-6)
         best = np.sort(total.reshape(3, -1))[:, ::-1][:, : 2 * beam]
         np.testing.assert_array_equal(found.log_probs, best)
         for line in range(3):

@@ -84,6 +84,7 @@ def search_in_groups(
         tf.zeros([num_lines, num_hypotheses], tf.int32),
         tf.zeros([num_lines, num_hypotheses]),
         tf.zeros([num_lines, num_hypotheses]),
+        tf.zeros([num_lines, num_hypotheses], tf.bool),
     )
     _, *found = tf.while_loop(
         lambda first, *_: first < num_lines, group, (tf.constant(0), *empty), parallel_iterations=1

@@ -33,20 +33,24 @@ StepFunction = Callable[[tf.Tensor, Any, Any], StepOutput]
 
 
 class SearchResult(NamedTuple):
-    """The best hypotheses of each line, best first.
+    """The best hypotheses of each line by score, best first.
 
-    Hypotheses that ended with EOS come first, by score; those cut at `max_length` fill the places
-    that are left.
+    A hypothesis is cut if it has `max_length` tokens and EOS is not the likeliest next one. Where
+    the search closes such hypotheses, EOS counts in their log-probability and score all the same,
+    so that they compare with those that ended: as texts of that length.
     """
 
     token_ids: tf.Tensor
-    """int32 `(batch, hypotheses, max_length + 1)`. Generated ids, EOS included, then padding."""
+    """int32 `(batch, hypotheses, max_length + 1)`. Generated ids, EOS included unless the
+    hypothesis is cut, then padding."""
     lengths: tf.Tensor
-    """int32 `(batch, hypotheses)`. Generated tokens, EOS included."""
+    """int32 `(batch, hypotheses)`. Tokens in `token_ids`."""
     log_probs: tf.Tensor
-    """float32 `(batch, hypotheses)`. Summed over the generated tokens, EOS included, in nats."""
+    """float32 `(batch, hypotheses)`. Summed over these tokens, in nats, and over a missing EOS."""
     scores: tf.Tensor
     """float32 `(batch, hypotheses)`. What they are ranked by: `normalize_log_probs`."""
+    is_cut: tf.Tensor
+    """bool `(batch, hypotheses)`. Whether `max_length` cut it."""
 
 
 def normalize_log_probs(
@@ -108,6 +112,7 @@ class _GreedyState(NamedTuple):
     token_ids: tf.Tensor  # int32 (batch, max_length + 1)
     lengths: tf.Tensor  # int32 (batch,)
     log_probs: tf.Tensor  # float32 (batch,)
+    is_cut: tf.Tensor  # bool (batch,)
 
 
 def greedy_search(
@@ -122,6 +127,7 @@ def greedy_search(
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
     constraints: Sequence[Constraint] = (),
+    close_at_limit: bool = True,
     pad_id: int = 0,
     eos_id: int = 3,
 ) -> SearchResult:
@@ -142,6 +148,8 @@ def greedy_search(
             so that log-probabilities stay those of the model.
         constraints: What a hypothesis must not contain. The probability of a forbidden token is not
             given to the others either.
+        close_at_limit: Whether the log-probability of EOS counts for a hypothesis that is cut at
+            `max_length`; False where reaching it is a usual end.
         pad_id: What stands after a hypothesis's end.
         eos_id: The token that ends a hypothesis.
 
@@ -161,17 +169,25 @@ def greedy_search(
             loop.state.constraints,
         )
         token = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        log_normalizer = _log_normalizer(output.logits)
+        gain = tf.gather(logits, token, batch_dims=1) - log_normalizer
+        ends = token == eos_id
         # After `max_length` tokens only EOS may still follow.
-        taken = ~loop.done & ((loop.time < max_length) | (token == eos_id))
-        gain = tf.gather(logits, token, batch_dims=1) - _log_normalizer(output.logits)
+        cut = ~loop.done & ~ends & (loop.time >= max_length)
+        taken = ~loop.done & ~cut
+        counted = taken
+        if close_at_limit:
+            gain = tf.where(cut, output.logits[:, eos_id] - log_normalizer, gain)
+            counted |= cut
         return _GreedyState(
             time=loop.time + 1,
             state=_RowState(output.state, constrained),
             fed=token,
-            done=loop.done | (token == eos_id),
+            done=loop.done | ends,
             token_ids=_write(loop.token_ids, loop.time, tf.where(taken, token, pad_id)),
             lengths=loop.lengths + tf.cast(taken, tf.int32),
-            log_probs=loop.log_probs + tf.where(taken, gain, 0.0),
+            log_probs=loop.log_probs + tf.where(counted, gain, 0.0),
+            is_cut=loop.is_cut | cut,
         )
 
     def take(loop: _GreedyState, lines: tf.Tensor) -> _GreedyState:
@@ -180,7 +196,7 @@ def greedy_search(
             time=loop.time
         )
 
-    token_ids, lengths, log_probs = _run(
+    token_ids, lengths, log_probs, is_cut = _run(
         body,
         _GreedyState(
             time=tf.constant(0),
@@ -190,47 +206,40 @@ def greedy_search(
             token_ids=tf.fill([batch, max_length + 1], pad_id),
             lengths=tf.zeros([batch], tf.int32),
             log_probs=tf.zeros([batch]),
+            is_cut=tf.zeros([batch], tf.bool),
         ),
         memory,
         take,
-        lambda loop: (loop.token_ids, loop.lengths, loop.log_probs),
+        lambda loop: (loop.token_ids, loop.lengths, loop.log_probs, loop.is_cut),
         max_length=max_length,
         row_counts=row_counts,
     )
-    scores = normalize_log_probs(log_probs, lengths, length_penalty)
-    found = (token_ids, lengths, log_probs, scores)
+    counted = lengths + tf.cast(is_cut, tf.int32) if close_at_limit else lengths
+    scores = normalize_log_probs(log_probs, counted, length_penalty)
+    found = (token_ids, lengths, log_probs, scores, is_cut)
     return SearchResult(*(tf.expand_dims(part, 1) for part in found))
 
 
 class _Alive(NamedTuple):
-    """Hypotheses that go on, the likeliest first."""
+    """Hypotheses that go on: the greedy one first while it does, the others by log-probability."""
 
     token_ids: tf.Tensor  # int32 (batch, beam, max_length + 1)
-    lengths: tf.Tensor  # int32 (batch, beam): all the same
     log_probs: tf.Tensor  # float32 (batch, beam); MINUS_INFINITY: an empty place
 
 
-class _Finished(NamedTuple):
-    """Hypotheses that ended with EOS, by score, the best first."""
-
-    token_ids: tf.Tensor  # int32 (batch, beam, max_length + 1)
-    lengths: tf.Tensor  # int32 (batch, beam)
-    log_probs: tf.Tensor  # float32 (batch, beam)
-    scores: tf.Tensor  # float32 (batch, beam); MINUS_INFINITY: an empty place
-
-
 class _Candidates(NamedTuple):
-    """Hypotheses with one token more, the likeliest first."""
+    """Hypotheses with one token more."""
 
-    parents: tf.Tensor  # int32 (batch, 2 * beam): the place in the beam of what they continue
-    last_ids: tf.Tensor  # int32 (batch, 2 * beam): their last token
-    log_probs: tf.Tensor  # float32 (batch, 2 * beam)
+    parents: tf.Tensor  # int32 (batch, candidates): the place in the beam of what they continue
+    last_ids: tf.Tensor  # int32 (batch, candidates): their last token
+    log_probs: tf.Tensor  # float32 (batch, candidates); MINUS_INFINITY: an empty place
 
 
-class _Beams(NamedTuple):
-    alive: _Alive
-    finished: _Finished
-    num_finished: tf.Tensor  # int32 (batch,): all that ever finished, not only those kept
+class _Blocks(NamedTuple):
+    """Logits of a step in blocks of `BLOCK` columns; what fills the last block is -infinity."""
+
+    values: tf.Tensor  # float32 (batch, beam, blocks, BLOCK)
+    largest: tf.Tensor  # float32 (batch, beam, blocks): of each block
 
 
 class _BeamState(NamedTuple):
@@ -238,7 +247,10 @@ class _BeamState(NamedTuple):
     state: _RowState  # leading axis batch * beam
     fed: tf.Tensor  # int32 (batch * beam,): the token to feed next
     done: tf.Tensor  # bool (batch,)
-    beams: _Beams
+    alive: _Alive
+    greedy_lives: tf.Tensor  # bool (batch,): whether the first alive is what greedy search has
+    finished: SearchResult  # hypotheses that ended or were cut: beam of them, by score
+    num_finished: tf.Tensor  # int32 (batch,): all that ever finished, not only those kept
 
 
 def beam_search(
@@ -255,14 +267,20 @@ def beam_search(
     length_penalty: tf.Tensor | float = 0.0,
     suppressed_ids: Sequence[int] = (),
     constraints: Sequence[Constraint] = (),
+    close_at_limit: bool = True,
     pad_id: int = 0,
     eos_id: int = 3,
 ) -> SearchResult:
     """Keeps the `beam_size` likeliest beginnings of each line at each step.
 
     Of all continuations of these, the best `beam_size` are looked at: those that end with EOS are
-    finished, and the best others live on. A line is done once `beam_size` hypotheses are finished,
-    so that a beam of 1 is greedy search; a beam that holds every hypothesis finds the best one.
+    finished, and the best others live on. What greedy search would take always is among them, in
+    the last place if need be, so that the best hypothesis never scores lower than greedy search's.
+
+    A line is done once `beam_size` hypotheses are finished, the greedy one among them unless it can
+    no longer win, or as soon as no hypothesis that goes on can win, even if each further token had
+    the probability 1. A beam of 1 is greedy search; a beam that holds every hypothesis finds the
+    best one.
 
     Args:
         step: Feeds one token to each row; the `beam_size` rows of a line stand together.
@@ -279,6 +297,8 @@ def beam_search(
             so that log-probabilities stay those of the model.
         constraints: What a hypothesis must not contain. The probability of a forbidden token is not
             given to the others either.
+        close_at_limit: Whether the log-probability of EOS counts for a hypothesis that is cut at
+            `max_length`; False where reaching it is a usual end.
         pad_id: What stands after a hypothesis's end.
         eos_id: The token that ends a hypothesis.
 
@@ -295,9 +315,11 @@ def beam_search(
         )
     batch = tf.shape(start_ids)[0]
 
+    candidates_in_beam = tf.constant([*[True] * beam_size, *[False] * beam_size, True])
+
     def body(loop: _BeamState, memory: Any) -> _BeamState:
         output = step(loop.fed, loop.state.step, memory)
-        before = loop.beams.alive
+        before = loop.alive
         logits, constrained = _allowed(
             output.logits,
             tf.reshape(before.token_ids, (tf.size(loop.fed), -1)),
@@ -306,29 +328,54 @@ def beam_search(
             constraints,
             loop.state.constraints,
         )
-        candidates = _expand(before.log_probs, logits, _log_normalizer(output.logits))
-        is_eos = candidates.last_ids == eos_id
-        ends = is_eos & (tf.range(tf.shape(is_eos)[1]) < beam_size)
-        ends &= (candidates.log_probs > MINUS_INFINITY / 2) & ~loop.done[:, tf.newaxis]
-        num_finished = loop.beams.num_finished + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
-        finished = _finish(
-            loop.beams.finished, before, candidates, ends, loop.time, eos_id, length_penalty
+        by_line = tf.shape(before.log_probs)
+        log_normalizer = tf.reshape(_log_normalizer(output.logits), by_line)
+        blocks = _in_blocks(logits, beam_size)
+        grown = _with_greedy(
+            _expand(before.log_probs, blocks, log_normalizer),
+            _continue_greedily(before.log_probs, blocks, log_normalizer, loop.greedy_lives),
         )
         # After `max_length` tokens only EOS may still follow.
         is_last = loop.time >= max_length
-        may_live = ~(is_eos | is_last)
-        log_probs, chosen = tf.math.top_k(
-            tf.where(may_live, candidates.log_probs, MINUS_INFINITY), beam_size
+        is_cut = tf.reshape(logits[:, eos_id], by_line) < tf.reduce_max(blocks.largest, axis=-1)
+        is_cut &= is_last
+        eos_gain = tf.reshape(output.logits[:, eos_id], by_line) - log_normalizer
+        if not close_at_limit:
+            eos_gain = tf.where(is_cut, 0.0, eos_gain)
+        closed = _close(before.log_probs + eos_gain, eos_id)
+        candidates = tf.nest.map_structure(
+            lambda one, other: tf.where(is_last, one, other), closed, grown
         )
+
+        is_eos = candidates.last_ids == eos_id
+        ends = is_eos & candidates_in_beam & ~loop.done[:, tf.newaxis]
+        ends &= candidates.log_probs > MINUS_INFINITY / 2
+        num_finished = loop.num_finished + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
+        is_cut = tf.gather(is_cut, candidates.parents, batch_dims=1)
+        scores = normalize_log_probs(candidates.log_probs, loop.time + 1, length_penalty)
+        if not close_at_limit:
+            shorter = normalize_log_probs(candidates.log_probs, loop.time, length_penalty)
+            scores = tf.where(is_cut, shorter, scores)
+        scores = tf.where(ends, scores, MINUS_INFINITY)
+        finished = _finish(
+            loop.finished, before.token_ids, candidates, scores, is_cut, loop.time, eos_id
+        )
+
+        # The greedy hypothesis, the last candidate, goes first.
+        likely = tf.where(is_eos, MINUS_INFINITY, candidates.log_probs)
+        greedy_lives = likely[:, -1] > MINUS_INFINITY / 2
+        order = tf.where(greedy_lives, math.inf, MINUS_INFINITY)[:, tf.newaxis]
+        chosen = tf.math.top_k(tf.concat([likely[:, :-1], order], axis=1), beam_size).indices
         parents = tf.gather(candidates.parents, chosen, batch_dims=1)
         fed = tf.gather(candidates.last_ids, chosen, batch_dims=1)
-        token_ids = _write(tf.gather(before.token_ids, parents, batch_dims=1), loop.time, fed)
-        # At the last step nobody lives on: what was alive before is what `max_length` cut.
-        alive = tf.nest.map_structure(
-            lambda old, new: tf.where(is_last, old, new),
-            before,
-            _Alive(token_ids, before.lengths + 1, log_probs),
+        alive = _Alive(
+            _write(tf.gather(before.token_ids, parents, batch_dims=1), loop.time, fed),
+            tf.gather(likely, chosen, batch_dims=1),
         )
+        # What a hypothesis scores at most: each further token has the probability 1.
+        bounds = normalize_log_probs(alive.log_probs, max_length + 1, length_penalty)
+        greedy_can_win = greedy_lives & (bounds[:, 0] > finished.scores[:, 0])
+        is_decided = finished.scores[:, num_hypotheses - 1] >= tf.reduce_max(bounds, axis=1)
         rows = _rows_of(tf.range(tf.shape(parents)[0]), parents, beam_size)
         return _BeamState(
             time=loop.time + 1,
@@ -336,26 +383,27 @@ def beam_search(
                 lambda part: tf.gather(part, rows), _RowState(output.state, constrained)
             ),
             fed=tf.reshape(fed, [-1]),
-            done=num_finished >= beam_size,
-            beams=_Beams(alive, finished, num_finished),
+            done=loop.done | is_decided | ((num_finished >= beam_size) & ~greedy_can_win),
+            alive=alive,
+            greedy_lives=greedy_lives,
+            finished=finished,
+            num_finished=num_finished,
         )
 
     def take(loop: _BeamState, lines: tf.Tensor) -> _BeamState:
         rows = _rows_of(lines, tf.range(beam_size)[tf.newaxis], beam_size)
         by_row = (loop.state, loop.fed)
-        state, fed = tf.nest.map_structure(lambda part: tf.gather(part, rows), by_row)
-        by_line = (loop.done, loop.beams)
-        done, beams = tf.nest.map_structure(lambda part: tf.gather(part, lines), by_line)
-        return _BeamState(loop.time, state, fed, done, beams)
+        by_row = tf.nest.map_structure(lambda part: tf.gather(part, rows), by_row)
+        by_line = (loop.done, loop.alive, loop.greedy_lives, loop.finished, loop.num_finished)
+        by_line = tf.nest.map_structure(lambda part: tf.gather(part, lines), by_line)
+        return _BeamState(loop.time, *by_row, *by_line)
 
     no_ids = tf.fill([batch, beam_size, max_length + 1], pad_id)
-    no_lengths = tf.zeros([batch, beam_size], tf.int32)
     nothing = tf.fill([batch, beam_size], MINUS_INFINITY)
     # All rows of a line begin alike: only the first may have successors.
     first = tf.concat([tf.zeros([batch, 1]), nothing[:, 1:]], axis=1)
-    alive = _Alive(no_ids, no_lengths, first)
-    finished = _Finished(no_ids, no_lengths, nothing, nothing)
-    beams = _run(
+    no_lengths, not_cut = tf.zeros_like(first, tf.int32), tf.zeros_like(first, tf.bool)
+    found: SearchResult = _run(
         body,
         _BeamState(
             time=tf.constant(0),
@@ -365,15 +413,19 @@ def beam_search(
             ),
             fed=tf.repeat(start_ids, beam_size),
             done=tf.zeros([batch], tf.bool) if is_done is None else is_done,
-            beams=_Beams(alive, finished, tf.zeros([batch], tf.int32)),
+            alive=_Alive(no_ids, first),
+            greedy_lives=tf.ones([batch], tf.bool),
+            finished=SearchResult(no_ids, no_lengths, nothing, nothing, not_cut),
+            num_finished=tf.zeros([batch], tf.int32),
         ),
         memory,
         take,
-        lambda loop: loop.beams,
+        lambda loop: loop.finished,
         max_length=max_length,
         row_counts=row_counts,
     )
-    return _rank(beams, num_hypotheses, length_penalty, pad_id)
+    # Where too little is allowed there are fewer: a place that nothing fills has no token.
+    return SearchResult(*(part[:, :num_hypotheses] for part in found))
 
 
 def _rows_of(lines: tf.Tensor, places: tf.Tensor, beam_size: int) -> tf.Tensor:
@@ -418,8 +470,20 @@ def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(logits, axis=-1) - _in_own_registers(tf.math.log, largest)
 
 
-def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _Candidates:
-    """Returns the best `2 * beam` continuations of each line; equal ones in any order.
+def _in_blocks(logits: tf.Tensor, beam: int) -> _Blocks:
+    """Returns float32 `(batch * beam, columns)` in blocks."""
+    num_columns = _num_columns(logits)
+    num_blocks = -(-num_columns // BLOCK)
+    # What fills the last block never is among the best.
+    missing = [[0, 0], [0, num_blocks * BLOCK - num_columns]]
+    values = tf.reshape(
+        tf.pad(logits, missing, constant_values=-math.inf), (-1, beam, num_blocks, BLOCK)
+    )
+    return _Blocks(values, tf.reduce_max(values, axis=-1))
+
+
+def _expand(alive: tf.Tensor, blocks: _Blocks, log_normalizer: tf.Tensor) -> _Candidates:
+    """Returns the best `2 * beam` continuations of each line, the best first; equal ones anyhow.
 
     At most `beam` of them end with EOS, one for each parent, so `beam` others are always left.
 
@@ -428,21 +492,13 @@ def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _
 
     Args:
         alive: float32 `(batch, beam)`. The log-probabilities of what is continued.
-        logits: float32 `(batch * beam, columns)`.
-        log_normalizer: float32 `(batch * beam,)`.
+        blocks: The logits of the next token.
+        log_normalizer: float32 `(batch, beam)`.
     """
     batch, beam = tf.shape(alive)[0], alive.shape[1]
-    num_columns = _num_columns(logits)
-    num_blocks = -(-num_columns // BLOCK)
-    # What fills the last block never is among the best.
-    missing = [[0, 0], [0, num_blocks * BLOCK - num_columns]]
-    blocks = tf.reshape(
-        tf.pad(logits, missing, constant_values=-math.inf), (batch, beam * num_blocks, BLOCK)
-    )
-    log_normalizer = tf.reshape(log_normalizer, (batch, beam))
-
-    largest = tf.reshape(tf.reduce_max(blocks, axis=-1), (batch, beam, num_blocks))
-    largest = alive[..., tf.newaxis] + (largest - log_normalizer[..., tf.newaxis])
+    static: int | None = blocks.values.shape[2]
+    num_blocks = tf.shape(blocks.values)[2] if static is None else static
+    largest = alive[..., tf.newaxis] + (blocks.largest - log_normalizer[..., tf.newaxis])
     smaller = min if isinstance(num_blocks, int) else tf.minimum
     num_chosen = smaller(2 * beam, beam * num_blocks)
     largest = tf.reshape(largest, (batch, beam * num_blocks))
@@ -451,7 +507,8 @@ def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _
     parents = chosen // num_blocks
     before = tf.gather(alive, parents, batch_dims=1)
     taken_off = tf.gather(log_normalizer, parents, batch_dims=1)
-    inside = tf.gather(blocks, chosen, batch_dims=1) - taken_off[..., tf.newaxis]
+    values = tf.reshape(blocks.values, (batch, beam * num_blocks, BLOCK))
+    inside = tf.gather(values, chosen, batch_dims=1) - taken_off[..., tf.newaxis]
     inside = tf.reshape(before[..., tf.newaxis] + inside, (batch, num_chosen * BLOCK))
     log_probs, places = tf.math.top_k(inside, 2 * beam)
     of, column = places // BLOCK, places % BLOCK
@@ -459,71 +516,95 @@ def _expand(alive: tf.Tensor, logits: tf.Tensor, log_normalizer: tf.Tensor) -> _
     return _Candidates(tf.gather(parents, of, batch_dims=1), block * BLOCK + column, log_probs)
 
 
+def _continue_greedily(
+    alive: tf.Tensor, blocks: _Blocks, log_normalizer: tf.Tensor, greedy_lives: tf.Tensor
+) -> _Candidates:
+    """Returns how greedy search goes on: one candidate, empty where its hypothesis has ended."""
+    block = tf.argmax(blocks.largest[:, 0], axis=-1, output_type=tf.int32)
+    values = tf.gather(blocks.values[:, 0], block, batch_dims=1)
+    column = tf.argmax(values, axis=-1, output_type=tf.int32)
+    log_probs = alive[:, 0] + (tf.reduce_max(values, axis=-1) - log_normalizer[:, 0])
+    one = _Candidates(
+        tf.zeros_like(column),
+        block * BLOCK + column,
+        tf.where(greedy_lives, log_probs, MINUS_INFINITY),
+    )
+    return tf.nest.map_structure(lambda part: part[:, tf.newaxis], one)
+
+
+def _with_greedy(candidates: _Candidates, greedy: _Candidates) -> _Candidates:
+    """Returns all of them, the greedy one last and nowhere else."""
+    is_greedy = (candidates.parents == 0) & (candidates.last_ids == greedy.last_ids)
+    is_greedy &= greedy.log_probs > MINUS_INFINITY / 2
+    others = candidates._replace(
+        log_probs=tf.where(is_greedy, MINUS_INFINITY, candidates.log_probs)
+    )
+    return tf.nest.map_structure(lambda one, other: tf.concat([one, other], axis=1), others, greedy)
+
+
+def _close(log_probs: tf.Tensor, eos_id: int) -> _Candidates:
+    """Returns each hypothesis with EOS, filled up to the number of `_with_greedy`.
+
+    Args:
+        log_probs: float32 `(batch, beam)`. With EOS.
+        eos_id: The token that ends a hypothesis.
+    """
+    beam = log_probs.shape[1]
+    missing = [[0, 0], [0, beam + 1]]
+    parents = tf.broadcast_to(tf.range(beam), tf.shape(log_probs))
+    return _Candidates(
+        tf.pad(parents, missing),
+        tf.pad(tf.fill(tf.shape(log_probs), eos_id), missing, constant_values=eos_id),
+        tf.pad(log_probs, missing, constant_values=MINUS_INFINITY),
+    )
+
+
 def _finish(
-    finished: _Finished,
-    alive: _Alive,
+    finished: SearchResult,
+    alive_ids: tf.Tensor,
     candidates: _Candidates,
-    ends: tf.Tensor,
+    scores: tf.Tensor,
+    is_cut: tf.Tensor,
     time: tf.Tensor,
     eos_id: int,
-    length_penalty: tf.Tensor | float,
-) -> _Finished:
+) -> SearchResult:
     """Returns the best of those finished before and of the candidates that end now.
 
     Args:
         finished: Those before.
-        alive: What the candidates continue.
+        alive_ids: int32 `(batch, beam, max_length + 1)`. What the candidates continue.
         candidates: Hypotheses of `time + 1` tokens.
-        ends: bool `(batch, 2 * beam)`. Which of them end, with EOS.
+        scores: float32 `(batch, candidates)`. `MINUS_INFINITY` for those that do not end.
+        is_cut: bool `(batch, candidates)`. Whether EOS is no token of theirs.
         time: int32 `()`.
         eos_id: The token that ends a hypothesis.
-        length_penalty: As in `beam_search`.
     """
-    beam = alive.token_ids.shape[1]
-    scores = normalize_log_probs(candidates.log_probs, time + 1, length_penalty)
-    both_scores = tf.concat([finished.scores, tf.where(ends, scores, MINUS_INFINITY)], axis=1)
-    best, chosen = tf.math.top_k(both_scores, beam)
+    beam = alive_ids.shape[1]
+    best, chosen = tf.math.top_k(tf.concat([finished.scores, scores], axis=1), beam)
     is_new = chosen >= beam
     # Where each one's tokens stand in those of both joined.
     kept = tf.broadcast_to(tf.range(beam), tf.shape(finished.lengths))
     rows = tf.concat([kept, beam + candidates.parents], axis=1)
-    both_ids = tf.concat([finished.token_ids, alive.token_ids], axis=1)
+    both_ids = tf.concat([finished.token_ids, alive_ids], axis=1)
     token_ids = tf.gather(both_ids, tf.gather(rows, chosen, batch_dims=1), batch_dims=1)
-    ends_here = is_new[..., tf.newaxis] & (tf.range(tf.shape(token_ids)[-1]) == time)
-    lengths = tf.gather(finished.lengths, tf.minimum(chosen, beam - 1), batch_dims=1)
-    both_log_probs = tf.concat([finished.log_probs, candidates.log_probs], axis=1)
-    return _Finished(
-        tf.where(ends_here, eos_id, token_ids),
-        tf.where(is_new, time + 1, lengths),
-        tf.gather(both_log_probs, chosen, batch_dims=1),
-        best,
+    lengths = tf.fill(tf.shape(scores), time + 1) - tf.cast(is_cut, tf.int32)
+    lengths, log_probs, is_cut = (
+        tf.gather(tf.concat(both, axis=1), chosen, batch_dims=1)
+        for both in (
+            (finished.lengths, lengths),
+            (finished.log_probs, candidates.log_probs),
+            (finished.is_cut, is_cut),
+        )
     )
-
-
-def _rank(
-    beams: _Beams, number: int, length_penalty: tf.Tensor | float, pad_id: int
-) -> SearchResult:
-    """Returns the finished hypotheses and, where they are too few, those cut at `max_length`.
-
-    Where there are too few of both, because so much is forbidden, a place has no token.
-    """
-    finished, alive = beams.finished, beams.alive
-    beam = alive.log_probs.shape[1]
-    place = tf.range(beam)
-    num_kept = tf.minimum(beams.num_finished, beam)[:, tf.newaxis]
-    # Finished ones stand at 0 .. beam - 1 of both lists joined, those alive from `beam` on.
-    chosen = tf.where(place < num_kept, place, beam + place - num_kept)[:, :number]
-    scores = normalize_log_probs(alive.log_probs, alive.lengths, length_penalty)
-    token_ids, lengths, log_probs, scores = (
-        tf.gather(tf.concat(parts, axis=1), chosen, batch_dims=1)
-        for parts in zip(finished, (*alive, scores), strict=True)
-    )
-    is_empty = log_probs <= MINUS_INFINITY / 2
+    ends_here = (is_new & ~is_cut)[..., tf.newaxis] & (tf.range(tf.shape(token_ids)[-1]) == time)
+    token_ids = tf.where(ends_here, eos_id, token_ids)
+    is_empty = best <= MINUS_INFINITY / 2
     return SearchResult(
-        tf.where(is_empty[..., tf.newaxis], pad_id, token_ids),
+        tf.where(is_empty[..., tf.newaxis], finished.token_ids, token_ids),
         tf.where(is_empty, 0, lengths),
         tf.where(is_empty, MINUS_INFINITY, log_probs),
-        tf.where(is_empty, MINUS_INFINITY, scores),
+        best,
+        is_cut & ~is_empty,
     )
 
 
