@@ -116,8 +116,10 @@ def test_an_unknown_precision_is_refused(translator: Generator) -> None:
 def test_hypotheses_are_ranked_and_differ(translator: Generator) -> None:
     for hypotheses in translator.hypotheses(LINES[:8], beam_size=5, num_hypotheses=5):
         assert len({one.token_ids for one in hypotheses}) == 5
-        ended = [one.score for one in hypotheses if one.token_ids[-1] == 3]
-        assert ended == sorted(ended, reverse=True)
+        scores = [one.score for one in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        for one in hypotheses:
+            assert one.is_cut == (len(one.token_ids) == 10 and 3 not in one.token_ids)
 
 
 @pytest.mark.parametrize("beam_size", [2, 5])
@@ -137,7 +139,8 @@ def test_more_hypotheses_than_the_configured_beam_holds_are_refused(translator: 
 def test_score_is_the_log_prob_under_the_length_penalty(translator: Generator) -> None:
     for penalty in (0.0, 0.5, 2.0):
         for (one,) in translator.hypotheses(LINES[:8], beam_size=3, length_penalty=penalty):
-            expected = one.log_prob / ((5 + len(one.token_ids)) / 6) ** penalty
+            length = len(one.token_ids) + one.is_cut
+            expected = one.log_prob / ((5 + length) / 6) ** penalty
             np.testing.assert_allclose(one.score, expected, rtol=1e-5)
 
 

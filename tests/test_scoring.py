@@ -86,10 +86,12 @@ def test_a_hypothesis_has_the_score_of_its_tokens(scorer: Scorer, beam_size: int
     )
     found = [best for (best,) in generator.hypotheses(SOURCES[:12], beam_size=beam_size)]
     sources = NumberTokenizer().encode(SOURCES[:12])
-    scores = scorer.score_ids(sources, [best.token_ids for best in found])
-    for best, score in zip(found, scores, strict=True):
+    # One that was cut is scored as a text that ends there.
+    targets = [[*best.token_ids, 3] if best.is_cut else best.token_ids for best in found]
+    assert len({best.is_cut for best in found}) == 2
+    for best, score in zip(found, scorer.score_ids(sources, targets), strict=True):
         assert score.log_prob == pytest.approx(best.log_prob, abs=1e-4)
-        assert score.num_tokens == len(best.token_ids)
+        assert score.num_tokens == len(best.token_ids) + best.is_cut
 
 
 def test_an_empty_text_costs_its_end(scorer: Scorer) -> None:
