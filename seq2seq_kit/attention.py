@@ -38,6 +38,8 @@ class Attention(keras.layers.Layer):
     """
 
     def __init__(self, units: int, *, init_scale: float = 0.1, **kwargs: Any) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.units = units
         self.init_scale = init_scale
@@ -45,7 +47,11 @@ class Attention(keras.layers.Layer):
 
     def _projection(self, name: str) -> Projection:
         return Projection(
-            self.units, use_bias=False, kernel_initializer=uniform(self.init_scale), name=name
+            self.units,
+            use_bias=False,
+            kernel_initializer=uniform(self.init_scale),
+            dtype=self.dtype_policy,
+            name=name,
         )
 
     def build(self, query_dim: int, values_dim: int) -> None:

@@ -94,7 +94,7 @@ def variable_arrays(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the values of the variables under `prefix/0`, `prefix/1`, ..."""
     for index, variable in enumerate(variables):
-        yield f"{prefix}/{index}", keras.ops.convert_to_numpy(variable.value)
+        yield f"{prefix}/{index}", np.asarray(variable.value.numpy())
 
 
 def assign_variables(

@@ -61,6 +61,8 @@ class LSTMDecoder(keras.layers.Layer):
         use_cudnn: str | bool = "auto",
         **kwargs: Any,
     ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if attention not in _ATTENTIONS:
             raise ValueError(
@@ -81,15 +83,20 @@ class LSTMDecoder(keras.layers.Layer):
         num_below = 1 if attention_layer == "first" else num_layers
         self.below = self._stack(num_below, "below")
         self.above = self._stack(num_layers - num_below, "above")
-        self.attend = _ATTENTIONS[attention](units, init_scale=init_scale, name="attention")
+        self.attend = _ATTENTIONS[attention](
+            units, init_scale=init_scale, dtype=self.dtype_policy, name="attention"
+        )
         self.combine = Projection(
             output_dim,
             activation="tanh",
             use_bias=False,
             kernel_initializer=uniform(init_scale),
+            dtype=self.dtype_policy,
             name="combine",
         )
-        self.output_dropout = keras.layers.Dropout(dropout, name="output_dropout")
+        self.output_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="output_dropout"
+        )
 
     def _stack(self, num_layers: int, name: str) -> LSTMStack:
         return LSTMStack(
@@ -98,6 +105,7 @@ class LSTMDecoder(keras.layers.Layer):
             dropout=self.dropout,
             init_scale=self.init_scale,
             use_cudnn=self.use_cudnn,
+            dtype=self.dtype_policy,
             name=name,
         )
 

@@ -48,6 +48,8 @@ class LSTMEncoder(keras.layers.Layer):
         use_cudnn: str | bool = "auto",
         **kwargs: Any,
     ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.supports_masking = True
         if units % 2:
@@ -68,6 +70,7 @@ class LSTMEncoder(keras.layers.Layer):
             dropout=self.dropout,
             init_scale=self.init_scale,
             use_cudnn=self.use_cudnn,
+            dtype=self.dtype_policy,
             name=name,
         )
 

@@ -418,7 +418,8 @@ class Generator:
                 shortlist=self.shortlist,
             )
 
-        return search
+        # As a graph, even where other code has functions run eagerly.
+        return search.get_concrete_function()
 
     def _decode(self, found: SearchResult) -> Iterator[list[Hypothesis]]:
         ids = [

@@ -190,7 +190,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "loss") -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, dtype="float32")
         self.label_smoothing = label_smoothing
 
     def __call__(

@@ -59,6 +59,8 @@ class LSTMStack(keras.layers.Layer):
         use_cudnn: str | bool = "auto",
         **kwargs: Any,
     ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.units = units
@@ -74,11 +76,14 @@ class LSTMStack(keras.layers.Layer):
                 kernel_initializer=uniform(init_scale),
                 recurrent_initializer=uniform(init_scale),
                 use_cudnn=use_cudnn,
+                dtype=self.dtype_policy,
                 name=f"lstm_{index}",
             )
             for index in range(num_layers)
         ]
-        self.input_dropout = keras.layers.Dropout(dropout, name="input_dropout")
+        self.input_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="input_dropout"
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         for index, layer in enumerate(self.layers):

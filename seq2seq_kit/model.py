@@ -89,6 +89,8 @@ class TokenModel(keras.Model):
         init_scale: float,
         **kwargs: Any,
     ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
         self.embedding_dim = embedding_dim
@@ -99,6 +101,7 @@ class TokenModel(keras.Model):
             vocab_size,
             embedding_dim,
             embeddings_initializer=uniform(init_scale),
+            dtype=self.dtype_policy,
             name="embedding",
         )
 
@@ -218,6 +221,7 @@ class EncoderDecoder(TokenModel):
                 source_vocab_size,
                 embedding_dim,
                 embeddings_initializer=uniform(init_scale),
+                dtype=self.dtype_policy,
                 name="source_embedding",
             )
         )
@@ -225,6 +229,7 @@ class EncoderDecoder(TokenModel):
             "dropout": dropout,
             "init_scale": init_scale,
             "use_cudnn": use_cudnn,
+            "dtype": self.dtype_policy,
         }
         self.encoder = LSTMEncoder(units, encoder_layers, name="encoder", **layer_options)
         self.decoder = LSTMDecoder(
@@ -364,15 +369,19 @@ class LanguageModel(TokenModel):
             dropout=dropout,
             init_scale=init_scale,
             use_cudnn=use_cudnn,
+            dtype=self.dtype_policy,
             name="lstm",
         )
         self.combine = Projection(
             embedding_dim if tie_embeddings else units,
             activation="tanh",
             kernel_initializer=uniform(init_scale),
+            dtype=self.dtype_policy,
             name="combine",
         )
-        self.output_dropout = keras.layers.Dropout(dropout, name="output_dropout")
+        self.output_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="output_dropout"
+        )
 
     def build(self, input_shape: Any = None) -> None:
         self.lstm.build((None, None, self.embedding_dim))

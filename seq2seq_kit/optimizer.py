@@ -16,6 +16,22 @@ class FusedAdam(keras.optimizers.Adam):
     Reference: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980 (the form before section 2.1).
     """
 
+    def __init__(self, learning_rate: Any = 0.001, **options: Any) -> None:
+        super().__init__(learning_rate, **options)
+        rate: Any = vars(self)["_learning_rate"]
+        if isinstance(rate, keras.Variable):
+            # Keras gives it the dtype that other code may have set with `keras.config.set_floatx`.
+            self._untrack_variable(rate)
+            own_rate = keras.Variable(
+                learning_rate,
+                name=rate.name,
+                dtype="float32",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
+            self._track_variable(own_rate)
+            self._learning_rate = own_rate
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its two moments."""
         if self.amsgrad:

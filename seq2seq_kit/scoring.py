@@ -108,7 +108,7 @@ class Scorer:
         ids = tf.TensorSpec([None, None], tf.int32)
         weights = tf.TensorSpec([None, None], tf.float32)
         self._sizes = group_sizes(model.units // 2)
-        self._log_probs = tf.function(
+        self._function = tf.function(
             self._compute, input_signature=[ids, ids, weights], autograph=False
         )
 
@@ -178,7 +178,9 @@ class Scorer:
     def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
         # The same row counts as in search_in_groups, for the same reason.
         size = min(size for size in self._sizes if size >= len(rows))
-        return self._log_probs(**_pad(rows, size, shape)).numpy()[: len(rows)]
+        # As a graph, even where other code has functions run eagerly.
+        log_probs = self._function.get_concrete_function()
+        return log_probs(**_pad(rows, size, shape)).numpy()[: len(rows)]
 
     def _most_rows(self, shape: _Shape, line: int) -> int:
         """Returns how many rows of a shape fit into memory together.

@@ -140,8 +140,10 @@ class Trainer:
         self._begun_epoch: int | None = None
         self._is_resumed = False
         self._signals = SignalCatcher(holds=True)
-        self._train_step = tf.function(self._replicated_train_step, autograph=False)
-        self._validation_step = tf.function(self._replicated_validation, autograph=False)
+        self._train_function = tf.function(self._replicated_train_step, autograph=False)
+        self._validation_function = tf.function(self._replicated_validation, autograph=False)
+        self._train_step: Callable[[Any], Any] = self._train_function
+        self._validation_step: Callable[[Any], Any] = self._validation_function
         self._saved_at = time.monotonic()
         self._progress_log = ProgressLog(
             Limits(self._max_epochs, config.max_steps, config.max_minutes), has_bar=_has_bar()
@@ -543,8 +545,11 @@ class Trainer:
 
     def _trace(self, batch_set: BatchSet, batch_spec: Any) -> None:
         """Traces a step for batches of any shape, or each new shape would be traced anew."""
-        step = self._train_step if batch_set is self.train_set else self._validation_step
-        step.get_concrete_function(batch_spec)
+        # What is traced here stays a graph where other code has functions run eagerly.
+        if batch_set is self.train_set:
+            self._train_step = self._train_function.get_concrete_function(batch_spec)
+        else:
+            self._validation_step = self._validation_function.get_concrete_function(batch_spec)
 
     def _epoch_logs(self, epoch: int) -> dict[str, float]:
         """Returns what `on_epoch_end` gets: the loss, and the last validation of that epoch."""
