@@ -603,6 +603,8 @@ def load_config(
     Raises:
         ConfigError: If anything is wrong; the message lists every fault under its key.
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"Expected a list of overrides. Received a text: use [{overrides!r}].")
     return _resolve(*_read_values(config), overrides)
 
 
@@ -631,15 +633,15 @@ def load_saved_config(path: Path) -> Config:
         RunError: If the file is damaged.
     """
     try:
-        # A file that lost its end would be a config too, with defaults for what is lost.
+        name, folder, values = _read_values(path)
+        # A file that lost its end can be a config too, with defaults for what is lost.
         if not path.read_text("utf-8").rstrip().endswith(f"\n{_END}"):
             raise ConfigError(f"{path} does not end with `{_END}`.")
-        name, folder, values = _read_values(path)
         for (section, key), meaning in _MEANT_BY_ABSENCE.items():
             if isinstance(values.get(section), dict):
                 values[section].setdefault(key, meaning)
         return _resolve(name, folder, values)
-    except (ConfigError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         raise RunError(
             f"The run folder {path.parent} is damaged. {error} Restore the file from a copy."
         ) from error

@@ -77,7 +77,7 @@ def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list
         elif len(faults) >= _MAX_SHOWN:
             faults.append(Fault(key, detail["msg"]))
         elif detail["type"] == "extra_forbidden":
-            faults.append(Fault(key, _explain_unknown_key(key, model)))
+            faults.append(Fault(key, f"is an unknown key. {suggest_key(key, model)}"))
         elif detail["type"] == "missing":
             faults.append(Fault(key, "is required."))
         else:
@@ -165,17 +165,18 @@ def _dotted_key(location: Sequence[int | str], values: Any) -> str:
     return _join(*parts)
 
 
-def _explain_unknown_key(key: str, model: type[BaseModel]) -> str:
-    """Says what the key may have been meant to be, here or in another section."""
+def suggest_key(key: str, model: type[BaseModel]) -> str:
+    """Returns what an unknown key may have been meant to be, here or in another section."""
     *parents, name = [part for part in key.split(".") if not part.isdecimal()]
     section = _join(*parents)
     known_keys = [known.rpartition(".") for known in _known_keys(model)]
     siblings = [known for parent, _, known in known_keys if parent == section]
     if close := difflib.get_close_matches(name, siblings, n=1):
-        return f"is an unknown key. Did you mean `{close[0]}`?"
-    if elsewhere := [parent for parent, _, known in known_keys if known == name and parent]:
-        return f"is an unknown key. Did you mean `{elsewhere[0]}.{name}`?"
-    return f"is an unknown key. Known here: {', '.join(siblings)}."
+        return f"Did you mean `{close[0]}`?"
+    if close := difflib.get_close_matches(name, [known for *_, known in known_keys], n=1):
+        keys = [_join(parent, known) for parent, _, known in known_keys if known == close[0]]
+        return f"Did you mean `{keys[0]}`?"
+    return f"Known here: {', '.join(siblings)}."
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from seq2seq_kit.config import DataConfig
+from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.errors import InputError
+
+_TOKENIZERS = get_args(DataConfig.model_fields["bleu_tokenize"].annotation)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ def compare_texts(
         tokenize: sacrebleu's tokenizer for BLEU: "13a", "zh", "char", "none" and so on.
 
     Raises:
-        InputError: If there is no output, or a number of references that does not fit.
+        InputError: If there is no output, a number of references that does not fit, or the
+            tokenizer is unknown.
     """
     if any(isinstance(line, str) for line in references):
         # A text is a sequence too: each of its characters would count as a reference.
@@ -50,6 +56,10 @@ def compare_texts(
         raise InputError(
             f"Expected at least one output and for each at least one reference. Received: "
             f"{len(outputs)} outputs, {len(references)} lines of references."
+        )
+    if tokenize not in _TOKENIZERS:
+        raise InputError(
+            f"`tokenize` must be one of {', '.join(_TOKENIZERS)}. Received: {shorten(tokenize)}."
         )
     # sacrebleu takes one list for each reference; None stands for one that a line lacks.
     most = max(map(len, references))

@@ -1,6 +1,7 @@
 """How likely a model finds given texts: log-probabilities, and the perplexities made of them."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from seq2seq_kit import bounds
+from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.generation import as_texts, encode_sources
@@ -130,9 +133,17 @@ class Scorer:
             truncate: Cut over-long sources instead of refusing them; a target never is cut.
 
         Raises:
-            InputError: If the numbers of sources and targets differ, a source is over-long, or a
-                target is longer than memory allows.
+            InputError: If the numbers of sources and targets differ, a source is over-long, a
+                target is longer than memory allows, or `batch_size` is out of range.
         """
+        if (
+            not isinstance(batch_size, numbers.Integral)
+            or not 1 <= batch_size <= bounds.MAX_BATCH_SIZE
+        ):
+            raise InputError(
+                f"`batch_size` must be a whole number from 1 to {bounds.MAX_BATCH_SIZE}. Received: "
+                f"{shorten(batch_size)}."
+            )
         sources, targets = as_texts(sources), as_texts(targets)
         if len(sources) != len(targets):
             raise InputError(

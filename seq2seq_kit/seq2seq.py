@@ -3,6 +3,7 @@
 Composes the stages and adds nothing to them: whatever it does can be done with its parts.
 """
 
+import difflib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from seq2seq_kit.config import (
     load_saved_config,
     save_config,
 )
-from seq2seq_kit.config_faults import shorten
+from seq2seq_kit.config_faults import shorten, suggest_key
 from seq2seq_kit.config_rules import choose_defaults, keep_chosen
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.evaluation import TextScores, compare_texts
@@ -32,6 +33,7 @@ from seq2seq_kit.generation import Generator, Hypothesis, as_texts
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.memory import check_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.options import option_names, refuse_unknown_options
 from seq2seq_kit.pipeline import (
     Examples,
     Tokenizers,
@@ -90,6 +92,25 @@ _CHANGEABLE = {
 }
 
 
+# What `Generator.hypotheses` takes beside the texts.
+_SEARCH_OPTIONS = [
+    name
+    for name in [*option_names(Generator.hypotheses), *DecodingConfig.model_fields]
+    if name != "texts"
+]
+
+
+def _explain_fit_option(name: str, known: Sequence[str]) -> str:
+    """Says what an unknown option of `fit` may have been meant to be: often a key of the config."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"Did you mean `{close[0]}`?"
+    return (
+        f"{suggest_key(name, Config)} Keys of the config go into the config, or into "
+        f"`overrides=[...]`."
+    )
+
+
 class Seq2Seq:
     """A model with its tokenizers and its config.
 
@@ -135,6 +156,7 @@ class Seq2Seq:
         )
 
     @classmethod
+    @refuse_unknown_options(explain=_explain_fit_option)
     def fit(
         cls,
         config: str | Path | Mapping[str, Any] | Config,
@@ -242,6 +264,7 @@ class Seq2Seq:
         return fitted
 
     @classmethod
+    @refuse_unknown_options()
     def load(cls, path: str | Path) -> Self:
         """Returns the trained model of a run folder.
 
@@ -263,10 +286,12 @@ class Seq2Seq:
             logger.warning("%s", error)
         return loaded
 
+    @refuse_unknown_options(also=_SEARCH_OPTIONS)
     def hypotheses(self, texts: Iterable[str], **options: Any) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text; options as in `Generator.hypotheses`."""
         return self._generator.hypotheses(texts, **options)
 
+    @refuse_unknown_options(also=_SEARCH_OPTIONS)
     def generate(self, texts: Iterable[str], *, echo: bool = False, **options: Any) -> list[str]:
         """Returns the best output for each text, in their order.
 
@@ -285,10 +310,12 @@ class Seq2Seq:
         outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
         return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
 
+    @refuse_unknown_options(also=option_names(Scorer.score))
     def score(self, sources: Iterable[str], targets: Iterable[str], **options: Any) -> list[Score]:
         """Returns how likely each target is after its source; options as in `Scorer.score`."""
         return self._scorer.score(sources, targets, **options)
 
+    @refuse_unknown_options(also=_SEARCH_OPTIONS)
     def evaluate(
         self,
         sources: Iterable[str],

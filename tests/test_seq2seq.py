@@ -51,6 +51,35 @@ def test_a_loaded_run_answers_as_the_fitted_one(
     assert loaded.score(WORDS, WORDS) == translation_run.fitted.score(WORDS, WORDS)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda it: it.generate(["abc"], beem_size=3), "`beem_size` .* Did you mean `beam_size`"),
+        (lambda it: it.generate(["abc"], ecko=True), "`ecko` .* Did you mean `echo`"),
+        (
+            lambda it: next(it.hypotheses(["abc"], num_hypothesis=3)),
+            "Did you mean `num_hypotheses`",
+        ),
+        (lambda it: it.score(["a"], ["a"], batchsize=3), "Did you mean `batch_size`"),
+        (lambda it: it.score(["a"], ["a"], batch_size=0), "`batch_size` must be a whole number"),
+        (lambda it: it.score(["a"], ["a"], batch_size=10**12), "`batch_size` must be a whole"),
+        (lambda it: it.evaluate(["a"], [["a"]], tokenise="zh"), "Did you mean `tokenize`"),
+        (lambda it: it.evaluate(["a"], [["a"]], tokenize="ja"), "`tokenize` must be one of 13a"),
+        (lambda it: it.export("served", beamsize=1), "Did you mean `beam_size`"),
+        (lambda it: it.load("run", cache=True), "`cache` is an unknown option of `load`"),
+        (lambda it: it.fit({}, epocs=3), "Did you mean `training.epochs`.* `overrides="),
+        (lambda it: it.fit({}, rundir="x"), "Did you mean `run_dir`"),
+        (lambda it: it.fit({}, beam_size=3), "Did you mean `decoding.beam_size`"),
+        (lambda it: it.fit({}, overrides="training.epochs=3"), "Expected a list of overrides"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_a_suggestion(
+    translation_run: TrainedRun, call: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        call(translation_run.fitted)
+
+
 def test_generate_gives_one_output_and_points_to_hypotheses_for_more(
     translation_run: TrainedRun,
 ) -> None:
