@@ -142,8 +142,8 @@ def _stopped_early(
     if not keys or not _still_falls(history):
         return
     yield (
-        f"Training ended ({ended}) while the validation loss was still falling: raise {keys[0]} "
-        "and resume with --resume."
+        f"Training ended ({ended}) before the validation loss had settled: raise {keys[0]} and "
+        "resume with --resume."
     )
 
 

@@ -222,9 +222,9 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     """Train a model as CONFIG.yaml says.
 
     Trains the tokenizer if the config names no ready one, prepares the data, trains, keeps the
-    best checkpoint and prints the results. Ctrl-C, SIGTERM and SIGHUP save and stop; --resume goes
-    on. Relative
-    paths in the config and in --set are taken from the config file's folder.
+    best checkpoint and prints the results. What the config leaves out is chosen to suit the data
+    and printed. Ctrl-C, SIGTERM and SIGHUP save and stop; --resume goes on. Relative paths in the
+    config and in --set are taken from the config file's folder.
     """
     from seq2seq_kit.config import load_config
     from seq2seq_kit.errors import TrainingInterrupted

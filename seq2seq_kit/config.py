@@ -1,7 +1,9 @@
 """What a run is: one frozen model a section, every key with its default and its meaning.
 
 The only place where defaults stand, but for those that depend on the data: when training starts,
-`config_rules.py` chooses these for the keys that a config leaves out. Knows nothing of TensorFlow,
+`config_rules.py` chooses vocabularies, length limits, sizes, dropout, batch, learning rate, label
+smoothing, validation interval, the part held out of running text and BLEU's tokenizer, where a
+config leaves them out; the defaults here are then those without data. Knows nothing of TensorFlow,
 so that a config is checked in an instant. `load_config` reads YAML; `Config` is what the rest of
 the package takes.
 """

@@ -353,7 +353,7 @@ def _sizes(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
     tokens = _tokens_per_epoch(config, statistics)
-    units = 256 if tokens < _MANY_TOKENS else 512
+    units = 256 if tokens < _MANY_TOKENS else 384
     yield Choice(
         {"model.embedding_dim": 256, "model.units": units}, f"{_about(tokens)} tokens an epoch"
     )
@@ -375,7 +375,7 @@ def _optimisation(
         yield Choice({"training.label_smoothing": 0.0}, "continuation is judged by its perplexity")
     if config.training.batch_unit == "sentences":
         length = _row_length(config, statistics)
-        rows = 64 if length <= 25 else 32 if length <= 70 else 16
+        rows = 64 if length <= 25 else 32 if length <= 50 else 16
         yield Choice({"training.batch_size": rows}, f"about {_about(length)} tokens a line")
 
 

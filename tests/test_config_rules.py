@@ -250,6 +250,15 @@ def test_a_resumed_run_keeps_what_was_chosen_and_takes_what_is_given(tmp_path: P
     assert changed.tokenizer.vocab_size == 900
 
 
+def test_a_resumed_run_keeps_every_key_that_can_be_chosen(tmp_path: Path) -> None:
+    for sides in ((sentence, sentence), (word, phones), (thai,), (sentence, chinese)):
+        saved, choices = with_choices(tmp_path, *sides, lines=300)
+        given = {"task": saved.task, "data": {"train": [dict(saved.data.train[0])]}}
+        resumed = keep_chosen(load_config(given), saved)
+        assert choices
+        assert resumed == saved
+
+
 def test_what_was_chosen_is_told_with_its_reason(tmp_path: Path) -> None:
     _, choices = with_choices(tmp_path, sentence, chinese)
     lines = [str(choice) for choice in choices]

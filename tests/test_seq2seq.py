@@ -225,7 +225,7 @@ def test_advice_on_a_run_that_was_cut_short_is_logged_and_shown_by_info(
     translation_config["training"]["max_steps"] = 2
     fitted = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
     assert fitted.advice()[0] == (
-        "Training ended (2 steps are done) while the validation loss was still falling: raise "
+        "Training ended (2 steps are done) before the validation loss had settled: raise "
         "training.max_steps and resume with --resume."
     )
     assert [record.getMessage() for record in caplog.records][-2:] == [
