@@ -17,6 +17,8 @@ The names below are loaded on first use, so that importing the package costs not
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from seq2seq_kit.keras_registration import register_with_keras
+
 if TYPE_CHECKING:
     from seq2seq_kit.config import Config, load_config
     from seq2seq_kit.decoding import beam_search, greedy_search
@@ -78,3 +80,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_with_keras()

@@ -23,6 +23,8 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export_safety import check_saved_model, checked_copy
+from seq2seq_kit.files import user_path
+from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.generation import search_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.precision import PreparedWeights
@@ -177,8 +179,10 @@ class ExportedModel:
     """
 
     def __init__(self, path: str | Path) -> None:
+        check_not_forked()
+        path = user_path(path)
         _tensorflow_text()
-        with checked_copy(Path(path)) as folder:
+        with checked_copy(path) as folder:
             try:
                 with quiet_stderr():
                     self._loaded = tf.saved_model.load(str(folder))
@@ -198,6 +202,7 @@ class ExportedModel:
         Raises:
             InputError: If an input is longer than the model takes.
         """
+        check_not_forked()
         try:
             found = self._serve(inputs=tf.constant(list(texts), tf.string))
         except tf.errors.InvalidArgumentError as error:

@@ -29,6 +29,7 @@ from seq2seq_kit.decoding import (
     search_in_groups,
 )
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.memory import check_search
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, OutputLayer
 from seq2seq_kit.precision import PreparedWeights, products_in
@@ -319,6 +320,7 @@ class Generator:
                 f"{shorten(num_hypotheses)}, beam_size={decoding.beam_size}. Enlarge the beam "
                 f"(--beam-size, in Python beam_size=...); its best output may be another one."
             )
+        check_not_forked()
         texts = as_texts(texts)
         numbers_in_graph = {
             name: tf.constant(getattr(decoding, name), dtype)

@@ -13,6 +13,7 @@ from seq2seq_kit import bounds
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.generation import as_texts, encode_sources
 from seq2seq_kit.losses import cross_entropy
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
@@ -136,6 +137,7 @@ class Scorer:
             InputError: If the numbers of sources and targets differ, a source is over-long, a
                 target is longer than memory allows, or `batch_size` is out of range.
         """
+        check_not_forked()
         if (
             not isinstance(batch_size, numbers.Integral)
             or not 1 <= batch_size <= bounds.MAX_BATCH_SIZE

@@ -29,6 +29,7 @@ from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.evaluation import TextScores, compare_texts
 from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
 from seq2seq_kit.files import user_path
+from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.generation import Generator, Hypothesis, as_texts
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.memory import check_model
@@ -184,6 +185,7 @@ class Seq2Seq:
             TrainingInterrupted: On Ctrl-C, SIGTERM or SIGHUP, once the state is saved.
         """
         show_log()
+        check_not_forked()
         run = RunFolder(user_path(run_dir) if run_dir else _default_run_folder(config))
         callbacks = list(callbacks)
         check_callbacks(callbacks)
@@ -274,6 +276,7 @@ class Seq2Seq:
             InputError: If the folder holds no trained run.
             RunError: If a file of it is damaged.
         """
+        check_not_forked()
         run = RunFolder(user_path(path)).open_trained()
         config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
         model = network(config, tokenizers)
