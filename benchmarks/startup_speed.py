@@ -35,7 +35,7 @@ class Stop(keras.callbacks.Callback):
 import tempfile
 from pathlib import Path
 with tempfile.TemporaryDirectory() as folder:
-    config = load_saved_config(Path(sys.argv[1]) / "config.yaml")
+    config = load_saved_config(Path(sys.argv[1]) / "config.yaml").config
     Seq2Seq.fit(config, [Stop()], run_dir=Path(folder) / "run")
 """
 IMPORT = """

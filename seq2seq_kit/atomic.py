@@ -94,8 +94,10 @@ def write_folder(
         content.mkdir(0o700 if private else 0o777)
         yield content
         for parent, _, names in os.walk(content):
-            for name in names:
-                _sync(Path(parent, name))
+            for file in (Path(parent, name) for name in names):
+                if private:
+                    file.chmod(0o600)
+                _sync(file)
             _sync_names(Path(parent))
         try:
             content.replace(path)
@@ -108,9 +110,8 @@ def write_folder(
 
 def remove_folder(path: Path) -> None:
     """Removes a folder with all that is in it; nobody ever sees a part of it at `path`."""
-    doomed = _scratch_path(path)
-    path.replace(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    with _scratch_folder(path) as content:
+        path.replace(content)
 
 
 def remove_leftovers(folder: Path) -> None:

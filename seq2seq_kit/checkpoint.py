@@ -76,7 +76,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         # A damaged archive can raise almost anything: zlib.error, BadZipFile, RuntimeError.
         raise RunError(
             f"The checkpoint {path} is damaged: it cannot be read to the end. Restore it from a "
-            f"copy, or train again."
+            f"copy, or train again into another folder."
         ) from error
     return Checkpoint(arrays, facts, path)
 
@@ -87,6 +87,26 @@ def _check_sizes(path: Path) -> None:
         size = sum(member.file_size for member in archive.infolist())
     if size > path.stat().st_size:
         raise ValueError(f"its members have {size} bytes")
+
+
+def load_of_run(path: Path, run: str | None) -> Checkpoint:
+    """Returns a checkpoint if it is of the run that a config names.
+
+    Args:
+        path: The checkpoint.
+        run: `SavedConfig.run`; older versions named none in configs and checkpoints.
+
+    Raises:
+        RunError: If it is missing, damaged, or of another run.
+    """
+    checkpoint = load_checkpoint(path)
+    found = checkpoint.facts.get("run")
+    if found is not None and found != run:
+        raise RunError(
+            f"{path} and the config.yaml beside it are of different runs, so that its weights do "
+            f"not fit the tokenizers. Restore both from one copy, or train again."
+        )
+    return checkpoint
 
 
 def variable_arrays(

@@ -13,9 +13,10 @@ import math
 import operator
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import (
@@ -40,8 +41,9 @@ from seq2seq_kit.config_faults import (
     suggest,
 )
 from seq2seq_kit.config_yaml import apply_override, read_yaml, unshared
+from seq2seq_kit.digests import digest
 from seq2seq_kit.errors import ConfigError, InputError, RunError
-from seq2seq_kit.files import path_fault
+from seq2seq_kit.files import path_fault, why_not_regular
 
 FORMAT_VERSION = 1
 _END = "..."  # YAML's mark of a document's end
@@ -163,10 +165,15 @@ class CorpusConfig(Section):
         return self._kinds()[0]
 
     @property
+    def named_files(self) -> dict[str, Path]:
+        """The files of texts under their keys."""
+        keys = ("source", "target", "tsv", "lines", "text")
+        return {key: path for key in keys if (path := getattr(self, key)) is not None}
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The files of texts."""
-        paths = (self.source, self.target, self.tsv, self.lines, self.text)
-        return tuple(path for path in paths if path is not None)
+        return tuple(self.named_files.values())
 
     def _kinds(self) -> list[CorpusKind]:
         given: dict[CorpusKind, bool] = {
@@ -628,39 +635,82 @@ def _resolve(
     return _with_absolute_paths(checked, folder)
 
 
-def load_saved_config(path: Path) -> Config:
+class SavedConfig(NamedTuple):
+    """What the config of a run folder says."""
+
+    config: Config
+    """The resolved config; its paths are absolute."""
+    run: str | None
+    """What the checkpoints of the same run say too; None for runs of older versions."""
+    files: dict[str, str]
+    """The SHA-256 of each file that belongs to it, by name; empty for runs of older versions."""
+
+
+def load_saved_config(path: Path) -> SavedConfig:
     """Returns what `save_config` wrote.
 
     Raises:
-        RunError: If the file is damaged.
+        RunError: If the file is damaged or was edited.
     """
     try:
-        name, folder, values = _read_values(path)
+        if reason := why_not_regular(path):
+            raise ConfigError(f"{path} cannot be read ({reason}).")
+        text = path.read_text("utf-8")
         # A file that lost its end can be a config too, with defaults for what is lost.
-        if not path.read_text("utf-8").rstrip().endswith(f"\n{_END}"):
+        body, end, seal = text.rpartition(f"\n{_END}\n")
+        if not end and not text.endswith(f"\n{_END}"):
             raise ConfigError(f"{path} does not end with `{_END}`.")
+        if end and seal.strip() and seal.strip() != _sealing(body + end):
+            raise ConfigError(
+                f"{path} is not as it was written: it was edited, or is damaged. To keep an edit, "
+                f"remove the lines after `{_END}`."
+            )
+        name, folder, values = _read_values(path)
+        run, files = values.get("run"), values.get("files", {})
         for (section, key), meaning in _MEANT_BY_ABSENCE.items():
             if isinstance(values.get(section), dict):
                 values[section].setdefault(key, meaning)
-        return _resolve(name, folder, values)
-    except ConfigError as error:
+        return SavedConfig(_resolve(name, folder, values), run, files)
+    except (ConfigError, UnicodeDecodeError) as error:
+        problem = error if isinstance(error, ConfigError) else f"{path} is not UTF-8."
         raise RunError(
-            f"The run folder {path.parent} is damaged. {error} Restore the file from a copy."
+            f"The run folder {path.parent} is damaged. {problem} Restore the file from a copy."
         ) from error
 
 
-def save_config(config: Config, path: str | Path) -> None:
+def save_config(
+    config: Config,
+    path: str | Path,
+    *,
+    run: str | None = None,
+    files: Mapping[str, str] | None = None,
+) -> None:
     """Writes a config as YAML, headed by the versions of the format and of the packages.
 
     Args:
-        config: The config; a path in it stays as it is.
+        config: The config. An absolute path in it is written as one from the folder of the file
+            (or from `data.root`), or from the home folder: it says nothing about the machine, and
+            is found again where all has moved together.
         path: The file, written whole or not at all.
+        run: What the checkpoints of the run say too.
+        files: The SHA-256 of each file that belongs to it, by name.
     """
     path = Path(path)
-    values = {"format_version": FORMAT_VERSION, "versions": _package_versions()}
-    values |= config.model_dump(mode="json")
+    values: dict[str, Any] = {"format_version": FORMAT_VERSION, "versions": _package_versions()}
+    if run is not None:
+        values |= {"run": run, "files": dict(files or {})}
+    portable = _with_portable_paths(config, Path(os.path.realpath(path.parent)))
+    values |= portable.model_dump(mode="json")
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
-    write_bytes(path, text.encode(), "The config")
+    write_bytes(path, f"{text}{_sealing(text)}\n".encode(), "The config")
+
+
+def _sealing(text: str) -> str:
+    """Returns the lines that follow a saved config, by which a damaged or edited one is told."""
+    return (
+        f"# SHA-256 of all lines above: {digest(text.encode())}\n"
+        "# Remove these lines if you change any of them."
+    )
 
 
 def _package_versions() -> dict[str, str]:
@@ -705,7 +755,9 @@ def _name_corpus_kinds(values: dict[str, Any]) -> None:
 
 def _check_format_version(values: dict[str, Any]) -> list[Fault]:
     """Takes the head of a saved config off; only an unknown format is a fault."""
-    values.pop("versions", None)
+    if "format_version" in values:
+        for name in ("versions", "run", "files"):
+            values.pop(name, None)
     version = values.pop("format_version", FORMAT_VERSION)
     if version == FORMAT_VERSION:
         return []
@@ -718,24 +770,72 @@ def _check_format_version(values: dict[str, Any]) -> list[Fault]:
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
     root = _absolute(config.data.root, folder)
-    data = _absolute(config.data.model_copy(update={"root": root}), root)
-    tokenizer = _absolute(config.tokenizer, folder)
-    # A key that stays as it is must not count as given.
-    changed = {"tokenizer": tokenizer} if tokenizer is not config.tokenizer else {}
-    return config.model_copy(update={"data": data, **changed})
+    data = config.data.model_copy(update={"root": root})
+    return _with_paths(
+        config, data, lambda path: _absolute(path, root), lambda path: _absolute(path, folder)
+    )
 
 
-def _absolute(value: Any, folder: Path) -> Any:
-    """Makes every path in a section start from `folder`."""
+def _with_portable_paths(config: Config, folder: Path) -> Config:
+    """Returns a config with paths that `_with_absolute_paths` takes back to the same files."""
+    root = config.data.root
+    data = config.data.model_copy(update={"root": _portable(root, folder)})
+    return _with_paths(
+        config, data, lambda path: _portable(path, root), lambda path: _portable(path, folder)
+    )
+
+
+def _with_paths(
+    config: Config,
+    data: DataConfig,
+    of_corpus: Callable[[Path], Path],
+    of_model: Callable[[Path], Path],
+) -> Config:
+    """Changes the paths of corpora and those of tokenizer models."""
+    corpora = {
+        name: _map_paths(getattr(data, name), of_corpus) for name in ("train", "validation", "test")
+    }
+    data = _replaced(data, corpora)
+    return _replaced(config, {"data": data, "tokenizer": _map_paths(config.tokenizer, of_model)})
+
+
+def _map_paths(value: Any, change: Callable[[Path], Path]) -> Any:
+    """Changes every path in a section; what has none stays the same object."""
     if isinstance(value, Path):
-        # Unlike `Path.resolve`, it has no error of its own for a link that leads to itself: whoever
-        # opens the file says so.
-        return Path(os.path.realpath(folder / value.expanduser()))
+        return change(value)
     if isinstance(value, tuple):
-        items = tuple(_absolute(item, folder) for item in value)
+        items = tuple(_map_paths(item, change) for item in value)
         return value if all(map(operator.is_, items, value)) else items
     if isinstance(value, Section):
-        fields = {name: _absolute(item, folder) for name, item in value}
-        changed = {name: new for name, new in fields.items() if new is not getattr(value, name)}
-        return value.model_copy(update=changed) if changed else value
+        return _replaced(value, {name: _map_paths(item, change) for name, item in value})
     return value
+
+
+def _replaced(section: Section, fields: Mapping[str, Any]) -> Any:
+    """Returns a section with other values; one that stays must not count as given."""
+    changed = {name: new for name, new in fields.items() if new is not getattr(section, name)}
+    return section.model_copy(update=changed) if changed else section
+
+
+def _absolute(path: Path, folder: Path) -> Path:
+    """Makes a path start from `folder`."""
+    # Unlike `Path.resolve`, it has no error of its own for a link that leads to itself: whoever
+    # opens the file says so.
+    return Path(os.path.realpath(folder / path.expanduser()))
+
+
+def _portable(path: Path, folder: Path) -> Path:
+    """Makes an absolute path start from `folder`, or from the home folder if that is not in it.
+
+    A path from elsewhere into a home folder would hold the user's name.
+    """
+    if not path.is_absolute():
+        return path
+    with suppress(RuntimeError):  # There is no home folder.
+        home = Path(os.path.realpath(Path.home()))
+        if path.is_relative_to(home) and not folder.is_relative_to(home):
+            return Path("~", path.relative_to(home))
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:  # Another drive of Windows.
+        return path

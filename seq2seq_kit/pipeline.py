@@ -3,20 +3,22 @@
 The only place where config sections become arguments.
 """
 
-import hashlib
 import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq_kit.config import Config, CorpusConfig, VocabularyConfig
+from seq2seq_kit.config import Config, CorpusConfig, SavedConfig, VocabularyConfig, save_config
 from seq2seq_kit.corpus import read_corpus
 from seq2seq_kit.dataset import BatchSet
+from seq2seq_kit.digests import digest, read_verified, text_digest
 from seq2seq_kit.errors import ConfigError, RunError
+from seq2seq_kit.history import remove_events
 from seq2seq_kit.memory import check_batch, check_logits, check_model, check_plan
 from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
 from seq2seq_kit.prepared import (
@@ -24,11 +26,12 @@ from seq2seq_kit.prepared import (
     PreparedData,
     cache_folder,
     corpus_content,
-    file_digest,
     prepare,
+    read_cached,
     split_holdout,
+    write_cached,
 )
-from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.run_folder import RunFolder, json_bytes, read_json, save_json
 from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -60,41 +63,146 @@ def build_tokenizers(config: Config) -> Tokenizers:
     )
 
 
-def save_tokenizers(tokenizers: Tokenizers, run: RunFolder) -> None:
-    """Writes the SentencePiece models of a run: one, or one for each side."""
-    if tokenizers.source is tokenizers.target:
-        tokenizers.target.save(run.tokenizer("shared"))
-        return
-    tokenizers.source.save(run.tokenizer("source"))
-    tokenizers.target.save(run.tokenizer("target"))
+def save_run(
+    run: RunFolder,
+    config: Config,
+    tokenizers: Tokenizers,
+    shortlist: Shortlist | None,
+    before: SavedConfig | None,
+) -> str:
+    """Writes what a run is given at its start: all that its weights mean nothing without.
+
+    Args:
+        run: The folder.
+        config: The resolved config.
+        tokenizers: Of both sides.
+        shortlist: Of a translation.
+        before: What was saved when the run was started, if it is resumed.
+
+    Returns:
+        What the checkpoints of the run are to say too.
+    """
+    for side, tokenizer in _by_side(tokenizers).items():
+        tokenizer.save(run.tokenizer(side))
+    files = {
+        run.tokenizer(side).name: tokenizer.fingerprint
+        for side, tokenizer in _by_side(tokenizers).items()
+    }
+    if shortlist is not None:
+        shortlist.save(run.shortlist)
+        files[run.shortlist.name] = digest(run.shortlist.read_bytes())
+    digests = data_digests(config)
+    save_json(run.data, digests)
+    files[run.data.name] = digest(json_bytes(digests))
+    if before is None:  # What a run that was killed early has left is not this one's.
+        for path in (run.metrics, run.results):
+            path.unlink(missing_ok=True)
+        remove_events(run)
+    name = before.run if before else None
+    if name is None:
+        name = digest(json.dumps([files, config.model_dump(mode="json")]).encode())[:16]
+    # The config comes last: with it the folder is complete.
+    save_config(config, run.config, run=name, files=files)
+    return name
 
 
-def load_tokenizers(run: RunFolder) -> Tokenizers:
-    """Returns what `save_tokenizers` wrote.
+def load_tokenizers(run: RunFolder, saved: SavedConfig) -> Tokenizers:
+    """Returns the tokenizers of a run.
 
     Raises:
-        RunError: If a model is missing or damaged.
+        RunError: If a file is missing, damaged, or of another run.
     """
-    sides = [run.tokenizer(side) for side in ("source", "target")]
+    if saved.config.tokenizer.source is None:
+        shared = _load_tokenizer(run.tokenizer("shared"), saved)
+        return Tokenizers(shared, shared)
+    return Tokenizers(
+        *(_load_tokenizer(run.tokenizer(side), saved) for side in ("source", "target"))
+    )
+
+
+def _load_tokenizer(path: Path, saved: SavedConfig) -> Tokenizer:
+    data = read_verified(path, saved.files.get(path.name))
     try:
-        if any(side.is_file() for side in sides):
-            return Tokenizers(*map(Tokenizer.load, sides))
-        shared = Tokenizer.load(run.tokenizer("shared"))
+        return Tokenizer(data)
     except ConfigError as error:
         raise RunError(
-            f"The run folder {run.path} is damaged. {error} Restore the file from a copy."
+            f"The run folder {path.parent} is damaged. {path}: {error} Restore the file from a "
+            f"copy."
         ) from error
-    return Tokenizers(shared, shared)
 
 
-def file_digests(config: Config) -> dict[str, str]:
-    """Returns the SHA-256 of each file of the training and validation data.
+def load_shortlist(run: RunFolder, saved: SavedConfig, tokenizers: Tokenizers) -> Shortlist | None:
+    """Returns the shortlist of a run; None if it has none, as a continuation or an older run.
+
+    Raises:
+        RunError: If the file is damaged or of another run.
+    """
+    if not run.shortlist.is_file():
+        return None
+    try:
+        read_verified(run.shortlist, saved.files.get(run.shortlist.name))
+        shortlist = Shortlist.load(run.shortlist)
+        if not shortlist.fits(
+            source_vocab_size=tokenizers.source.vocab_size, vocab_size=tokenizers.target.vocab_size
+        ):
+            raise RunError(f"{run.shortlist} is not of this run's vocabularies.")
+    except RunError as error:
+        raise RunError(
+            f"{error} The run works without {run.shortlist.name}, too; `s2s fit --resume` learns "
+            f"it again."
+        ) from error
+    return shortlist
+
+
+def _by_side(tokenizers: Tokenizers) -> dict[str, Tokenizer]:
+    if tokenizers.source is tokenizers.target:
+        return {"shared": tokenizers.target}
+    return tokenizers._asdict()
+
+
+def data_digests(config: Config) -> dict[str, str]:
+    """Returns the SHA-256 of each text of the training and validation data, under its config key.
 
     Raises:
         DataError: If one cannot be read.
     """
-    learnt_from = (*config.data.train, *(config.data.validation or ()))
-    return {str(path): file_digest(path) for corpus in learnt_from for path in corpus.files}
+    return {key: text_digest(path) for key, path in _learnt_from(config)}
+
+
+def changed_data(run: RunFolder, config: Config, saved: SavedConfig) -> list[str]:
+    """Returns which texts are other ones than when a run was started.
+
+    Raises:
+        DataError: If one cannot be read.
+        RunError: If that cannot be known any more.
+    """
+    now = data_digests(config)
+    if saved.files.get(run.data.name) == digest(json_bytes(now)):
+        return []
+    before = read_json(run.data)
+    if before.keys() != now.keys():  # Older versions kept paths, and digests of files as they are.
+        return _changed_since_older(list(before.values()), config)
+    paths = dict(_learnt_from(config))
+    return [str(paths[key]) for key in now if now[key] != before[key]]
+
+
+def _changed_since_older(before: list[str], config: Config) -> list[str]:
+    paths = list(dict.fromkeys(path for _, path in _learnt_from(config)))
+    if len(paths) != len(before):
+        return list(map(str, paths))
+    return [
+        str(path)
+        for path, found in zip(paths, before, strict=True)
+        if found not in (text_digest(path), digest(path.read_bytes()))
+    ]
+
+
+def _learnt_from(config: Config) -> Iterator[tuple[str, Path]]:
+    """Yields each text of the training and validation data with its config key."""
+    for key, corpus in config.data.corpora():
+        if not key.startswith("test"):
+            for name, path in corpus.named_files.items():
+                yield f"data.{key}.{name}", path
 
 
 def _build_tokenizer(
@@ -105,9 +213,9 @@ def _build_tokenizer(
     key = json.dumps(
         [settings.model_dump(mode="json"), list(sides), [corpus_content(c) for c in corpora]]
     )
-    cached = cache_folder() / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:32]}.model"
-    if cached.is_file():
-        return Tokenizer.load(cached)
+    cached = cache_folder() / f"tokenizer-{digest(key.encode())[:32]}"
+    if kept := read_cached(cached):
+        return Tokenizer(kept)
     logger.info("Training a %s tokenizer of %d pieces.", settings.type, settings.vocab_size)
     tokenizer = Tokenizer.train(
         _texts(corpora, sides),
@@ -118,7 +226,7 @@ def _build_tokenizer(
         user_defined_symbols=settings.user_defined_symbols,
         lossless=bool(settings.lossless),
     )
-    tokenizer.save(cached)
+    write_cached(cached, tokenizer.model_proto, "The trained tokenizer")
     return tokenizer
 
 

@@ -4,7 +4,6 @@ All tokens of a set lie in one flat array; a row is three positions in it (begin
 that a subset copies no token. Knows nothing of batches or TensorFlow.
 """
 
-import hashlib
 import itertools
 import json
 import logging
@@ -19,9 +18,10 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 
-from seq2seq_kit.atomic import remove_folder, write_folder
+from seq2seq_kit.atomic import remove_folder, remove_leftovers, write_bytes, write_folder
 from seq2seq_kit.config import CorpusConfig, CorpusKind
 from seq2seq_kit.corpus import Pair, read_corpus
+from seq2seq_kit.digests import digest, seal, text_digest, unseal
 from seq2seq_kit.errors import DataError, RunError
 from seq2seq_kit.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ LongLines = Literal["skip", "truncate", "error"]
 Side = Literal["source", "target"]
 
 # Part of every cache key: a change of the layout below must raise it.
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _CHUNK_LINES = 10_000
 _PLACES_SHOWN = 5
 # Rows hashed at once: bounds the temporary arrays to a few dozen MB.
@@ -233,7 +233,8 @@ def cache_folder() -> Path:
         folder = (Path(home) if home else Path.home() / ".cache") / "seq2seq_kit"
     problem = ""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)  # It holds the user's texts, encoded.
+        remove_leftovers(folder)
     except OSError as error:
         problem = error.strerror or str(error)
     if problem or not os.access(folder, os.W_OK):
@@ -444,7 +445,7 @@ def _entry_key(corpora: Sequence[CorpusConfig], tokenizers: _Tokenizers, rules: 
         "tokenizers": [tokenizer.fingerprint for tokenizer in tokenizers],
         "rules": rules._asdict(),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(content, sort_keys=True).encode())
 
 
 def corpus_content(corpus: CorpusConfig) -> dict[str, Any]:
@@ -461,24 +462,29 @@ def corpus_content(corpus: CorpusConfig) -> dict[str, Any]:
         DataError: If a file cannot be read.
     """
     files = ("source", "target", "tsv", "lines", "text")
-    digests = {name: file_digest(path) for name in files if (path := getattr(corpus, name))}
+    digests = {name: text_digest(path) for name in files if (path := getattr(corpus, name))}
     return corpus.model_dump(mode="json", exclude={"weight", *files}) | digests
 
 
-def file_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file of texts.
+def write_cached(path: Path, data: bytes, what: str) -> None:
+    """Writes a file of the cache folder, which `read_cached` can tell from a damaged one."""
+    sealed = digest(data).encode() + b"\n" + data
+    write_bytes(path, sealed, what, private=True, setting="S2S_CACHE_DIR")
 
-    Raises:
-        DataError: If it cannot be read.
-    """
+
+def read_cached(path: Path) -> bytes | None:
+    """Returns what `write_cached` wrote; None if it is not there, or damaged."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found, _, data = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise DataError(
-            f"{path}: expected a readable text file, but: {error.strerror}. Correct the path in "
-            "the config's data section (relative paths start from data.root)."
-        ) from error
+        _logger.warning("%s cannot be read (%s); making it again.", path, error.strerror)
+        return None
+    if found.decode("latin-1") == digest(data):
+        return data
+    _logger.warning("%s is damaged; making it again.", path)
+    return None
 
 
 def _create_entry(
@@ -521,7 +527,7 @@ def _write_entry(
             "Check the columns of the corpora and data.max_source_length, data.max_target_length."
         )
     meta = {"columns": columns, "rows": rows_of_corpora, "tally": asdict(tally)}
-    (folder / _META).write_text(json.dumps(meta), encoding="utf-8")
+    (folder / _META).write_text(json.dumps(seal(meta)), encoding="utf-8")
 
 
 def _open_entry(entry: Path, corpora: Sequence[CorpusConfig]) -> PreparedData | None:
@@ -529,7 +535,7 @@ def _open_entry(entry: Path, corpora: Sequence[CorpusConfig]) -> PreparedData | 
     if not entry.exists():
         return None
     try:
-        meta = json.loads((entry / _META).read_text(encoding="utf-8"))
+        meta = unseal(json.loads((entry / _META).read_text(encoding="utf-8")), required=True)
         ids = _map_column(entry / _IDS, meta["columns"][_IDS])
         bounds = _map_column(entry / _BOUNDS, meta["columns"][_BOUNDS])
         report = _Tally(**meta["tally"]).report(corpora)

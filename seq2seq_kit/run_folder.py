@@ -1,13 +1,22 @@
-"""The names of the files in a run folder, and how its JSON is read and written."""
+"""A run folder: the names of its files, who may fill it, and what can be done with it as it is."""
 
 import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seq2seq_kit.atomic import write_bytes
+from seq2seq_kit.atomic import explain_write_errors, remove_leftovers, try_lock, write_bytes
+from seq2seq_kit.digests import seal, unseal
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.files import why_not_regular
+
+_logger = logging.getLogger(__name__)
+
+_ELSEWHERE = "train into another folder (--run-dir, in Python run_dir=...)"
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class RunFolder:
 
     @property
     def data(self) -> Path:
-        """The SHA-256 of each file that is learnt from, JSON; what is resumed must match it."""
+        """The SHA-256 of each text that is learnt from, JSON; what is resumed must match it."""
         return self.path / "data.json"
 
     def tokenizer(self, side: str) -> Path:
@@ -58,27 +67,127 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        """TensorBoard's event files."""
+        """The folder of TensorBoard's event files: this one's, and those of callbacks."""
         return self.path / "logs"
+
+    @property
+    def events(self) -> Path:
+        """The history for TensorBoard, which knows such a file by the beginning of its name."""
+        return self.logs / "events.out.tfevents.training"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that fills the folder; holds its number."""
+        return self.path / ".lock"
+
+    @contextmanager
+    def filled(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes from filling it too while the body runs.
+
+        The system releases the lock of a process that dies. Reading the folder needs no lock.
+
+        Raises:
+            InputError: If the folder cannot be made, or another process fills it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The run folder {self.path} cannot be made ({error.strerror}). Choose another one "
+                f"(--run-dir, in Python run_dir=...)."
+            ) from error
+        with self._locked():
+            remove_leftovers(self.path)
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with explain_write_errors(self.lock, "The run's lock", "--run-dir"):
+                lock = try_lock(self.lock)
+        except OSError as error:
+            _logger.warning(
+                "The file system of %s has no locks (%s): see to it that no other process trains "
+                "into that folder.",
+                self.path,
+                error.strerror,
+            )
+            yield
+            return
+        if lock is None:
+            raise InputError(
+                f"Another process{self._holder()} fills the run folder {self.path}. Wait until it "
+                f"has ended, or {_ELSEWHERE}."
+            )
+        try:
+            with explain_write_errors(self.lock, "The run's lock", "--run-dir"):
+                self.lock.write_text(f"{os.getpid()}\n", encoding="ascii")
+            yield
+        finally:
+            lock.release()
+
+    def _holder(self) -> str:
+        with suppress(OSError, ValueError):
+            return f" (PID {int(self.lock.read_text(encoding='ascii'))})"
+        return ""
+
+    def check_new(self) -> None:
+        """Raises InputError if training anew would overwrite something, with what to do."""
+        if self.last.is_file():
+            if not self.config.is_file():
+                raise self._without_config(self.last)
+            raise InputError(
+                f"The folder {self.path} holds a run already. Resume it (--resume, in Python "
+                f"resume=True), or {_ELSEWHERE}."
+            )
+        if self.best.is_file():
+            raise self._without_last()
+        if (self.path / "saved_model.pb").is_file():
+            raise InputError(f"{self.path} is an exported SavedModel. For a run, {_ELSEWHERE}.")
+        if self.config.is_file():
+            if not self.config.read_bytes().startswith(b"format_version:"):
+                raise self._not_of_a_run(self.config)
+        elif not self.lock.exists():
+            names = [self.tokenizer(side) for side in ("shared", "source", "target")]
+            for path in (*names, self.shortlist, self.data, self.metrics, self.results):
+                if path.exists():
+                    raise self._not_of_a_run(path)
+
+    def check_resumable(self) -> None:
+        """Raises InputError if there is nothing that training can resume from, with what to do."""
+        if self.last.is_file():
+            if not self.config.is_file():
+                raise self._without_config(self.last)
+            return
+        if self.best.is_file():
+            raise self._without_last()
+        raise InputError(
+            f"Nothing to resume: {self.path} holds no state of training. Train without --resume "
+            f"(in Python resume=False) first."
+        )
 
     def open_trained(self) -> "RunFolder":
         """Returns itself if it holds a trained run.
 
         Raises:
-            InputError: If it does not.
+            InputError: If it does not; the message says what to do with what is there.
         """
-        if self.config.is_file() and self.best.is_file():
-            return self
+        if self.best.is_file():
+            if self.config.is_file():
+                return self
+            raise self._without_config(self.best)
         if (self.path / "saved_model.pb").is_file():
             raise InputError(
                 f"Expected a run folder. Received: {self.path}, which is an exported SavedModel: "
                 f"that can be asked with `s2s generate` only. Give the run it was exported from."
             )
-        if self.config.is_file() and self.last.is_file():
+        if self.last.is_file() or self.config.is_file():
+            state = "has saved its state" if self.last.is_file() else "has saved nothing yet"
+            resume = " --resume" if self.last.is_file() else ""
             raise InputError(
-                f"The run in {self.path} was interrupted before its first validation and has no "
-                f"best weights yet. Go on with it: `s2s fit CONFIG.yaml --run-dir {self.path} "
-                f"--resume`."
+                f"The run in {self.path} has no best weights ({self.best.name}): its training "
+                f"{state}, but has not come to its first validation, or the file was removed. "
+                f"Train it: `s2s fit CONFIG.yaml --run-dir {self.path}{resume}`."
             )
         runs = sorted(str(best.parent) for best in self.path.glob(f"*/{self.best.name}"))
         raise InputError(
@@ -88,11 +197,36 @@ class RunFolder:
             + (f"There are runs in it: {', '.join(runs)}." if runs else "`s2s fit` makes one.")
         )
 
+    def _without_last(self) -> InputError:
+        return InputError(
+            f"The folder {self.path} holds the best weights of a run ({self.best.name}), but no "
+            f"state that training could resume from ({self.last.name}). They can be used as they "
+            f"are: `s2s generate {self.path}`. To train anew, remove {self.best.name}, or "
+            f"{_ELSEWHERE}."
+        )
 
-def save_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-    write_bytes(path, text.encode(), f"The file {path.name}")
+    def _without_config(self, checkpoint: Path) -> InputError:
+        return InputError(
+            f"The folder {self.path} holds {checkpoint.name} of a run, but its {self.config.name} "
+            f"is missing, without which that cannot be used. Restore it from a copy, or "
+            f"{_ELSEWHERE}."
+        )
+
+    def _not_of_a_run(self, path: Path) -> InputError:
+        return InputError(
+            f"{path} is not of a run and would be overwritten. {_ELSEWHERE.capitalize()}, or "
+            f"rename that file."
+        )
+
+
+def json_bytes(values: dict[str, Any]) -> bytes:
+    """Returns what `save_json` writes."""
+    return f"{json.dumps(seal(values), ensure_ascii=False, indent=2)}\n".encode()
+
+
+def save_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file with its digest, whole or not at all."""
+    write_bytes(path, json_bytes(values), f"The file {path.name}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -107,6 +241,6 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it holds no names with values")
-        return values
+        return unseal(values)
     except (OSError, RecursionError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}). Restore it from a copy.") from error

@@ -7,21 +7,24 @@ import difflib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import keras
+import tensorflow as tf
+from pydantic import BaseModel
 
 from seq2seq_kit.advice import advise, describe_outputs
-from seq2seq_kit.checkpoint import assign_variables, load_checkpoint
+from seq2seq_kit.checkpoint import assign_variables, load_checkpoint, load_of_run
 from seq2seq_kit.checks import check_files
 from seq2seq_kit.config import (
     Config,
     DecodingConfig,
+    SavedConfig,
     load_config,
     load_saved_config,
-    save_config,
 )
 from seq2seq_kit.config_faults import shorten, suggest_key
 from seq2seq_kit.config_rules import choose_defaults, keep_chosen
@@ -31,6 +34,7 @@ from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.generation import Generator, Hypothesis, as_texts
+from seq2seq_kit.history import read_metrics
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.memory import check_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
@@ -40,16 +44,17 @@ from seq2seq_kit.pipeline import (
     Tokenizers,
     batch_set,
     build_tokenizers,
+    changed_data,
     check_training_memory,
     corpus_examples,
-    file_digests,
     guessing_perplexity,
     learn_shortlist,
+    load_shortlist,
     load_tokenizers,
     network,
     prepare_corpora,
     prepare_data,
-    save_tokenizers,
+    save_run,
     validation_examples,
 )
 from seq2seq_kit.precision import has_bfloat16
@@ -59,13 +64,7 @@ from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.text_statistics import measure_corpora
 from seq2seq_kit.tokenizer import Tokenizer
-from seq2seq_kit.training import (
-    Trainer,
-    check_callbacks,
-    is_chief,
-    make_strategy,
-    read_metrics,
-)
+from seq2seq_kit.training import Trainer, check_callbacks, is_chief, make_strategy
 
 logger = logging.getLogger(__name__)
 
@@ -208,12 +207,30 @@ class Seq2Seq:
     ) -> Self:
         name = str(config) if isinstance(config, str | Path) else "config"
         config = load_config(config, overrides)
+        _check_folder(run, resume)
         check_files(config, name)
         config = _complete(config, run, resume)
         # Whatever vocabulary the data give: the rest is known before a tokenizer takes its minutes.
         check_model(config.model, Tokenizer.eos_id + 1, None, trains=True)
         strategy = make_strategy(config.training.strategy)
-        tokenizers = _open_run(run, config, resume, writes=is_chief(strategy))
+        with run.filled() if is_chief(strategy) else nullcontext():
+            _check_folder(run, resume)
+            return cls._fill(run, config, strategy, callbacks, resume)
+
+    @classmethod
+    def _fill(
+        cls,
+        run: RunFolder,
+        config: Config,
+        strategy: tf.distribute.Strategy,
+        callbacks: Sequence[keras.callbacks.Callback],
+        resume: bool,
+    ) -> Self:
+        """Trains into a folder that no other process fills."""
+        before = _check_same_run(run, config) if resume else None
+        tokenizers = load_tokenizers(run, before) if before else build_tokenizers(config)
+        if before:
+            _check_same_tokenizers(run, config, tokenizers)
         logger.info("The run is kept in %s.", run.path)
         if config.training.precision == "bfloat16" and has_bfloat16() is False:
             logger.warning(
@@ -225,11 +242,12 @@ class Seq2Seq:
         with strategy.scope():
             model = network(config, tokenizers, trains=True)
         check_training_memory(config, data, tokenizers.target.vocab_size)
-        shortlist = _load_shortlist(run, tokenizers) if resume else None
+        shortlist = _old_shortlist(run, before, tokenizers) if before else None
         if shortlist is None:
             shortlist = learn_shortlist(config, data.train, tokenizers)
-            if shortlist is not None and is_chief(strategy):
-                shortlist.save(run.shortlist)
+        run_name = before.run if before else None
+        if is_chief(strategy):
+            run_name = save_run(run, config, tokenizers, shortlist, before)
         fitted = cls(model, tokenizers, config, shortlist=shortlist)
         examples = validation_examples(data.validation, tokenizers)
         trainer = Trainer(
@@ -242,6 +260,7 @@ class Seq2Seq:
             text_metrics=fitted._text_metrics(examples),
             show_samples=lambda: fitted._log_samples(examples),
             callbacks=callbacks,
+            run_name=run_name,
         )
         if resume:
             trainer.resume()
@@ -278,13 +297,16 @@ class Seq2Seq:
         """
         check_not_forked()
         run = RunFolder(user_path(path)).open_trained()
-        config, tokenizers = load_saved_config(run.config), load_tokenizers(run)
-        model = network(config, tokenizers)
-        assign_variables(model.trainable_variables, load_checkpoint(run.best), "weights")
-        loaded = cls(model, tokenizers, config, shortlist=_load_shortlist(run, tokenizers))
+        saved = load_saved_config(run.config)
+        tokenizers = load_tokenizers(run, saved)
+        model = network(saved.config, tokenizers)
+        best = load_of_run(run.best, saved.run)
+        assign_variables(model.trainable_variables, best, "weights")
+        shortlist = load_shortlist(run, saved, tokenizers)
+        loaded = cls(model, tokenizers, saved.config, shortlist=shortlist)
+        loaded.history = read_metrics(run)
         try:  # The model can work without its past.
             loaded.results = read_json(run.results) if run.results.is_file() else {}
-            loaded.history = read_metrics(run)
         except RunError as error:
             logger.warning("%s", error)
         return loaded
@@ -432,21 +454,6 @@ class Seq2Seq:
             logger.info("  in:   %s\n  out:  %s\n  want: %s", *map(_in_a_line, texts))
 
 
-def _load_shortlist(run: RunFolder, tokenizers: Tokenizers) -> Shortlist | None:
-    """Returns the shortlist of a run; None if it has none, as a continuation or an older run."""
-    if not run.shortlist.is_file():
-        return None
-    shortlist = Shortlist.load(run.shortlist)
-    if not shortlist.fits(
-        source_vocab_size=tokenizers.source.vocab_size, vocab_size=tokenizers.target.vocab_size
-    ):
-        raise RunError(
-            f"{run.shortlist} is not of this run's vocabularies. Restore it from a copy, or remove "
-            f"it and generate without a shortlist."
-        )
-    return shortlist
-
-
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:
     return Path("runs") / (Path(config).stem if isinstance(config, str | Path) else "unnamed")
 
@@ -457,7 +464,7 @@ def _complete(config: Config, run: RunFolder, resume: bool) -> Config:
     What was chosen is logged; a resumed run keeps what was chosen when it was started.
     """
     if resume:
-        return keep_chosen(config, load_saved_config(run.config)) if run.config.exists() else config
+        return keep_chosen(config, load_saved_config(run.config).config)
     config, choices = choose_defaults(config, measure_corpora(config.data.train))
     if choices:
         listed = "".join(f"\n  {choice}" for choice in choices)
@@ -467,58 +474,21 @@ def _complete(config: Config, run: RunFolder, resume: bool) -> Config:
     return config
 
 
-def _open_run(run: RunFolder, config: Config, resume: bool, *, writes: bool) -> Tokenizers:
-    """Makes a run folder ready for training; returns its tokenizers.
-
-    Args:
-        run: The folder.
-        config: Of the run.
-        resume: Whether a run in it is to go on.
-        writes: Whether this process fills the folder; of several workers one does.
-
-    Raises:
-        InputError: If it holds a run and `resume` is False, or the other way round, or the run to
-            resume is of another config.
-    """
+def _check_folder(run: RunFolder, resume: bool) -> None:
+    """Raises InputError if a folder holds a run, or none to resume."""
     if resume:
-        _check_same_settings(run, config)
-        _check_same_files(run, config)
-        if writes:
-            save_config(config, run.config)
-        return load_tokenizers(run)
-    if run.last.exists() or run.best.exists():
-        raise InputError(
-            f"The folder {run.path} holds a run already. Resume it (--resume, in Python "
-            f"resume=True), or train into another folder (--run-dir, in Python run_dir=...)."
-        )
-    if run.config.is_file() and not run.config.read_text("utf-8").startswith("format_version:"):
-        raise InputError(
-            f"{run.config} is not of a run and would be overwritten. Train into another folder "
-            f"(--run-dir, in Python run_dir=...), or rename that file."
-        )
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The run folder {run.path} cannot be made ({error.strerror}). Choose another one "
-            f"(--run-dir, in Python run_dir=...)."
-        ) from error
-    tokenizers = build_tokenizers(config)
-    if writes:
-        save_json(run.data, file_digests(config))
-        save_config(config, run.config)
-        save_tokenizers(tokenizers, run)
-    return tokenizers
+        run.check_resumable()
+    else:
+        run.check_new()
 
 
-def _check_same_settings(run: RunFolder, config: Config) -> None:
-    """Raises InputError unless there is a run that can go on under this config."""
-    if not run.last.is_file():
-        raise InputError(
-            f"Nothing to resume: {run.path} holds no state of training. Train without --resume "
-            f"(in Python resume=False) first."
-        )
-    before, now = (_fixed_settings(one) for one in (load_saved_config(run.config), config))
+def _check_same_run(run: RunFolder, config: Config) -> SavedConfig:
+    """Returns what the run to resume was started with; raises InputError if that was otherwise.
+
+    Contents decide: neither the folder nor its data have to be where they were.
+    """
+    saved = load_saved_config(run.config)
+    before, now = _fixed_settings(saved.config), _fixed_settings(config)
     changed = [
         f"  {key}: {shorten(before.get(key))} then, {shorten(now.get(key))} now"
         for key in sorted(before | now)
@@ -530,29 +500,62 @@ def _check_same_settings(run: RunFolder, config: Config) -> None:
             f"The run in {run.path} was started with other settings:\n{listed}\nPut these back to "
             f"resume it, or train into another folder."
         )
-
-
-def _check_same_files(run: RunFolder, config: Config) -> None:
-    """Raises InputError if a text file is not what it was when the run was started."""
-    before = read_json(run.data)
-    if changed := [
-        path for path, digest in file_digests(config).items() if before.get(path) != digest
-    ]:
+    if changed := changed_data(run, config, saved):
         raise InputError(
             f"The run in {run.path} was started with other contents of {', '.join(changed)}. Put "
             f"these back to resume it, or train into another folder."
         )
+    return saved
+
+
+def _check_same_tokenizers(run: RunFolder, config: Config, tokenizers: Tokenizers) -> None:
+    """Raises InputError if a ready tokenizer is not the one that a run was started with."""
+    for side, vocabulary in config.tokenizer.vocabularies():
+        if vocabulary.model is None:
+            continue
+        own = tokenizers.source if side == "source" else tokenizers.target
+        if Tokenizer.load(vocabulary.model).fingerprint != own.fingerprint:
+            raise InputError(
+                f"The run in {run.path} was started with another tokenizer than "
+                f"{vocabulary.model}. Put that back to resume it, or train into another folder."
+            )
+
+
+def _old_shortlist(run: RunFolder, saved: SavedConfig, tokenizers: Tokenizers) -> Shortlist | None:
+    """Returns the shortlist of a run; None if it is to be learnt anew."""
+    try:
+        return load_shortlist(run, saved, tokenizers)
+    except RunError as error:
+        logger.warning("%s It is learnt anew.", error)
+        return None
 
 
 def _fixed_settings(config: Config) -> dict[str, Any]:
-    """Returns what a run cannot change on its way, under dotted keys."""
+    """Returns what a run cannot change on its way, under dotted keys.
+
+    Of a file it says only that there is one: where it is may change, what is in it is compared.
+    """
     values = config.model_dump(mode="json")
     fixed = {key: values[key] for key in ("task", "seed")}
     for section in ("data", "tokenizer", "model", "training"):
-        fixed |= {f"{section}.{key}": value for key, value in values[section].items()}
+        fixed |= {
+            f"{section}.{key}": _without_paths(getattr(getattr(config, section), key), value)
+            for key, value in values[section].items()
+        }
     stopping = fixed.pop("training.early_stopping")
     fixed["training.early_stopping.metric"] = stopping["metric"]
     return {key: value for key, value in fixed.items() if key not in _CHANGEABLE}
+
+
+def _without_paths(value: Any, dumped: Any) -> Any:
+    """Returns what a value dumps to, with a mark in place of each path."""
+    if isinstance(value, Path):
+        return "a file"
+    if isinstance(value, tuple):
+        return [_without_paths(one, other) for one, other in zip(value, dumped, strict=True)]
+    if isinstance(value, BaseModel):
+        return {key: _without_paths(getattr(value, key), dumped[key]) for key in dumped}
+    return dumped
 
 
 def _in_a_line(text: str) -> str:

@@ -79,6 +79,8 @@ message_type { name: "Piece"
   field { name: "type" number: 3 label: LABEL_OPTIONAL type: TYPE_INT32 default_value: "1" }
 }
 message_type { name: "TrainerSpec"
+  field { name: "input" number: 1 label: LABEL_REPEATED type: TYPE_STRING }
+  field { name: "model_prefix" number: 2 label: LABEL_OPTIONAL type: TYPE_STRING }
   field { name: "model_type" number: 3 label: LABEL_OPTIONAL type: TYPE_INT32 default_value: "1" }
 }
 message_type { name: "Rules"
@@ -145,7 +147,7 @@ class Tokenizer:
 
     def __init__(self, model_proto: bytes) -> None:
         model = _parse(model_proto)
-        self._model_proto = _with_exact_scores(model_proto, model)
+        self._model_proto = _with_exact_scores(_without_paths(model_proto, model), model)
         self._processor = _load(self._model_proto)
         _check_special_ids(self._processor)
         self._pieces = [piece.piece for piece in model.pieces]
@@ -486,6 +488,20 @@ def _is_lossless(model: Any) -> bool:
     changes_text = rules.charsmap or rules.add_dummy_prefix or rules.remove_extra_whitespaces
     with_newline = [piece.piece for piece in model.pieces if "\n" in piece.piece]
     return not changes_text and with_newline == ["\n"]
+
+
+def _without_paths(model_proto: bytes, model: Any) -> bytes:
+    """Takes out, of both, the paths that `spm_train` stores: they say who trained it, and where."""
+    places = (
+        (model.trainer, "input"),
+        (model.trainer, "model_prefix"),
+        (model.normalizer, "rule_file"),
+        (model.denormalizer, "rule_file"),
+    )
+    present = [(part, name) for part, name in places if getattr(part, name)]
+    for part, name in present:
+        part.ClearField(name)
+    return bytes(model.SerializeToString()) if present else model_proto
 
 
 def _with_exact_scores(model_proto: bytes, model: Any) -> bytes:

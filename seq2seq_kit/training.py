@@ -5,7 +5,6 @@ workers; Keras callbacks get their hooks all the same. Knows ids only: what need
 BLEU, is passed in as a function.
 """
 
-import json
 import logging
 import math
 import os
@@ -23,10 +22,9 @@ import tensorflow as tf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.checkpoint import (
     assign_variables,
-    load_checkpoint,
+    load_of_run,
     save_checkpoint,
     variable_arrays,
 )
@@ -34,6 +32,7 @@ from seq2seq_kit.config import MIN_STEPS_TO_VALIDATION, TrainingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
+from seq2seq_kit.history import add_to_history, read_metrics, write_history
 from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
 from seq2seq_kit.model import TokenModel
@@ -74,6 +73,8 @@ class TrainingState:
     """Whether something that follows the last step, such as a validation, was not completed."""
     best_value: float | None = None
     """The best value of the early-stopping metric."""
+    best_step: int | None = None
+    """The step of that value; None in runs of older versions."""
     validations_since_best: int = 0
     best_loss: float | None = None
     """The best validation loss, by which the learning rate decays."""
@@ -99,6 +100,8 @@ class Trainer:
             gives. The loss in the logs is the mean of the epoch so far; `val_loss`,
             `val_perplexity` and, if they are measured, `val_bleu` and `val_chrf` are in the logs
             at the end of an epoch in which there was a validation.
+        run_name: What the run's config and checkpoints say, so that they are known to belong
+            together.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Trainer:
         text_metrics: Callable[[], Mapping[str, float]] | None = None,
         show_samples: Callable[[], None] | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        run_name: str | None = None,
     ) -> None:
         self.model = model
         self.config = config
@@ -122,8 +126,10 @@ class Trainer:
         self.strategy = strategy
         self.text_metrics = text_metrics
         self.show_samples = show_samples
+        self.run_name = run_name
         self.state = TrainingState()
         self.history: list[dict[str, float]] = []
+        self._saved_best_step: int | None = None
         self._max_epochs = config.epochs
         if config.has_no_limit:
             self._max_epochs = config.default_epochs(len(train_set.plan(0)))
@@ -157,11 +163,15 @@ class Trainer:
         Raises:
             RunError: If there is none, or it does not fit the model.
         """
-        checkpoint = load_checkpoint(self.run.last)
+        checkpoint = load_of_run(self.run.last, self.run_name)
         assign_variables(self.model.variables, checkpoint, "model")
         assign_variables(self.model.optimizer.variables, checkpoint, "optimizer")
+        facts = {name: value for name, value in checkpoint.facts.items() if name != "run"}
+        # Older versions kept the history in metrics.jsonl alone. A validation after the newest
+        # checkpoint is done, and noted, again.
+        records = facts.pop("history", None) or read_metrics(self.run)
         try:
-            self.state = TrainingState(**checkpoint.facts)
+            self.state = TrainingState(**facts)
         except TypeError as error:
             raise RunError(
                 f"The checkpoint {self.run.last} is damaged ({error}). Restore it from a copy, or "
@@ -169,11 +179,50 @@ class Trainer:
             ) from error
         self.state.finished = None
         self._is_resumed = True
-        # A validation after the newest checkpoint is done, and noted, again.
-        self.history = [
-            record for record in read_metrics(self.run) if record["step"] <= self.state.step
-        ]
-        self._write_history()
+        self.history = [record for record in records if record["step"] <= self.state.step]
+        self._find_best()
+        if self._is_chief:
+            write_history(self.run, self.history, tensorboard=self.config.tensorboard)
+
+    def _find_best(self) -> None:
+        """Makes sure that the best weights are those of the state that training resumes from.
+
+        Raises:
+            RunError: If they are damaged.
+        """
+        state = self.state
+        if state.best_value is None:
+            return
+        if state.best_step == state.step:
+            # Training may have ended between the writing of the state and of the best weights.
+            if self._is_chief:
+                self._save_best(self.history[-1])
+            return
+        if not self.run.best.is_file():
+            logger.warning(
+                "%s is missing. Training resumes without it: the best weights are chosen among "
+                "those from step %d on.",
+                self.run.best,
+                state.step,
+            )
+            state.best_value, state.best_step, state.validations_since_best = None, None, 0
+            return
+        try:
+            best = load_of_run(self.run.best, self.run_name).facts
+        except RunError as error:
+            raise RunError(
+                f"{error} Or remove it and resume: the best weights are then chosen among those "
+                f"from step {state.step} on."
+            ) from error
+        if state.best_step not in (None, best["step"]):
+            logger.warning(
+                "%s is of step %d, where step %d was the best: it counts as the best from now on.",
+                self.run.best,
+                best["step"],
+                state.best_step,
+            )
+            state.best_step = best["step"]
+            state.best_value = best[f"val_{self.config.early_stopping.metric}"]
 
     def fit(self) -> TrainingState:
         """Trains; returns the final state.
@@ -456,15 +505,16 @@ class Trainer:
         return nll / num_tokens
 
     def _keep_best(self, record: dict[str, float], counts: bool) -> None:
-        """Saves the weights if the early-stopping metric is the best so far; counts if not."""
+        """Notes whether the early-stopping metric is the best so far; counts if it is not.
+
+        `_save_last` writes the weights, once the state that says so is written: where training
+        ends between the two, resuming it writes them.
+        """
         state, metric = self.state, self.config.early_stopping.metric
         value = record[f"val_{metric}"]
         sign = -1.0 if metric == "loss" else 1.0
         if state.best_value is None or sign * value > sign * state.best_value:
-            state.best_value, state.validations_since_best = value, 0
-            if self._is_chief:
-                arrays = variable_arrays(self.model.trainable_variables, "weights")
-                save_checkpoint(self.run.best, arrays, record)
+            state.best_value, state.best_step, state.validations_since_best = value, state.step, 0
             return
         state.validations_since_best += counts
 
@@ -590,23 +640,27 @@ class Trainer:
             record["learning_rate"],
         )
         if self._is_chief:
-            with self.run.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            if self.config.tensorboard:
-                with tf.summary.create_file_writer(str(self.run.logs)).as_default():
-                    for name, value in record.items():
-                        tf.summary.scalar(name, value, step=self.state.step)
-
-    def _write_history(self) -> None:
-        lines = "".join(json.dumps(record) + "\n" for record in self.history)
-        write_bytes(self.run.metrics, lines.encode(), "The history")
+            add_to_history(self.run, self.history, tensorboard=self.config.tensorboard)
 
     def _save_last(self) -> None:
+        """Saves the state, then the weights if they are the best so far and not saved yet."""
         self._saved_at = time.monotonic()
-        if self._is_chief:
-            model = variable_arrays(self.model.variables, "model")
-            optimizer = variable_arrays(self.model.optimizer.variables, "optimizer")
-            save_checkpoint(self.run.last, chain(model, optimizer), asdict(self.state))
+        if not self._is_chief:
+            return
+        state = self.state
+        model = variable_arrays(self.model.variables, "model")
+        optimizer = variable_arrays(self.model.optimizer.variables, "optimizer")
+        facts = {"run": self.run_name, "history": self.history, **asdict(state)}
+        save_checkpoint(self.run.last, chain(model, optimizer), facts, "The state of training")
+        if state.best_step == state.step != self._saved_best_step:
+            self._save_best(self.history[-1])
+
+    def _save_best(self, record: Mapping[str, float]) -> None:
+        """Saves the weights, which are the best so far."""
+        arrays = variable_arrays(self.model.trainable_variables, "weights")
+        facts = {"run": self.run_name, **record}
+        save_checkpoint(self.run.best, arrays, facts, "The best weights")
+        self._saved_best_step = self.state.step
 
     @property
     def _is_chief(self) -> bool:
@@ -684,28 +738,6 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if "chief" in resolver.cluster_spec().jobs:
         return resolver.task_type == "chief"
     return resolver.task_id == 0
-
-
-def read_metrics(run: RunFolder) -> list[dict[str, float]]:
-    """Returns the history of a run: one record a validation, oldest first.
-
-    Raises:
-        RunError: If a line of it is damaged.
-    """
-    if not run.metrics.is_file():
-        return []
-    records = []
-    for number, line in enumerate(run.metrics.read_bytes().splitlines(), start=1):
-        try:
-            record = dict(json.loads(line))
-            float(record["step"])
-            records.append(record)
-        except (LookupError, RecursionError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{run.metrics}, line {number}: expected the JSON of a validation, but found "
-                f"{shorten(line)}. Mend or remove the line."
-            ) from error
-    return records
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> None:

@@ -225,7 +225,7 @@ def test_every_key_counts_as_given_in_what_was_chosen(tmp_path: Path) -> None:
 def test_a_saved_config_is_never_chosen_for_again(tmp_path: Path) -> None:
     config = chosen(tmp_path, sentence, chinese)
     save_config(config, tmp_path / "config.yaml")
-    saved = load_saved_config(tmp_path / "config.yaml")
+    saved = load_saved_config(tmp_path / "config.yaml").config
     statistics = measure_corpora(config.data.train)
     assert choose_defaults(saved, statistics) == (config, [])
     # As does one that an earlier version wrote, with the defaults of that time.

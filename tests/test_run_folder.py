@@ -1,10 +1,13 @@
 """The names in a run folder, and its JSON."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seq2seq_kit import run_folder
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.run_folder import RunFolder, read_json, save_json
 
@@ -46,14 +49,6 @@ def test_a_trained_run_opens(tmp_path: Path) -> None:
     assert run.open_trained() is run
 
 
-@pytest.mark.parametrize("files", [(), ("config.yaml",), ("best.npz",)])
-def test_an_untrained_folder_is_refused_with_advice(tmp_path: Path, files: tuple[str, ...]) -> None:
-    for name in files:
-        (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"lacks them\. `s2s fit` makes one"):
-        RunFolder(tmp_path).open_trained()
-
-
 def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -62,11 +57,110 @@ def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
         RunFolder(tmp_path).open_trained()
 
 
-def test_an_interrupted_run_is_to_be_resumed_not_trained_anew(tmp_path: Path) -> None:
-    for name in ("config.yaml", "last.npz"):
-        (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"interrupted before its first validation.*--resume"):
-        RunFolder(tmp_path).open_trained()
+# What is in a folder, and what is said of it by `fit`, by `fit --resume`, and by `generate`,
+# `info`, `evaluate` and `export`; None where it works.
+MINE = "not of a run and would be overwritten"
+RESUME = "holds a run already. Resume it (--resume"
+NOTHING = "Nothing to resume"
+USE = "They can be used as they are: `s2s generate"
+RESTORE = "its config.yaml is missing, without which that cannot be used. Restore it from a copy"
+STATES: list[tuple[str, str | None, str | None, str | None]] = [
+    ("", None, NOTHING, "`s2s fit` makes one"),
+    ("notes.txt pairs.tsv", None, NOTHING, "`s2s fit` makes one"),
+    (".lock", None, NOTHING, "`s2s fit` makes one"),
+    (".lock shared.model data.json", None, NOTHING, "`s2s fit` makes one"),
+    ("config.yaml shared.model", None, NOTHING, "has saved nothing yet"),
+    ("config.yaml metrics.jsonl", None, NOTHING, "Train it: `s2s fit CONFIG.yaml --run-dir"),
+    ("config.yaml last.npz", RESUME, None, "--resume`"),
+    ("config.yaml best.npz", USE, USE, None),
+    ("config.yaml best.npz last.npz", RESUME, None, None),
+    ("config.yaml best.npz last.npz results.json", RESUME, None, None),
+    ("best.npz", USE, USE, RESTORE),
+    ("last.npz", RESTORE, RESTORE, "`s2s fit CONFIG.yaml"),
+    ("best.npz last.npz", RESTORE, RESTORE, RESTORE),
+    ("shared.model", MINE, NOTHING, "`s2s fit` makes one"),
+    ("source.model notes.txt", MINE, NOTHING, "`s2s fit` makes one"),
+    ("results.json", MINE, NOTHING, "`s2s fit` makes one"),
+    ("metrics.jsonl", MINE, NOTHING, "`s2s fit` makes one"),
+    ("saved_model.pb", "is an exported SavedModel", NOTHING, "is an exported SavedModel"),
+]
+
+
+@pytest.mark.parametrize(("files", "fit", "resume", "use"), STATES)
+def test_every_state_of_a_folder_has_a_way_forward(
+    tmp_path: Path, files: str, fit: str | None, resume: str | None, use: str | None
+) -> None:
+    for name in files.split():
+        (tmp_path / name).write_text("format_version: 1\n" if name == "config.yaml" else "")
+    run = RunFolder(tmp_path)
+    checks = (run.check_new, fit), (run.check_resumable, resume), (run.open_trained, use)
+    for check, expected in checks:
+        if expected is None:
+            check()
+            continue
+        with pytest.raises(InputError) as caught:
+            check()
+        assert expected in str(caught.value)
+
+
+def test_a_config_that_is_not_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# mine\n")
+    with pytest.raises(InputError, match=r"config\.yaml is not of a run and would be overwritten"):
+        RunFolder(tmp_path).check_new()
+
+
+def test_one_process_fills_a_folder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.filled():
+        with (
+            pytest.raises(InputError, match=rf"Another process \(PID {os.getpid()}\) fills"),
+            run.filled(),
+        ):
+            pass
+        run.check_new()
+    with run.filled():  # Also after an error in it.
+        pass
+
+
+def test_a_folder_that_cannot_be_made_or_locked_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cannot(path: Path) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be made"), RunFolder(tmp_path / "file").filled():
+        pass
+    monkeypatch.setattr(run_folder, "try_lock", cannot)
+    code = errno.EROFS
+    with (
+        pytest.raises(RunError, match=r"Read-only file system\..*--run-dir"),
+        RunFolder(tmp_path).filled(),
+    ):
+        pass
+    code = errno.ENOLCK
+    with RunFolder(tmp_path).filled():
+        assert "has no locks" in caplog.text
+
+
+def test_a_flipped_bit_in_json_is_found(tmp_path: Path) -> None:
+    save_json(tmp_path / "results.json", {"test_bleu": 31.25, "ended": "2 epochs are done"})
+    content = (tmp_path / "results.json").read_bytes()
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        (tmp_path / "results.json").write_bytes(changed)
+        try:
+            values = read_json(tmp_path / "results.json")
+        except RunError:
+            continue
+        # A flip in the name of the digest itself makes it another value, or another space.
+        assert values.items() >= {"test_bleu": 31.25, "ended": "2 epochs are done"}.items()
+
+
+def test_json_of_older_versions_has_no_digest(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"bleu": 3.5}')
+    assert read_json(tmp_path / "results.json") == {"bleu": 3.5}
 
 
 def test_an_export_is_told_from_a_run(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """The class that notebooks use, on the two trained runs."""
 
+import copy
+import gzip
 import json
+import os
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -14,14 +19,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from conftest import TrainedRun
+from conftest import TrainedRun, reversal
 
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.evaluation import compare_texts
+from seq2seq_kit.history import read_metrics
+from seq2seq_kit.run_folder import RunFolder
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.training import read_metrics
+from seq2seq_kit.tokenizer import Tokenizer, _Model
 
 WORDS = ["abc", "deed", "", "b", "aaaa", "edcb"]
 
@@ -273,9 +280,7 @@ def test_a_run_is_not_resumed_on_other_texts(
     copied_run: Path, translation_config: dict[str, Any], tmp_path: Path
 ) -> None:
     # The same path, settings and number of lines, and one letter changed.
-    (path,) = {Path(path) for path in json.loads((copied_run / "data.json").read_text())} - {
-        Path(translation_config["data"]["validation"]["tsv"])
-    }
+    path = Path(translation_config["data"]["train"]["tsv"])
     before = path.read_text()
     path.write_text(before.replace("a", "b", 1))
     try:
@@ -283,6 +288,121 @@ def test_a_run_is_not_resumed_on_other_texts(
             Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
     finally:
         path.write_text(before)
+
+
+def test_a_run_that_moved_with_its_data_resumes_as_if_it_had_not(
+    translation_run: TrainedRun, translation_files: Path, tmp_path: Path
+) -> None:
+    config = copy.deepcopy(translation_run.fitted.config.model_dump(mode="json"))
+    names = {"train": "data/train.tsv", "validation": "data/dev.tsv"}
+    config["data"] |= {"root": ".", **names}
+    before, after = tmp_path / "before", tmp_path / "elsewhere" / "after"
+    shutil.copytree(translation_files, before / "data")
+    (before / "my.yaml").write_text(yaml.safe_dump(config))
+    Seq2Seq.fit(before / "my.yaml", run_dir=before / "runs" / "my", overrides=["training.epochs=2"])
+    after.parent.mkdir()
+    before.rename(after)
+    # The same texts, packed; and the config is the run's own, which finds its data.
+    train = after / "data" / "train.tsv"
+    train.write_bytes(gzip.compress(train.read_bytes()))
+    (after / "my.yaml").unlink()
+    resumed = Seq2Seq.fit(
+        after / "runs" / "my" / "config.yaml",
+        run_dir=after / "runs" / "my",
+        overrides=["training.epochs=10"],
+        resume=True,
+    )
+    assert_same_weights(resumed, translation_run.fitted)
+
+
+def test_a_run_with_a_ready_tokenizer_resumes_with_the_same_one_anywhere(
+    translation_run: TrainedRun, translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready.model"
+    translation_run.fitted.tokenizer.save(ready)
+    translation_config["tokenizer"] = {"model": str(ready)}
+    translation_config["training"]["max_steps"] = 1
+    Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    translation_config["training"]["max_steps"] = 2
+    translation_config["tokenizer"] = {"model": str(ready.rename(tmp_path / "moved.model"))}
+    Seq2Seq.fit(translation_config, run_dir=tmp_path / "run", resume=True)
+    Tokenizer.train(["abcde"], type="char", vocab_size=9, byte_fallback=False).save(
+        tmp_path / "moved.model"
+    )
+    with pytest.raises(InputError, match=r"another tokenizer than .*moved\.model"):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path / "run", resume=True)
+
+
+def test_a_second_process_is_told_at_once_and_reading_is_free(
+    copied_run: Path, translation_config: dict[str, Any], translation_run: TrainedRun
+) -> None:
+    with RunFolder(copied_run).filled():
+        with pytest.raises(InputError, match=r"Another process \(PID \d+\) fills the run folder"):
+            Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+        loaded = Seq2Seq.load(copied_run)
+    assert loaded.generate(WORDS) == translation_run.fitted.generate(WORDS)
+
+
+@pytest.mark.parametrize("name", ["best.npz", "shared.model", "config.yaml"])
+def test_files_of_two_runs_are_not_mixed(
+    copied_run: Path, continuation_run: TrainedRun, name: str
+) -> None:
+    shutil.copy(continuation_run.path / name, copied_run / name)
+    with pytest.raises(RunError, match=r"of (another|different) run"):
+        Seq2Seq.load(copied_run)
+
+
+def test_a_missing_or_damaged_shortlist_is_learnt_again(
+    copied_run: Path, translation_config: dict[str, Any], translation_run: TrainedRun
+) -> None:
+    content = (copied_run / "shortlist.npz").read_bytes()
+    (copied_run / "shortlist.npz").unlink()
+    assert Seq2Seq.load(copied_run).generate(WORDS) == translation_run.fitted.generate(WORDS)
+    (copied_run / "shortlist.npz").write_bytes(content[:-1])
+    with pytest.raises(RunError, match=r"shortlist\.npz.*`s2s fit --resume` learns it again"):
+        Seq2Seq.load(copied_run)
+    Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+    assert (copied_run / "shortlist.npz").read_bytes() == content
+    Seq2Seq.load(copied_run)
+
+
+def test_a_run_says_nothing_about_where_and_by_whom_it_was_made(
+    translation_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home" / "some-user"
+    shutil.copytree(translation_files, home / "texts")
+    for name, value in (("HOME", home), ("USER", "some-user"), ("LOGNAME", "some-user")):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(socket, "gethostname", lambda: "some-host")
+    monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
+    # As spm_train leaves one, with the paths of its texts.
+    ready = Tokenizer.train(["abcde"] * 9, type="char", vocab_size=9, byte_fallback=False)
+    model = _Model.FromString(ready.model_proto)
+    model.trainer.input.append("/home/some-user/train.txt")
+    model.trainer.model_prefix = "/home/some-user/ready"
+    (home / "ready.model").write_bytes(model.SerializeToString())
+    config = reversal(home / "texts")
+    config["tokenizer"] = {"model": str(home / "ready.model")}
+    config["training"] |= {"max_steps": 2, "tensorboard": True}
+    before = os.umask(0)
+    try:
+        for run in (home / "runs" / "my", tmp_path / "scratch" / "my"):
+            Seq2Seq.fit(config, run_dir=run)
+            loaded = load_config(run / "config.yaml")
+            assert loaded.data.train[0].tsv == Path(os.path.realpath(home / "texts" / "train.tsv"))
+    finally:
+        os.umask(before)
+    secrets = [str(tmp_path), tmp_path.name, "some-user", "some-host", "/home"]
+    folders = [home / "runs", tmp_path / "scratch", tmp_path / "cache"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        for secret in secrets:
+            assert secret.encode() not in path.read_bytes(), (path, secret)
+            assert secret not in path.name
+    assert len([path for path in files if path.parent.name == "logs"]) == 2
+    for path in (tmp_path / "cache").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
 def test_a_finished_run_is_resumed_with_a_higher_limit(
@@ -398,7 +518,7 @@ def test_faults_are_found_before_anything_is_written(
 def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun) -> None:
     names = {path.name for path in translation_run.path.iterdir()}
     expected = {"config.yaml", "data.json", "shared.model", "best.npz", "last.npz"}
-    assert names == expected | {"metrics.jsonl", "results.json", "shortlist.npz"}
+    assert names == expected | {"metrics.jsonl", "results.json", "shortlist.npz", ".lock"}
 
 
 def test_early_stopping_by_bleu_decodes_the_validation_texts(

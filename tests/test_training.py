@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import errno
 import http.server
 import json
 import math
@@ -26,11 +27,12 @@ from seq2seq_kit.checkpoint import load_checkpoint
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.dataset import BatchSet
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
+from seq2seq_kit.history import read_metrics
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
 from seq2seq_kit.run_folder import RunFolder
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.training import Trainer, check_callbacks, make_strategy, read_metrics
+from seq2seq_kit.training import Trainer, check_callbacks, make_strategy
 
 VOCAB_SIZE = 20
 NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
@@ -678,27 +680,161 @@ def test_without_a_limit_small_data_are_read_oftener(tmp_path: Path) -> None:
     assert (state.epoch, state.finished) == (3, "no better validation loss for 2 validations")
 
 
-@pytest.mark.parametrize("content", ['{"step": 4', "[", "\xff"])
-def test_a_damaged_history_is_named_by_line(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ['{"step": 4', "[", "\xff", '{"step": 4, "digest": "0"}'])
+def test_a_damaged_line_of_the_history_is_left_out_and_named(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
     run = RunFolder(tmp_path)
     run.metrics.write_bytes(b'{"step": 2}\n' + content.encode("latin-1"))
-    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: .*Mend or remove the line"):
-        read_metrics(run)
+    assert read_metrics(run) == [{"step": 2}]
+    assert "metrics.jsonl, line 2 is damaged and left out" in caplog.text
+
+
+# ---- What is lost, and what is written when
+
+
+def finished(folder: Path, losses: Sequence[float], **options: Any) -> Trainer:
+    trainer = without_network(make_trainer(folder, **options), losses)
+    trainer.fit()
+    return trainer
+
+
+@pytest.mark.parametrize("damage", [None, b"", b'{"step": 4'])
+def test_a_resumed_run_has_its_history_from_the_checkpoint(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    trainer = finished(tmp_path, [3.0, 2.0], epochs=2)
+    trainer.run.metrics.unlink()
+    if damage is not None:
+        trainer.run.metrics.write_bytes(damage)
+    resumed = make_trainer(tmp_path, epochs=2)
+    resumed.resume()
+    assert resumed.history == read_metrics(resumed.run) == trainer.history
+
+
+@pytest.mark.parametrize("failing_call", range(1, 9))
+def test_a_disk_that_fills_up_leaves_a_run_that_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
+) -> None:
+    # Metrics, the state and the best weights, each with the names in the folder; then the end.
+    straight = finished(tmp_path / "straight", [3.0, 2.0, 4.0], epochs=3)
+    broken = without_network(make_trainer(tmp_path / "broken", epochs=3), [3.0, 2.0, 4.0])
+    sync, calls = os.fsync, []
+
+    def fill_up(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) >= failing_call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill_up)
+        with pytest.raises(RunError, match=r"could not be written to .*No space left on device"):
+            broken.fit()
+    assert not list(broken.run.path.glob("*partial*"))
+    resumed = make_trainer(tmp_path / "broken", epochs=3)
+    step = 0
+    if broken.run.last.is_file():
+        resumed.resume()
+        step = resumed.state.validated_step
+    without_network(resumed, [3.0, 2.0, 4.0][step // 4 :]).fit()
+    assert comparable(resumed.history) == comparable(straight.history)
+    for name in ("best.npz", "last.npz"):
+        found, expected = (load_checkpoint(t.run.path / name) for t in (resumed, straight))
+        assert found.arrays.keys() == expected.arrays.keys()
+        for key, array in expected.arrays.items():
+            np.testing.assert_array_equal(found.arrays[key], array)
+        assert found.facts["step"] == expected.facts["step"]
+
+
+def test_best_weights_that_were_not_written_any_more_are_written_on_resuming(
+    tmp_path: Path,
+) -> None:
+    trainer = finished(tmp_path, [3.0, 2.0], epochs=2)
+    expected = load_checkpoint(trainer.run.best)
+    trainer.run.best.unlink()
+    make_trainer(tmp_path, seed=99, epochs=2).resume()
+    found = load_checkpoint(trainer.run.best)
+    assert found.facts == expected.facts
+    for key, array in expected.arrays.items():
+        np.testing.assert_array_equal(found.arrays[key], array)
+
+
+def test_lost_best_weights_are_noticed_on_resuming_and_chosen_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished(tmp_path, [1.0, 2.0], epochs=2).run.best.unlink()
+    resumed = without_network(make_trainer(tmp_path, epochs=4), [4.0, 5.0])
+    resumed.resume()
+    assert "best.npz is missing. Training resumes without it" in caplog.text
+    resumed.fit()
+    assert load_checkpoint(resumed.run.best).facts["val_loss"] == 4.0
+    finished_again = make_trainer(tmp_path, epochs=4)  # Nothing is left to train.
+    finished_again.run.best.unlink()
+    finished_again.resume()
+    without_network(finished_again, [6.0]).fit()
+    assert load_checkpoint(resumed.run.best).facts["val_loss"] == 6.0
+
+
+def test_damaged_best_weights_are_refused_before_training_goes_on(tmp_path: Path) -> None:
+    best = finished(tmp_path, [1.0, 2.0], epochs=2).run.best
+    best.write_bytes(best.read_bytes()[:-9])
+    with pytest.raises(RunError, match=r"best\.npz is damaged.* remove it and resume"):
+        make_trainer(tmp_path, epochs=4).resume()
+
+
+def test_older_best_weights_count_by_their_own_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = finished(tmp_path, [3.0], epochs=1)
+    older = first.run.best.read_bytes()
+    second = without_network(make_trainer(tmp_path, epochs=3), [2.0, 2.5])
+    second.resume()
+    second.fit()
+    second.run.best.write_bytes(older)
+    third = without_network(make_trainer(tmp_path, epochs=4), [2.9])
+    third.resume()
+    assert "best.npz is of step 4, where step 8 was the best" in caplog.text
+    third.fit()
+    assert load_checkpoint(third.run.best).facts["val_loss"] == 2.9
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.run_name = "one"
+    without_network(trainer).fit()
+    other = make_trainer(tmp_path, epochs=2)
+    other.run_name = "other"
+    with pytest.raises(RunError, match=r"last\.npz and the config\.yaml beside it are of differ"):
+        other.resume()
 
 
 # ---- What training leaves, and callbacks
 
 
-def test_history_stands_in_metrics_and_tensorboard(tmp_path: Path) -> None:
+def events_of(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """The step and the values of each event that has some."""
+    return [
+        (event.step, {value.tag: value.simple_value for value in event.summary.value})
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        if event.summary.value
+    ]
+
+
+def test_history_stands_in_metrics_and_in_one_file_for_tensorboard(tmp_path: Path) -> None:
     trainer = without_network(make_trainer(tmp_path, epochs=2, tensorboard=True))
     trainer.fit()
-    assert read_metrics(trainer.run) == trainer.history
-    tags = set()
-    for path in (tmp_path / "logs").iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            tags |= {(event.step, value.tag) for value in event.summary.value}
-    expected = {(step, key) for step in (4, 8) for key in trainer.history[0]}
-    assert tags == expected
+    (path,) = (tmp_path / "logs").iterdir()
+    path.write_bytes(path.read_bytes()[:-5])  # Killed while it was writing.
+    resumed = without_network(make_trainer(tmp_path, epochs=4, tensorboard=True))
+    resumed.resume()
+    resumed.fit()
+    assert read_metrics(resumed.run) == resumed.history
+    assert list((tmp_path / "logs").iterdir()) == [path]
+    events = events_of(path)
+    assert [step for step, _ in events] == [4, 8, 12, 16]
+    for (_, values), record in zip(events, resumed.history, strict=True):
+        assert values == pytest.approx(record)
 
 
 def test_loss_and_speed_count_from_the_last_validation(tmp_path: Path) -> None:

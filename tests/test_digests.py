@@ -1,0 +1,62 @@
+"""Digests of texts, of files and of values."""
+
+import gzip
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seq2seq_kit.digests import digest, read_verified, seal, text_digest, unseal
+from seq2seq_kit.errors import DataError, RunError
+
+
+def test_a_text_has_the_digest_of_its_contents_packed_or_not(tmp_path: Path) -> None:
+    content = "春天\n".encode() * 9999
+    (tmp_path / "a.txt").write_bytes(content)
+    for level in (1, 9):
+        (tmp_path / f"{level}.gz").write_bytes(gzip.compress(content, level, mtime=level))
+        assert text_digest(tmp_path / f"{level}.gz") == hashlib.sha256(content).hexdigest()
+    assert text_digest(tmp_path / "a.txt") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("content", [None, gzip.compress(b"text")[:-3], b"\x1f\x8bno"])
+def test_a_text_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.gz: expected a readable text file"):
+        text_digest(tmp_path / "a.gz")
+
+
+def test_a_file_with_any_bit_flipped_is_refused(tmp_path: Path) -> None:
+    content = b"some content"
+    path = tmp_path / "file"
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(RunError, match=r"file is damaged or of another run"):
+            read_verified(path, digest(content))
+        assert read_verified(path, None) == changed
+    path.write_bytes(content)
+    assert read_verified(path, digest(content)) == content
+    path.unlink()
+    with pytest.raises(RunError, match=r"cannot be read \(No such file"):
+        read_verified(path, None)
+
+
+@pytest.mark.parametrize("values", [{}, {"a": 0.1 + 0.2, "b": [1, "ü"]}, {"b": None, "a": 1e-300}])
+def test_sealed_values_are_unsealed_unless_one_is_another(values: dict[str, Any]) -> None:
+    sealed = seal(values)
+    assert unseal(sealed) == unseal(dict(reversed(sealed.items()))) == values
+    for key in values:
+        with pytest.raises(ValueError, match="not those that were written"):
+            unseal({**sealed, key: "other"})
+    with pytest.raises(ValueError, match="not those"):
+        unseal({**sealed, "new": 1})
+
+
+def test_values_without_a_seal_are_of_an_older_version() -> None:
+    assert unseal({"a": 1}) == {"a": 1}
+    with pytest.raises(ValueError, match="not those"):
+        unseal({"a": 1}, required=True)
