@@ -68,6 +68,7 @@ Width = Annotated[int, Field(ge=1, le=bounds.MAX_WIDTH, strict=True)]
 Layers = Annotated[int, Field(ge=1, le=bounds.MAX_LAYERS, strict=True)]
 Precision = Literal["float32", "bfloat16"]
 Switch = Annotated[bool, Field(strict=True)]
+Normalization = Literal["nfc", "nfd", "nfkc", "none"]
 
 
 def _as_list(value: Any) -> Any:
@@ -277,15 +278,23 @@ class VocabularyConfig(Section):
     """Pieces wanted; if the data cannot give so many, the feasible size is used and said."""
     character_coverage: Share = 1.0
     """Share of the characters that get pieces; lower it (0.9995) for Chinese and Japanese."""
-    byte_fallback: Switch = True
-    """Spell unknown characters in UTF-8 bytes instead of one unknown token."""
+    byte_fallback: Switch | None = None
+    """Spell unknown characters in UTF-8 bytes (256 pieces) instead of one unknown token. Left out:
+    true where `vocab_size` has room for the bytes beside the characters, false otherwise."""
     user_defined_symbols: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that always are one token, such as tags."""
     lossless: Switch | None = None
     """Keep runs of spaces and newlines. Left out: true for continuation, false otherwise."""
+    normalization: Normalization = "nfc"
+    """The Unicode form of all texts, so that equivalent spellings get the same output; characters
+    that nobody sees are dropped or become spaces (seq2seq_kit/normalization.py lists them). nfc
+    changes nothing visible. nfd splits accents and Hangul syllables into their parts, which suits
+    pronunciations; outputs are composed again. nfkc also replaces variants of characters: the
+    full-width comma becomes a plain one. none changes nothing. It is kept in the tokenizer's file;
+    the tokenizer of a run made before there was this key has none."""
     model: FilePath | None = None
-    """A ready SentencePiece `.model` to use instead of training one; then `type`, `vocab_size` and
-    the other keys of this section have no effect."""
+    """A ready SentencePiece `.model` to use instead of training one; then of this section only
+    `normalization` has an effect, unless the file holds its own."""
 
 
 class TokenizerConfig(VocabularyConfig):

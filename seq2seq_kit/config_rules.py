@@ -283,7 +283,7 @@ def _vocabulary_size(
 ) -> tuple[int, str]:
     """Returns the number of pieces, and why these."""
     characters = set().union(*(text.characters for text in texts))
-    fixed = _SPECIAL_PIECES + _BYTE_PIECES * settings.byte_fallback
+    fixed = _SPECIAL_PIECES + _BYTE_PIECES * (settings.byte_fallback is not False)
     fixed += len(settings.user_defined_symbols) + bool(settings.lossless)
     if kind == "char":
         size = min(fixed + 1 + len(characters), _MAX_CHARACTER_PIECES)  # 1: the space

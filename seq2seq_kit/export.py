@@ -97,6 +97,8 @@ class ExportModule(tf.Module):
                 self._decoder = text.SentencepieceTokenizer(
                     model=target_tokenizer.model_proto, name="target_tokenizer"
                 )
+        self._prepare = source_tokenizer.text_rules.prepare_tensor
+        self._restore = target_tokenizer.text_rules.restore_tensor
         self.serve = tf.function(
             lambda inputs: self._serve(
                 inputs,
@@ -128,7 +130,7 @@ class ExportModule(tf.Module):
         prepared: PreparedWeights,
         surfaces: Sequence[bytes],
     ) -> dict[str, tf.Tensor]:
-        ids = self._encoder.tokenize(inputs)
+        ids = self._encoder.tokenize(self._prepare(inputs))
         lengths = tf.cast(ids.row_lengths(), tf.int32)
         too_long = tf.where(lengths > max_source_length)[:, 0]
         tf.debugging.Assert(
@@ -165,7 +167,7 @@ class ExportModule(tf.Module):
         ids, lengths = found.token_ids[:, 0], found.lengths[:, 0]
         ends = tf.reduce_any(ids == Tokenizer.eos_id, axis=1)
         ragged = tf.RaggedTensor.from_tensor(ids, lengths=lengths - tf.cast(ends, tf.int32))
-        return self._decoder.detokenize(ragged)
+        return self._restore(self._decoder.detokenize(ragged))
 
 
 class ExportedModel:
@@ -266,6 +268,8 @@ def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:
     plain = np.random.default_rng(0).integers(first_piece, tokenizer.vocab_size, (8, 24)).tolist()
     lines = tokenizer.decode([row[: 3 * (place + 1)] for place, row in enumerate(plain)])
     lines += ["", " ", "a\0b", "\u6625\u5929\u5230\u4e86\u3002", "\U0001f600 ?!", "Aa Bb 12."]
+    # Spellings that normalization makes one, and SentencePiece's mark of a space.
+    lines += ["\ufeffcafe\u0301\u00a0\uac01\u1101\u1161", "a\u2581b\x10", "\uff21\u00ad\r"]
     return [
         line
         for line, ids in zip(lines, tokenizer.encode(lines), strict=True)

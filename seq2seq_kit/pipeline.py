@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 # Prompts that are shown while a model of running text trains: so many tokens, and as many after.
 _SAMPLE_TOKENS = 32
 
+# Part of the key of a cached tokenizer: raised when the same texts give another one.
+_TOKENIZER_VERSION = 2
+
 
 class Tokenizers(NamedTuple):
     """The tokenizers of both sides; the same object twice if they share one."""
@@ -209,10 +212,9 @@ def _build_tokenizer(
     settings: VocabularyConfig, corpora: Sequence[CorpusConfig], sides: Sequence[str]
 ) -> Tokenizer:
     if settings.model is not None:
-        return Tokenizer.load(settings.model)
-    key = json.dumps(
-        [settings.model_dump(mode="json"), list(sides), [corpus_content(c) for c in corpora]]
-    )
+        return Tokenizer.load(settings.model, settings.normalization)
+    made_from = [settings.model_dump(mode="json"), list(sides), list(map(corpus_content, corpora))]
+    key = json.dumps([_TOKENIZER_VERSION, *made_from])
     cached = cache_folder() / f"tokenizer-{digest(key.encode())[:32]}"
     if kept := read_cached(cached):
         return Tokenizer(kept)
@@ -225,6 +227,7 @@ def _build_tokenizer(
         byte_fallback=settings.byte_fallback,
         user_defined_symbols=settings.user_defined_symbols,
         lossless=bool(settings.lossless),
+        normalization=settings.normalization,
     )
     write_cached(cached, tokenizer.model_proto, "The trained tokenizer")
     return tokenizer

@@ -351,15 +351,20 @@ class Seq2Seq:
     ) -> TextScores:
         """Returns how the outputs for the sources compare with references.
 
+        Both are compared as `Tokenizer.normalize` of the target side gives them, so that
+        equivalent spellings are equal; a model cannot write what normalization drops.
+
         Args:
             sources: The inputs.
             references: For each source its right answers, one or more.
             tokenize: sacrebleu's tokenizer for BLEU; None takes the config's.
             **options: As in `Generator.hypotheses`.
         """
+        normalize = self.tokenizer.normalize
         return compare_texts(
-            self.generate(sources, **options),
-            references,
+            list(map(normalize, self.generate(sources, **options))),
+            # A text in place of a list of references is for `compare_texts` to refuse.
+            [one if isinstance(one, str) else list(map(normalize, one)) for one in references],
             tokenize=tokenize or self.config.data.bleu_tokenize,
         )
 

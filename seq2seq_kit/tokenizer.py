@@ -4,9 +4,12 @@ Trains, loads and saves a vocabulary. Knows nothing of TensorFlow, corpora or pa
 
 What comes back from `decode(encode(text))` is `text`, with these exceptions:
 
-- U+2581 is SentencePiece's own mark for a space, and comes back as one.
+- Normalization, if there is any, changes what `normalization` says.
 - Not lossless: runs of spaces (U+0020 alone) become one, and spaces at the ends go.
 - Without byte fallback: a character that has no piece comes back as " \u2047 ", the unknown token.
+- A model made before there was `normalization`: U+2581, SentencePiece's own mark for a space, comes
+  back as one.
+- A model given ready with rules of its own (its charsmap): what they say.
 """
 
 import hashlib
@@ -15,30 +18,35 @@ import logging
 import math
 import random
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
 from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_bytes
+from seq2seq_kit.config import Normalization
 from seq2seq_kit.errors import ConfigError, DataError, RunError
 from seq2seq_kit.files import why_not_regular
 from seq2seq_kit.interruption import run_interruptibly
+from seq2seq_kit.normalization import SPACE_MARK, TextRules, normalize
 
 TokenizerType = Literal["unigram", "bpe", "word", "char"]
 
 _logger = logging.getLogger(__name__)
 
-_SPACE_MARK = "\u2581"
 _SPECIAL_IDS = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
 _SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 _NUM_BYTES = 256
 _UNIGRAM = 1  # TrainerSpec.ModelType
 _NORMAL, _USER_DEFINED, _BYTE = 1, 4, 6  # SentencePiece.Type
+
+# A model's normalizer has this name and the normalization's: SentencePiece reads no names.
+_RULES_NAME = "seq2seq_kit/"
 
 # Sums of scores below 2**14 in steps of 2**-10 fit in the 24 bits of a float32 and are exact.
 _SCORE_STEPS = 2**10
@@ -58,6 +66,8 @@ _TRAINER_OPTIONS: dict[str, Any] = {
     **_SPECIAL_IDS,
     "normalization_rule_name": "identity",
     "max_sentence_length": 4 * _MAX_TEXT_CHARACTERS,  # bytes; UTF-8 takes at most 4 a character
+    # A space has a piece though the training texts hold none: spelt in bytes it would be no space.
+    "required_chars": SPACE_MARK,
     "hard_vocab_limit": False,
     # Threads add float scores in groups, so that another number of them gives other pieces. A fixed
     # one gives the same model on a machine with more cores.
@@ -84,6 +94,7 @@ message_type { name: "TrainerSpec"
   field { name: "model_type" number: 3 label: LABEL_OPTIONAL type: TYPE_INT32 default_value: "1" }
 }
 message_type { name: "Rules"
+  field { name: "name" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
   field { name: "charsmap" number: 2 label: LABEL_OPTIONAL type: TYPE_BYTES }
   field { name: "add_dummy_prefix" number: 3 label: LABEL_OPTIONAL
           type: TYPE_BOOL default_value: "true" }
@@ -127,9 +138,13 @@ class Tokenizer:
 
     Args:
         model_proto: The bytes of a SentencePiece `.model` file.
+        normalization: The Unicode form of its texts, if the file does not say its own. None leaves
+            them as they are, and a U+2581 in a text comes back as a space: so were the models of
+            earlier runs.
 
     Raises:
-        ConfigError: If `model_proto` is no SentencePiece model, or has other special ids.
+        ConfigError: If `model_proto` is no SentencePiece model, has other special ids, or a
+            normalization that this version does not know.
 
     Example:
 
@@ -145,14 +160,19 @@ class Tokenizer:
     bos_id = _SPECIAL_IDS["bos_id"]
     eos_id = _SPECIAL_IDS["eos_id"]
 
-    def __init__(self, model_proto: bytes) -> None:
+    def __init__(self, model_proto: bytes, normalization: Normalization | None = None) -> None:
         model = _parse(model_proto)
+        if normalization is not None and not _is_named(model):
+            model.normalizer.name = _RULES_NAME + normalization
+            model_proto = bytes(model.SerializeToString())
+        self._rules = _text_rules(model)
         self._model_proto = _with_exact_scores(_without_paths(model_proto, model), model)
         self._processor = _load(self._model_proto)
         _check_special_ids(self._processor)
         self._pieces = [piece.piece for piece in model.pieces]
         self._surfaces = tuple(map(_surface, model.pieces))
         self._lossless = _is_lossless(model)
+        self._joins_spaces = bool(model.normalizer.remove_extra_whitespaces)
 
     @classmethod
     def train(
@@ -162,9 +182,10 @@ class Tokenizer:
         type: TokenizerType = "unigram",  # noqa: A002 - the config's name for it
         vocab_size: int,
         character_coverage: float = 1.0,
-        byte_fallback: bool = True,
+        byte_fallback: bool | None = None,
         user_defined_symbols: Sequence[str] = (),
         lossless: bool = False,
+        normalization: Normalization = "none",
     ) -> Self:
         """Trains a vocabulary. The same texts give the same bytes.
 
@@ -179,13 +200,15 @@ class Tokenizer:
                 many, all they give are used, and a warning says how many those are.
             character_coverage: Share of the characters that get pieces, above 0 and up to 1.
             byte_fallback: Whether to spell what has no piece in UTF-8 bytes (256 pieces more)
-                instead of as one unknown token.
+                instead of as one unknown token. None does if `vocab_size` has room for the bytes
+                beside a piece for each character.
             user_defined_symbols: Texts that always are one token, such as tags. With `word`, only
                 where they stand as a word.
             lossless: Whether to keep runs of spaces, and spaces at the ends, and to make each
                 newline a token of its own, which no piece crosses: encoding line by line, each with
                 its newline, is then the same as encoding all at once. (For unigram up to some 1,000
                 tokens at once, as the class says.)
+            normalization: The Unicode form of training texts, and of all that is encoded later.
 
         Returns:
             The tokenizer.
@@ -195,8 +218,9 @@ class Tokenizer:
                 the least that works), a symbol is unusable, or `word` is to be lossless.
             DataError: If `texts` hold no text, or half of a surrogate pair.
         """
-        symbols = _checked_symbols(user_defined_symbols, type, lossless)
-        sample = _sample(_training_texts(texts), _MAX_TRAINING_CHARACTERS)
+        rules = TextRules(normalization, escapes=True)
+        symbols = _checked_symbols(user_defined_symbols, type, lossless, rules)
+        sample = _sample(_training_texts(map(rules.prepare, texts)), _MAX_TRAINING_CHARACTERS)
         if not sample:
             raise DataError(
                 "A tokenizer needs training texts, but all that came are empty or blank. "
@@ -206,18 +230,16 @@ class Tokenizer:
             "model_type": type,
             "vocab_size": vocab_size,
             "character_coverage": character_coverage,
-            "byte_fallback": byte_fallback,
             "user_defined_symbols": symbols,
             "add_dummy_prefix": not lossless,
             "remove_extra_whitespaces": not lossless,
         }
         try:
-            model_proto = (_train_words if type == "word" else _train)(sample, options)
+            model_proto = _train(sample, options, byte_fallback)
         except RuntimeError as error:
             _check_encodable(sample)
-            num_fixed = len(_SPECIAL_PIECES) + _NUM_BYTES * byte_fallback + len(symbols)
-            raise _training_error(str(error), vocab_size, num_fixed) from error
-        tokenizer = cls(model_proto)
+            raise RunError(f"SentencePiece could not train the tokenizer: {error}") from error
+        tokenizer = cls(model_proto, normalization)
         if tokenizer.vocab_size < vocab_size:
             _logger.warning(
                 "vocab_size=%d was asked for, but the training texts give %d pieces at most "
@@ -230,11 +252,12 @@ class Tokenizer:
         return tokenizer
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, normalization: Normalization | None = None) -> Self:
         """Loads a `.model` file, one that `save` wrote or another with the same special ids.
 
         Args:
             path: The file.
+            normalization: As for the class.
 
         Returns:
             The tokenizer.
@@ -243,7 +266,7 @@ class Tokenizer:
             ConfigError: If the file cannot be read, or holds no such model.
         """
         try:
-            return cls(_read(path))
+            return cls(_read(path), normalization)
         except OSError as error:
             raise ConfigError(
                 f"{path}: the tokenizer model cannot be read ({error.strerror}). Check the path."
@@ -275,7 +298,7 @@ class Tokenizer:
         if isinstance(texts, str):
             raise TypeError(f"`texts` must be a list of strings. Received one string: {texts!r}.")
         try:
-            ids: list[list[int]] = self._processor.encode(list(texts))
+            ids: list[list[int]] = self._processor.encode(list(map(self._rules.prepare, texts)))
         except (RuntimeError, TypeError):
             _check_encodable(texts)
             raise
@@ -285,7 +308,8 @@ class Tokenizer:
         """Turns ids into texts: the inverse of `encode`, but for what the module names.
 
         Padding, BOS and EOS give no text, and nothing ends at them: the caller cuts at EOS. Bytes
-        that are not UTF-8 together become U+FFFD.
+        that are not UTF-8 together become U+FFFD. Under the normalization `nfd`, texts are composed
+        again, to NFC.
 
         Args:
             ids: Ids of each text, lists or integer arrays, each from 0 to `vocab_size - 1`.
@@ -296,7 +320,21 @@ class Tokenizer:
         Raises:
             IndexError: If an id is out of range.
         """
-        return [self._processor.decode([int(token_id) for token_id in row]) for row in ids]
+        decoded = (self._processor.decode([int(token_id) for token_id in row]) for row in ids)
+        return list(map(self._rules.restore, decoded))
+
+    def normalize(self, text: str) -> str:
+        """Returns a text as it comes back from `decode(encode(text))`, if all in it has tokens.
+
+        Two texts that come out equal are the same to the model: compare texts in this form.
+
+        Args:
+            text: One text.
+        """
+        text = normalize(text, self._rules.normalization)
+        if self._rules.normalization == "nfd":
+            text = normalize(text, "nfc")
+        return " ".join(filter(None, text.split(" "))) if self._joins_spaces else text
 
     def tokenize(self, text: str) -> list[str]:
         """Returns the pieces of a text, with U+2581 for a space: what to show a person.
@@ -335,6 +373,11 @@ class Tokenizer:
         return self._model_proto
 
     @property
+    def text_rules(self) -> TextRules:
+        """How texts are spelt before SentencePiece and read after it; a graph must do the same."""
+        return self._rules
+
+    @property
     def lossless(self) -> bool:
         """Whether spaces and newlines all come back, each newline as one token."""
         return self._lossless
@@ -352,9 +395,9 @@ def _surface(piece: Any) -> bytes:
 
 
 def _checked_symbols(
-    symbols: Sequence[str], model_type: TokenizerType, lossless: bool
+    symbols: Sequence[str], model_type: TokenizerType, lossless: bool, rules: TextRules
 ) -> list[str]:
-    """Returns the symbols as the trainer takes them, each once."""
+    """Returns the symbols as the trainer takes them, each once: normalized, as texts are."""
     if lossless and model_type == "word":
         raise ConfigError(
             "A word tokenizer cannot be lossless: it splits at spaces alone, so that a newline "
@@ -362,7 +405,7 @@ def _checked_symbols(
         )
     reserved = [f"<0x{byte:02X}>" for byte in range(_NUM_BYTES)]
     for symbol in symbols:
-        if not symbol or any(character in symbol for character in (" ", _SPACE_MARK, "\0")):
+        if not symbol or any(character in symbol for character in (" ", SPACE_MARK, "\0")):
             raise ConfigError(
                 "A user-defined symbol must be a text without spaces, U+2581 and NUL. "
                 f"Received: {symbol!r}."
@@ -372,8 +415,14 @@ def _checked_symbols(
                 f"The user-defined symbol {symbol!r} is the name of a piece of the tokenizer's "
                 "own. Choose another."
             )
+        if not rules.prepare(symbol):
+            raise ConfigError(
+                f"The user-defined symbol {symbol!r} has no character that the normalization "
+                f"{rules.normalization} leaves. Choose another, or `normalization: none`."
+            )
+    symbols = list(map(rules.prepare, symbols))
     if model_type == "word":  # a word's piece begins with the space before it
-        symbols = [_SPACE_MARK + symbol for symbol in symbols]
+        symbols = [SPACE_MARK + symbol for symbol in symbols]
     return list(dict.fromkeys([*symbols, "\n"] if lossless else symbols))
 
 
@@ -383,7 +432,7 @@ def _training_texts(texts: Iterable[str]) -> Iterator[str]:
         for part in _CUTS.split(text):
             for start in range(0, len(part), _MAX_TEXT_CHARACTERS):
                 piece = part[start : start + _MAX_TEXT_CHARACTERS]
-                if piece.strip(" " + _SPACE_MARK):
+                if piece.strip(" " + SPACE_MARK):
                     yield piece
 
 
@@ -412,7 +461,51 @@ def _sample(texts: Iterable[str], max_characters: int) -> list[str]:
     return [text for _, text in kept]
 
 
-def _train(texts: list[str], options: dict[str, Any]) -> bytes:
+def _train(texts: list[str], options: dict[str, Any], byte_fallback: bool | None) -> bytes:
+    """Trains a model with pieces for bytes or without; None decides by the room that there is.
+
+    Raises:
+        ConfigError: If `vocab_size` is too small for what must be in it.
+        RuntimeError: If SentencePiece fails.
+    """
+    model_type = options["model_type"]
+    num_fixed = len(_SPECIAL_PIECES) + len(options["user_defined_symbols"])
+    num_characters = _num_characters(texts, options)
+    room = options["vocab_size"] - num_fixed
+    if byte_fallback is None and num_characters <= room < num_characters + _NUM_BYTES:
+        byte_fallback = False
+        _logger.info(
+            "vocab_size=%d has no room for the %d bytes beside the characters, so byte_fallback "
+            "is off: a character that the training texts lack is one unknown token.",
+            options["vocab_size"],
+            _NUM_BYTES,
+        )
+    # The trainer of characters gives pieces to the most frequent ones; bytes spell the others.
+    needed_with_bytes = _NUM_BYTES if model_type == "char" else num_characters + _NUM_BYTES
+    if byte_fallback is None:
+        byte_fallback = room >= needed_with_bytes
+    needed = needed_with_bytes if byte_fallback else num_characters
+    if room < needed:
+        cure = ", or set `byte_fallback: false`" if byte_fallback else ""
+        raise ConfigError(
+            f"`vocab_size` must be at least {num_fixed + needed} for these training texts: special "
+            "pieces, user-defined symbols, bytes, and each character. Received: "
+            f"{options['vocab_size']}. Raise it, or lower `character_coverage`{cure}."
+        )
+    run = _run_word_trainer if model_type == "word" else _run_trainer
+    return run(texts, {**options, "byte_fallback": byte_fallback})
+
+
+def _num_characters(texts: list[str], options: dict[str, Any]) -> int:
+    """Returns how many characters must have pieces: the coverage's share, and the space."""
+    if options["model_type"] == "word":
+        return 0
+    every = {**options, "model_type": "char", "byte_fallback": False, "vocab_size": sys.maxunicode}
+    num_fixed = len(_SPECIAL_PIECES) + len(options["user_defined_symbols"])
+    return len(_parse(_run_trainer(texts, every)).pieces) - num_fixed
+
+
+def _run_trainer(texts: list[str], options: dict[str, Any]) -> bytes:
     """Runs the SentencePiece trainer and returns the model. It raises RuntimeError."""
     model = io.BytesIO()
     run_interruptibly(
@@ -420,10 +513,22 @@ def _train(texts: list[str], options: dict[str, Any]) -> bytes:
             sentence_iterator=iter(texts), model_writer=model, **_TRAINER_OPTIONS, **options
         )
     )
-    return model.getvalue()
+    return _with_finite_scores(model.getvalue())
 
 
-def _train_words(texts: list[str], options: dict[str, Any]) -> bytes:
+def _with_finite_scores(model_proto: bytes) -> bytes:
+    """Scores a character that the texts lack: that of characters is the log of their share."""
+    model = _Model.FromString(model_proto)
+    scores = [piece.score for piece in model.pieces]
+    if all(map(math.isfinite, scores)):
+        return model_proto
+    lowest = min(filter(math.isfinite, scores))
+    for piece in model.pieces:
+        piece.score = max(piece.score, lowest)
+    return bytes(model.SerializeToString())
+
+
+def _run_word_trainer(texts: list[str], options: dict[str, Any]) -> bytes:
     """Trains a word model, with a rule in it that turns U+2581 into a space after decoding.
 
     A word without a piece is spelt in bytes, together with the mark of the space before it, and
@@ -431,30 +536,11 @@ def _train_words(texts: list[str], options: dict[str, Any]) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         rule = Path(folder, "rule.tsv")
-        rule.write_text(f"{ord(_SPACE_MARK):X}\t{ord(' '):X}\n", encoding="ascii")
-        model = _parse(_train(texts, {**options, "denormalization_rule_tsv": str(rule)}))
+        rule.write_text(f"{ord(SPACE_MARK):X}\t{ord(' '):X}\n", encoding="ascii")
+        model = _parse(_run_trainer(texts, {**options, "denormalization_rule_tsv": str(rule)}))
     model.denormalizer.remove_extra_whitespaces = True  # one more space, if the first word is spelt
     model.denormalizer.ClearField("rule_file")
     return bytes(model.SerializeToString())
-
-
-def _training_error(reason: str, vocab_size: int, num_fixed: int) -> Exception:
-    """Puts the trainer's error in the user's words.
-
-    Args:
-        reason: What the trainer said.
-        vocab_size: What was asked for.
-        num_fixed: Pieces that every vocabulary with these options has.
-    """
-    needed = re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason)
-    if needed or vocab_size < num_fixed:
-        least = int(needed[1]) if needed else num_fixed
-        return ConfigError(
-            f"`vocab_size` must be at least {least} for these training texts: special pieces, "
-            f"user-defined symbols, bytes, and each character. Received: {vocab_size}. Raise it, "
-            "lower `character_coverage`, or set `byte_fallback: false`."
-        )
-    return RunError(f"SentencePiece could not train the tokenizer: {reason}")
 
 
 def _check_encodable(texts: Sequence[str]) -> None:
@@ -481,6 +567,23 @@ def _check_special_ids(processor: sentencepiece.SentencePieceProcessor) -> None:
 
 def _listed(ids: dict[str, int]) -> str:
     return ", ".join(f"{name}={number}" for name, number in ids.items())
+
+
+def _is_named(model: Any) -> bool:
+    return bool(model.normalizer.name.startswith(_RULES_NAME))
+
+
+def _text_rules(model: Any) -> TextRules:
+    """Returns what a model's name for its rules says."""
+    if not _is_named(model):
+        return TextRules("none", escapes=False)
+    name = model.normalizer.name.removeprefix(_RULES_NAME)
+    if name not in get_args(Normalization):
+        raise ConfigError(
+            f"The tokenizer's normalization must be one of {', '.join(get_args(Normalization))}. "
+            f"Received: {name!r}. Use the version of seq2seq_kit that wrote the model."
+        )
+    return TextRules(name, escapes=not model.normalizer.charsmap)
 
 
 def _is_lossless(model: Any) -> bool:

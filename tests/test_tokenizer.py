@@ -6,15 +6,21 @@ import logging
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import sentencepiece
+from hypothesis import given, settings, strategies
 
+from seq2seq_kit import tokenizer as tokenizer_module
+from seq2seq_kit.config import Normalization
 from seq2seq_kit.errors import ConfigError, DataError
-from seq2seq_kit.tokenizer import Tokenizer, _sample, _training_texts
+from seq2seq_kit.normalization import TextRules
+from seq2seq_kit.tokenizer import Tokenizer, TokenizerType, _sample, _training_texts
 
 TEXTS = [
     "The cat sat on the mat, and the dog sat beside the cat.",
@@ -52,7 +58,8 @@ LINES = [
     "e\u0301 and é, ﬁ and fi, Å and A\u030a",
     "😀👩\u200d👩\u200d👧🏽 flags 🇩🇪",
     "\u200bzero width\ufeff",
-    "block \u2585 block",
+    "block \u2585 block \u2581 \u2581",
+    "\u2581\x10\u2581\x11 \x12",
     "\ufffd\U0010ffff",
     "<s> </s> <pad> <unk> <0x41>",
     "⁇ \u2047",
@@ -77,20 +84,160 @@ def expected_text(text: str, tokenizer: Tokenizer) -> str:
     return text if tokenizer.lossless else " ".join(part for part in text.split(" ") if part)
 
 
+ODD = "\0\t\n\r\x10\x11\x12 \u2581\u2585\ufffd\ufeff\u200b\ufdd0\uffff\u0301é가\u1100春了❤\ufe0f😀"
+ANY_TEXT = strategies.text(
+    strategies.one_of(
+        strategies.sampled_from(ODD), strategies.characters(exclude_categories=["Cs"])
+    )
+)
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+def test_any_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode([text])) == [expected_text(text, tokenizer)]
+
+
+SPACELESS = ["春天到了，万物复苏。春天的风吹过田野。", "他说：“你好！”然后走了。"] * 3
+
+
+@pytest.fixture(scope="module", params=["unigram", "bpe", "char"])
+def spaceless(request: pytest.FixtureRequest) -> Tokenizer:
+    """A lossless tokenizer that has seen no space."""
+    return Tokenizer.train(SPACELESS, type=request.param, vocab_size=320, lossless=True)
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+def test_any_text_comes_back_where_training_saw_no_space(spaceless: Tokenizer, text: str) -> None:
+    assert spaceless.decode(spaceless.encode([text])) == [text]
+
+
+def test_a_space_is_one_token_where_training_saw_none(spaceless: Tokenizer) -> None:
+    assert spaceless.tokenize("春天 了") == [*spaceless.tokenize("春天"), "▁", "了"]
+    assert spaceless.tokenize("  ") == ["▁", "▁"]
+
+
+def test_a_rare_space_has_a_piece_whatever_the_coverage() -> None:
+    texts = [*SPACELESS * 50, "春 天"]
+    for kind in ("unigram", "bpe", "char"):
+        tokenizer = Tokenizer.train(
+            texts, type=kind, vocab_size=320, character_coverage=0.99, lossless=True
+        )
+        assert "▁" in "".join(tokenizer.tokenize("春 天"))
+        assert "▁" in tokenizer.pieces
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_piece_for_the_space_changes_no_other(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_required_space = train(type=kind)
+    monkeypatch.delitem(tokenizer_module._TRAINER_OPTIONS, "required_chars")
+    assert train(type=kind).pieces == with_required_space.pieces
+    assert train(type=kind).encode(LINES) == with_required_space.encode(LINES)
+
+
+def test_a_model_of_an_earlier_run_reads_spaces_but_writes_no_space_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(tokenizer_module._TRAINER_OPTIONS, "required_chars")
+    trained = Tokenizer.train(SPACELESS, type="char", vocab_size=320, lossless=True)
+    earlier = Tokenizer(
+        trained.model_proto.replace(b"seq2seq_kit/none", b"identity"[:8] + b"\0" * 8)
+    )
+    assert earlier.text_rules == TextRules("none", escapes=False)
+    (ids,) = earlier.encode(["春天 了"])
+    assert [earlier.pieces[token_id] for token_id in ids][2:5] == ["<0xE2>", "<0x96>", "<0x81>"]
+    assert earlier.decode([ids]) == ["春天 了"]
+    assert earlier.encode(["春\u2581\u200b"]) == earlier.encode(["春 \u200b"])
+
+
+@pytest.mark.parametrize("form", get_args(Normalization))
+@pytest.mark.parametrize("lossless", [False, True])
+def test_what_comes_back_is_the_normalized_text(form: Normalization, lossless: bool) -> None:
+    tokenizer = train(normalization=form, lossless=lossless)
+    texts = [*LINES, "\ufeffe\u0301\u00a0 x\u200b\r", "\u1112\u1161\u11ab ﬁ\u2581"]
+    assert tokenizer.decode(tokenizer.encode(texts)) == list(map(tokenizer.normalize, texts))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_training_on_equivalent_texts_gives_the_same_tokenizer(kind: str) -> None:
+    decomposed = [f"\ufeff{unicodedata.normalize('NFD', text)}\u200b" for text in TEXTS]
+    options = {"type": kind, "vocab_size": 420, "normalization": "nfc"}
+    composed = Tokenizer.train(TEXTS, **options)  # type: ignore[arg-type]
+    assert Tokenizer.train(decomposed, **options).fingerprint == composed.fingerprint  # type: ignore[arg-type]
+
+
+def test_the_normalization_is_kept_in_the_model(tmp_path: Path) -> None:
+    train(normalization="nfd").save(tmp_path / "nfd.model")
+    loaded = Tokenizer.load(tmp_path / "nfd.model", "nfc")  # the file has its own
+    assert loaded.text_rules == TextRules("nfd", escapes=True)
+    assert len({train(normalization=form).fingerprint for form in get_args(Normalization)}) == 4
+    later = loaded.model_proto.replace(b"seq2seq_kit/nfd", b"seq2seq_kit/xyz")
+    with pytest.raises(ConfigError, match=r"must be one of nfc, nfd, nfkc, none\. Received: 'xyz'"):
+        Tokenizer(later)
+
+
+def test_a_symbol_is_normalized_as_texts_are() -> None:
+    tokenizer = train(user_defined_symbols=["<cafe\u0301>"], normalization="nfc")
+    assert "<café>" in tokenizer.tokenize("the <café> cat")
+    with pytest.raises(ConfigError, match="no character that the normalization nfc leaves"):
+        train(user_defined_symbols=["\u200b"], normalization="nfc")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_bytes_are_left_out_where_they_do_not_fit(
+    kind: TokenizerType, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["a rose is a rose", "so is a nose"]  # 8 characters with the space
+    with caplog.at_level(logging.INFO):
+        small = Tokenizer.train(texts, type=kind, vocab_size=64)
+    assert "byte_fallback is off" in caplog.text
+    assert "<0x41>" not in small.pieces
+    assert small.decode(small.encode(["a nose"])) == ["a nose"]
+    assert "<0x41>" in Tokenizer.train(texts, type=kind, vocab_size=4 + 256 + 8).pieces
+    assert "<0x41>" not in Tokenizer.train(texts, type=kind, vocab_size=4 + 256 + 7).pieces
+    with pytest.raises(ConfigError, match=r"must be at least 2.* or set `byte_fallback: false`"):
+        Tokenizer.train(texts, type=kind, vocab_size=64, byte_fallback=True)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_more_characters_than_pieces_are_an_error_with_the_size_they_need(
+    kind: TokenizerType,
+) -> None:
+    han = [
+        "".join(map(chr, range(0x4E00 + first, 0x4E64 + first))) for first in range(0, 3000, 100)
+    ]
+    with pytest.raises(ConfigError, match=r"must be at least 3005 .* Received: 64. Raise it"):
+        Tokenizer.train(han, type=kind, vocab_size=64)
+    with pytest.raises(ConfigError, match="must be at least 3005 "):
+        Tokenizer.train(han, type=kind, vocab_size=64, byte_fallback=False)
+
+
+def test_more_characters_than_pieces_are_spelt_in_bytes_if_those_fit() -> None:
+    han = ["".join(map(chr, range(0x4E00, 0x5200)))]
+    tokenizer = Tokenizer.train(han, type="char", vocab_size=500, lossless=True)
+    assert tokenizer.decode(tokenizer.encode(han)) == han
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_a_very_long_text_comes_back(kind: TokenizerType) -> None:
+    text = "春天 \u2581\0了\n" * 20_000
+    tokenizer = Tokenizer.train(SPACELESS, type=kind, vocab_size=320, lossless=True)
+    assert tokenizer.decode(tokenizer.encode([text])) == [text]
+
+
 @pytest.mark.parametrize("text", LINES, ids=lambda text: repr(text[:20]))
 def test_decoding_inverts_encoding(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode([text])) == [expected_text(text, tokenizer)]
 
 
 def test_decoding_inverts_encoding_for_every_character(tokenizer: Tokenizer) -> None:
-    # Planes 0 and 1 in runs of 64 between letters, without surrogates and without U+2581.
-    codes = [code for code in range(0x20000) if not 0xD800 <= code < 0xE000 and code != 0x2581]
+    # Planes 0 and 1 in runs of 64 between letters, without surrogates.
+    codes = [code for code in range(0x20000) if not 0xD800 <= code < 0xE000]
     texts = ["x" + "".join(map(chr, codes[i : i + 64])) + "y" for i in range(0, len(codes), 64)]
     assert tokenizer.decode(tokenizer.encode(texts)) == texts
-
-
-def test_the_space_mark_comes_back_as_a_space(tokenizer: Tokenizer) -> None:
-    assert tokenizer.decode(tokenizer.encode(["a\u2581b"])) == ["a b"]
 
 
 @pytest.mark.parametrize("text", ["The cat", "Quäke 😀 ran", "春天到了，他说", "龘<0x41>"])
@@ -107,10 +254,11 @@ def test_the_graph_op_gives_the_same_ids_and_texts(tokenizer: Tokenizer) -> None
     tf = pytest.importorskip("tensorflow")
     tensorflow_text = pytest.importorskip("tensorflow_text")
     op = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model_proto)
+    rules = tokenizer.text_rules
     ids = tokenizer.encode(LINES)
-    assert op.tokenize(LINES).to_list() == ids
-    texts = op.detokenize(tf.ragged.constant(ids, dtype=tf.int32)).numpy()
-    assert [text.decode("utf-8") for text in texts] == tokenizer.decode(ids)
+    assert op.tokenize(rules.prepare_tensor(tf.constant(LINES))).to_list() == ids
+    texts = rules.restore_tensor(op.detokenize(tf.ragged.constant(ids, dtype=tf.int32)))
+    assert [text.decode("utf-8") for text in texts.numpy()] == tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize("symbols", [["\n"], ["<de>"], ["\n", "<de>"]], ids=repr)
@@ -132,8 +280,8 @@ def test_the_graph_op_decodes_any_ids_alike(tokenizer: Tokenizer) -> None:
     tensorflow_text = pytest.importorskip("tensorflow_text")
     op = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model_proto)
     ids = np.random.default_rng(1).integers(0, tokenizer.vocab_size, (2000, 8), np.int32)
-    texts = op.detokenize(tf.RaggedTensor.from_tensor(ids)).numpy()
-    assert [text.decode("utf-8") for text in texts] == tokenizer.decode(ids)  # type: ignore[arg-type]
+    texts = tokenizer.text_rules.restore_tensor(op.detokenize(tf.RaggedTensor.from_tensor(ids)))
+    assert [text.decode("utf-8") for text in texts.numpy()] == tokenizer.decode(ids)  # type: ignore[arg-type]
 
 
 def test_encoding_adds_no_special_ids(tokenizer: Tokenizer) -> None:
@@ -164,7 +312,8 @@ def test_sentencepiece_itself_reads_the_model(tokenizer: Tokenizer) -> None:
     plain = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model_proto)
     assert [plain.id_to_piece(i) for i in range(plain.vocab_size())] == tokenizer.pieces
     assert tokenizer.vocab_size == plain.vocab_size()
-    assert plain.encode(LINES) == tokenizer.encode(LINES)
+    ordinary = [line for line in LINES if "\u2581" not in line]
+    assert plain.encode(ordinary) == tokenizer.encode(ordinary)
 
 
 def test_word_pieces_are_words() -> None:
@@ -328,7 +477,7 @@ def test_a_long_text_without_spaces_trains(kind: str) -> None:
     assert tokenizer.decode(tokenizer.encode([text])) == [text]
 
 
-@pytest.mark.parametrize("texts", [[], [""], ["", " \n  ", "\u2581"], ["\0\u2585"]])
+@pytest.mark.parametrize("texts", [[], [""], ["", " \n  "], ["\0\u2585"]])
 def test_no_text_to_train_on_is_a_data_error(texts: list[str]) -> None:
     with pytest.raises(DataError, match="empty or blank"):
         Tokenizer.train(texts, vocab_size=300)
@@ -411,7 +560,7 @@ def test_a_foreign_model_with_the_right_ids_is_taken() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it has no pieces"),
+        (b"", "it has 0 pieces"),
         (b"garbage", "Expected a SentencePiece model"),
         (b"\x0a\x03\x0a\x01a", "unk is not defined"),  # one piece, "a"
     ],
