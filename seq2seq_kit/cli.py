@@ -5,8 +5,10 @@ TensorFlow last. Text goes to standard output, the log to standard error.
 """
 
 import functools
+import os
 import shlex
 import signal
+import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from seq2seq_kit import bounds
+from seq2seq_kit.cli_io import NO_OUTPUT
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.interruption import catch_signals
-from seq2seq_kit.startup import load_tensorflow, show_log
+from seq2seq_kit.startup import load_tensorflow, open_standard_streams, show_log
 
 if TYPE_CHECKING:
     from seq2seq_kit.export import ExportedModel
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
 _FAILED, _WRONG_USAGE = 1, 2
+_PRINTING = ("evaluate", "score", "info")  # They do nothing else.
 _SIGNALED = 128  # A shell adds the number of the signal: 130 for Ctrl-C.
 
 
@@ -55,17 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong usage, config or input; 130, 143 or 129 interrupted by Ctrl-C,
         SIGTERM or SIGHUP.
     """
+    open_standard_streams()
     with catch_signals():
-        return _main(argv)
+        return _main(argv) or _flush()
+
+
+def _flush() -> int:
+    """Writes what standard output still holds; returns the exit code."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # Python would fail at it once more.
+        if isinstance(error, BrokenPipeError):
+            return 0
+        message, code = _explain(error)
+        click.echo(f"s2s: error: standard output: {message}", err=True)
+        return code
+    return 0
 
 
 def _main(argv: Sequence[str] | None) -> int:
     session = _Session()
     try:
         return cli.main(argv, prog_name="s2s", standalone_mode=False, obj=session) or 0
-    except SystemExit as stop:
-        # click's answer to a reader of our output that went away, such as `head`.
-        return int(stop.code or 0)
+    except SystemExit:
+        # click's answer to a reader of our output that went away, such as `head`: it has enough.
+        return 0
     except Exception as error:
         if session.debug:
             traceback.print_exception(error)
@@ -117,11 +137,17 @@ def _set_debug(context: click.Context, _option: click.Parameter, debug: bool) ->
 
 
 def _check_text(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    """Refuses what the shell passed in another encoding, which Python keeps as surrogates."""
+    """Returns a text from the command line, which is UTF-8 whatever the locale.
+
+    What Python could not decode by the locale it keeps as surrogates.
+    """
     try:
         (text or "").encode()
-    except UnicodeEncodeError as error:
-        raise click.BadParameter(f"must be UTF-8. Received: {text!r}.") from error
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(text or "").decode()
+        except UnicodeError as error:
+            raise click.BadParameter(f"must be UTF-8. Received: {text!r}.") from error
     return text
 
 
@@ -157,6 +183,8 @@ def cli(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(_WRONG_USAGE)
+    if sys.stdout is None and context.invoked_subcommand in _PRINTING:
+        raise InputError(NO_OUTPUT)
     show_log(force=True)
 
 

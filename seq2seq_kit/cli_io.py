@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STANDARD_STREAM = Path("-")
 
+NO_OUTPUT = "Standard output is closed, so there is nowhere to write to. Open it."
+
 # Enough that lines of like length fill their batches, few enough that a million fit in memory.
 LINES_AT_ONCE = 4096
 
@@ -137,9 +139,12 @@ def open_output(path: Path | None) -> Iterator[IO[bytes]]:
     """Opens a file that is written whole or not at all, or standard output for None and `-`.
 
     Raises:
-        InputError: If there is no folder for the file, or it is a folder itself.
+        InputError: If there is no folder for the file, it is a folder itself, or there is no
+            standard output.
     """
     if path is None or path == STANDARD_STREAM:
+        if sys.stdout is None:
+            raise InputError(NO_OUTPUT)
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return

@@ -22,7 +22,8 @@ from seq2seq_kit.atomic import remove_folder, remove_leftovers, write_bytes, wri
 from seq2seq_kit.config import CorpusConfig, CorpusKind
 from seq2seq_kit.corpus import Pair, read_corpus
 from seq2seq_kit.digests import digest, seal, text_digest, unseal
-from seq2seq_kit.errors import DataError, RunError
+from seq2seq_kit.errors import DataError, InputError, RunError
+from seq2seq_kit.files import user_path
 from seq2seq_kit.tokenizer import Tokenizer
 
 _logger = logging.getLogger(__name__)
@@ -224,13 +225,21 @@ def cache_folder() -> Path:
     It is S2S_CACHE_DIR, else in XDG_CACHE_HOME, else in ~/.cache.
 
     Raises:
+        InputError: If there is no home folder, or none for S2S_CACHE_DIR.
         RunError: If it cannot be written to.
     """
     if chosen := os.environ.get("S2S_CACHE_DIR"):
-        folder = Path(chosen).expanduser()
+        folder = user_path(chosen)
+    elif home := os.environ.get("XDG_CACHE_HOME"):
+        folder = Path(home, "seq2seq_kit")
     else:
-        home = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(home) if home else Path.home() / ".cache") / "seq2seq_kit"
+        try:
+            folder = Path.home() / ".cache" / "seq2seq_kit"
+        except RuntimeError as error:
+            raise InputError(
+                "Prepared data and tokenizers are kept in the home folder's .cache, but this user "
+                "has no home folder (HOME is not set). Set S2S_CACHE_DIR to a folder."
+            ) from error
     problem = ""
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)  # It holds the user's texts, encoded.

@@ -2,12 +2,14 @@
 
 import ctypes
 import functools
+import io
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from seq2seq_kit.errors import InputError, RunError
 
@@ -71,6 +73,25 @@ def _is_not_about_our_graphs(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in message or not any(
         name in message for name in ("Generator.", "Scorer.", "Trainer.")
     )
+
+
+def open_standard_streams() -> None:
+    """Gives a process that was started without standard streams (`2>&-`) the null device for them.
+
+    Otherwise the next file that is opened gets the number of standard error, and with it whatever
+    TensorFlow has to say. What the encoding of standard output cannot hold is written with
+    backslashes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (stays open)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def show_log(*, force: bool = False) -> None:

@@ -701,7 +701,7 @@ class Trainer:
 
 def _has_bar() -> bool:
     """Whether a progress bar is shown: on a terminal and in a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:

@@ -451,7 +451,74 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     process.stdout.close()
     _, error = process.communicate(b"some words\n" * 50_000)
     assert error == b""
-    assert process.returncode == 1
+    assert process.returncode == 0
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a line of shell in which `s2s` is `start_s2s`'s and `python` this one."""
+    line = f's2s() {{ "{sys.executable}" -c "$S2S" "$@"; }}; {command}'
+    return subprocess.run(
+        ["sh", "-c", line],
+        cwd=ROOT,
+        env=os.environ | {"S2S": _S2S} | environment,
+        input=b"ab\n",
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("command", "code", "output", "error"),
+    [
+        ("s2s generate run 2>&-", 0, "ba\n", ""),
+        ("s2s generate run -o {out} 2>&- && cat {out}", 0, "ba\n", ""),
+        ("s2s generate run --beam-size 0 2>&-", 2, "", ""),
+        ("s2s generate run <&-", 2, "", "s2s: error: Standard input is closed. Give INPUT or --pr"),
+        ("s2s generate run --prompt ab <&- 2>&-", 0, "ba\n", ""),
+        ("s2s generate run >&-", 2, "", "s2s: error: Standard output is closed, so there is now"),
+        ("s2s info run >&-", 2, "", "s2s: error: Standard output is closed, so there is now"),
+        ("s2s init {out}.d <&- >&- 2>&- && ls {out}.d/translation.yaml", 0, "{out}.d/trans", ""),
+        ("s2s --help <&- >&-", 0, "", ""),
+        ("{{ s2s --help; echo $? >&2; }} | head -n 1", 0, "Usage", "0\n"),
+        ("s2s generate run > /dev/full", 1, "", "s2s: error: No space left on device"),
+        ("s2s --version > /dev/full", 1, "", "s2s: error: "),
+    ],
+)
+def test_streams_that_are_closed_or_full(
+    tmp_path: Path, command: str, code: int, output: str, error: str
+) -> None:
+    out = str(tmp_path / "out")
+    ended = shell(command.format(out=out))
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout.decode().startswith(output.format(out=out))
+    assert ended.stderr.decode().startswith(error)
+    assert ended.stderr.count(b"\n") == bool(error), ended.stderr
+    assert bool(ended.stdout) == bool(output)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_an_encoding_that_cannot_hold_the_text_is_no_matter() -> None:
+    cp1252 = {"PYTHONIOENCODING": "cp1252"}
+    # The answer is UTF-8 always; the name in the listing of what was written is spelt out.
+    assert shell("s2s generate run --prompt 春天", **cp1252).stdout == "天春\n".encode()
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert shell("s2s generate run --prompt 春天", **ascii_only).stdout == "天春\n".encode()
+    ended = shell("d=$(mktemp -d); s2s init $d/春天", **cp1252)
+    assert ended.returncode == 0, ended.stderr
+    assert b"\\u6625\\u5929" in ended.stdout
+    assert b"Traceback" not in ended.stderr
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert main(["init", "~/start"]) == 0
+    assert (tmp_path / "start" / "translation.yaml").is_file()
+    assert main(["generate", "~nosuchuser/run"]) == 2
+    assert "`~nosuchuser` stands for no home folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

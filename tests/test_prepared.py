@@ -9,7 +9,7 @@ import pytest
 from seq2seq_kit import prepared as prepared_module
 from seq2seq_kit.config import CorpusConfig
 from seq2seq_kit.corpus import Pair
-from seq2seq_kit.errors import DataError, RunError
+from seq2seq_kit.errors import DataError, InputError, RunError
 from seq2seq_kit.prepared import (
     PreparedData,
     _linked,
@@ -444,3 +444,23 @@ def test_line_numbers_are_those_of_the_corpus(
     pairs = [Pair(7, "a", "b"), Pair(9, "", "c")]
     monkeypatch.setattr(prepared_module, "read_corpus", lambda _: iter(pairs))
     assert prepare_letters(corpus).report.empty_at == (f"{corpus.tsv}:9",)
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("S2S_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(InputError, match=r"has no home folder.*Set S2S_CACHE_DIR"):
+        cache_folder()
+    monkeypatch.setenv("S2S_CACHE_DIR", "~nosuchuser/cache")
+    with pytest.raises(InputError, match="`~nosuchuser` stands for no home folder"):
+        cache_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("S2S_CACHE_DIR")
+    assert cache_folder() == tmp_path / "seq2seq_kit"
