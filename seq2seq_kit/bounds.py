@@ -79,6 +79,9 @@ grows with the square of them."""
 MAX_MODEL_BYTES = 256 * 2**20
 """Of a SentencePiece model: a vocabulary of `MAX_VOCAB_SIZE` has less than half of it."""
 
+MAX_GRAPH_BYTES = 2**31 - 1
+"""Of the graph of an export: protobuf reads no more."""
+
 MAX_LINE_BYTES = 256 * 2**20
 """Of a line of text. A file without line ends, such as a device or a gzip bomb, would otherwise be
 read into memory whole."""

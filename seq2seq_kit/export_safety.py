@@ -23,7 +23,9 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
 from tensorflow.python.framework import op_def_registry
 
+from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.files import why_not_regular
 
 _GRAPH_FILE = "saved_model.pb"
 
@@ -146,6 +148,9 @@ def checked_copy(path: Path) -> Iterator[Path]:
         InputError: If the folder holds none, or one with something that no export needs.
     """
     graph = check_saved_model(path)
+    for file in sorted((path / "variables").glob("*")):
+        if reason := why_not_regular(file):
+            raise InputError(f"{file} cannot be read ({reason}). Export the run again.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / _GRAPH_FILE).write_bytes(graph)
@@ -183,6 +188,8 @@ def _read(path: Path) -> tuple[MetaGraphDef, bytes]:
             f"Expected the folder of a SavedModel. Received: {path}, which holds no {file.name}. "
             f"Make one with `s2s export RUN DIR`."
         )
+    if file.stat().st_size > bounds.MAX_GRAPH_BYTES:
+        raise InputError(f"{file} cannot be read (it is too large). Export the run again.")
     try:
         content = file.read_bytes()
         graphs = SavedModel.FromString(content).meta_graphs

@@ -23,7 +23,7 @@ from seq2seq_kit.config import CorpusConfig, CorpusKind
 from seq2seq_kit.corpus import Pair, read_corpus
 from seq2seq_kit.digests import digest, seal, text_digest, unseal
 from seq2seq_kit.errors import DataError, InputError, RunError
-from seq2seq_kit.files import user_path
+from seq2seq_kit.files import user_path, why_not_regular
 from seq2seq_kit.tokenizer import Tokenizer
 
 _logger = logging.getLogger(__name__)
@@ -205,10 +205,10 @@ def prepare(
     rules = _Rules(max_source_length, max_target_length, long_lines)
     tokenizers = _Tokenizers(source_tokenizer, target_tokenizer)
     entry = cache_folder() / _entry_key(corpora, tokenizers, rules)
-    prepared = _open_entry(entry, corpora)
+    prepared = _open_entry(entry, corpora, tokenizers)
     if prepared is None:
         _create_entry(entry, corpora, tokenizers, rules)
-        prepared = _open_entry(entry, corpora)
+        prepared = _open_entry(entry, corpora, tokenizers)
     if prepared is None:
         raise RunError(
             f"The prepared data were written to {entry} and cannot be read back. "
@@ -505,7 +505,7 @@ def _create_entry(
         write_folder(entry, "The prepared data", private=True, setting="S2S_CACHE_DIR") as new,
     ):
         _write_entry(new, corpora, tokenizers, rules)
-        if entry.exists() and _open_entry(entry, corpora) is None:
+        if entry.exists() and _open_entry(entry, corpora, tokenizers) is None:
             remove_folder(entry)
 
 
@@ -539,23 +539,44 @@ def _write_entry(
     (folder / _META).write_text(json.dumps(seal(meta)), encoding="utf-8")
 
 
-def _open_entry(entry: Path, corpora: Sequence[CorpusConfig]) -> PreparedData | None:
+def _open_entry(
+    entry: Path, corpora: Sequence[CorpusConfig], tokenizers: _Tokenizers
+) -> PreparedData | None:
     """The rows of an entry, or None if it is missing or damaged."""
     if not entry.exists():
         return None
     try:
+        for name in (_META, _IDS, _BOUNDS):
+            if reason := why_not_regular(entry / name):
+                raise ValueError(f"{name}: {reason}")
         meta = unseal(json.loads((entry / _META).read_text(encoding="utf-8")), required=True)
         ids = _map_column(entry / _IDS, meta["columns"][_IDS])
         bounds = _map_column(entry / _BOUNDS, meta["columns"][_BOUNDS])
         report = _Tally(**meta["tally"]).report(corpora)
         rows = _corpus_rows(corpora, meta["rows"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_rows(ids, bounds, rows, max(tokenizer.vocab_size for tokenizer in tokenizers))
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         _logger.warning(
             "The prepared data in %s are damaged (%s); making them again.", entry, error
         )
         return None
     # Bounds of a row: begin, split, end; the end of a row is the begin of the next.
     return PreparedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], rows, report)
+
+
+def _check_rows(
+    ids: np.ndarray, bounds: np.ndarray, rows: Sequence[CorpusRows], vocab_size: int
+) -> None:
+    """Raises ValueError where a row would lie outside the tokens, or a token is in no vocabulary.
+
+    A digest is no proof of that: whoever can write the cache can write a digest too.
+    """
+    if len(bounds) != 2 * rows[-1].stop + 1 or bounds[0] != 0 or bounds[-1] != len(ids):
+        raise ValueError("its rows are not those of its tokens")
+    if np.any(np.diff(bounds) < 0) or any(corpus.stop < corpus.start for corpus in rows):
+        raise ValueError("a row ends before it begins")
+    if not 0 <= ids.min() <= ids.max() < vocab_size:
+        raise ValueError("a token is in no vocabulary")
 
 
 def _map_column(path: Path, description: dict[str, Any]) -> np.ndarray:

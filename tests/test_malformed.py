@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from seq2seq_kit.checks import check_files
 from seq2seq_kit.cli_io import read_in_chunks
 from seq2seq_kit.config import CorpusConfig, ModelConfig, load_config
 from seq2seq_kit.corpus import read_corpus, read_lines
-from seq2seq_kit.errors import ConfigError, DataError, RunError
+from seq2seq_kit.digests import seal, unseal
+from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError
+from seq2seq_kit.export_safety import checked_copy
 from seq2seq_kit.model import build_model
+from seq2seq_kit.prepared import PreparedData, prepare
 from seq2seq_kit.run_folder import RunFolder, read_json
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.shortlist import Shortlist
@@ -221,8 +225,69 @@ def test_json_in_a_pipe_is_refused(pipe: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"epoch": 1}', '{"step": [1]}', "3", "\0"])
-def test_a_damaged_line_of_the_history_is_named(tmp_path: Path, line: str) -> None:
+def test_a_damaged_line_of_the_history_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
     good = json.dumps({"step": 1})
     (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n")
-    with pytest.raises(RunError, match=r"metrics.jsonl, line 2: expected the JSON of a validation"):
-        read_metrics(RunFolder(tmp_path))
+    assert read_metrics(RunFolder(tmp_path)) == [{"step": 1}]
+    assert "metrics.jsonl, line 2 is damaged" in caplog.text
+
+
+def prepare_texts(folder: Path) -> tuple[PreparedData, Path]:
+    """Prepared texts, and the folder of their entry in the cache."""
+    (folder / "texts").write_text("\n".join(TEXTS[:9]), encoding="utf-8")
+    tokenizer = Tokenizer.train(TEXTS, type="char", vocab_size=40, byte_fallback=False)
+    prepared = prepare(
+        [CorpusConfig(lines=folder / "texts")],
+        tokenizer,
+        tokenizer,
+        max_source_length=50,
+        max_target_length=50,
+        long_lines="skip",
+    )
+    (entry,) = {path.parent for path in folder.rglob("ids.bin")}
+    return prepared, entry
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("ids.bin", 3, 40_000),
+        ("bounds.bin", 4, -5),
+        ("bounds.bin", 4, 10**9),
+        ("bounds.bin", -1, 10**6),
+    ],
+)
+def test_forged_ids_in_the_cache_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: int, value: int
+) -> None:
+    monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
+    before, entry = prepare_texts(tmp_path)
+    expected = [before.target[row].tolist() for row in range(len(before))]
+    meta = unseal(json.loads((entry / "entry.json").read_text(encoding="utf-8")))
+    column = np.fromfile(entry / name, meta["columns"][name]["dtype"])
+    column[place] = value
+    column.tofile(entry / name)
+    meta["columns"][name]["crc32"] = zlib.crc32(column.tobytes())
+    (entry / "entry.json").write_text(json.dumps(seal(meta)), encoding="utf-8")
+    after, _ = prepare_texts(tmp_path)
+    assert [after.target[row].tolist() for row in range(len(after))] == expected
+
+
+def test_a_pipe_in_the_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
+    _, entry = prepare_texts(tmp_path)
+    (entry / "bounds.bin").unlink()
+    os.mkfifo(entry / "bounds.bin")
+    assert len(prepare_texts(tmp_path)[0]) == 9
+
+
+def test_an_export_with_a_pipe_among_its_variables_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seq2seq_kit.export_safety.check_saved_model", lambda _path: b"")
+    (tmp_path / "variables").mkdir()
+    os.mkfifo(tmp_path / "variables" / "variables.data-00000-of-00001")
+    with pytest.raises(InputError, match="named pipe"), checked_copy(tmp_path):
+        pass
