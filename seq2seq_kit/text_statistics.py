@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from seq2seq_kit.config import CorpusConfig
+from seq2seq_kit.config import CorpusConfig, Normalization, TokenizerConfig
 from seq2seq_kit.config_rules import CorpusStatistics, TextStatistics
 from seq2seq_kit.corpus import Pair, raw_lines, read_corpus
+from seq2seq_kit.normalization import normalize
 
 # Lines that are read of a corpus. A million take seconds; of the rest only the number matters.
 _READ_LINES = 200_000
@@ -18,7 +19,10 @@ _SAMPLE_CHARACTERS = 4_000_000
 _LINE_CHARACTERS = 100_000
 
 
-def measure_corpora(corpora: Sequence[CorpusConfig]) -> CorpusStatistics:
+def measure_corpora(
+    corpora: Sequence[CorpusConfig],
+    tokenizer: TokenizerConfig = TokenizerConfig(),  # noqa: B008 - it cannot change
+) -> CorpusStatistics:
     """Returns what training texts look like.
 
     Takes lines at equal distances from the first 200,000 of each corpus, the same ones each time,
@@ -26,11 +30,13 @@ def measure_corpora(corpora: Sequence[CorpusConfig]) -> CorpusStatistics:
 
     Args:
         corpora: The training data, with absolute paths.
+        tokenizer: How their texts are normalized: the statistics are of the normalized texts.
 
     Raises:
         DataError: If a file cannot be used as it is; the message names file and line.
     """
-    source, target = _Side(), _Side()
+    source = _Side((tokenizer.source or tokenizer).normalization)
+    target = _Side((tokenizer.target or tokenizer).normalization)
     num_lines = 0.0
     for corpus in corpora:
         sample, number = _sample(corpus)
@@ -49,8 +55,8 @@ def measure_corpora(corpora: Sequence[CorpusConfig]) -> CorpusStatistics:
 
 
 def measure_texts(texts: Iterable[str]) -> TextStatistics:
-    """Returns what some texts look like, all of them."""
-    side = _Side()
+    """Returns what some texts look like, all of them as they are."""
+    side = _Side("none")
     for text in texts:
         side.add(text, 1.0)
     return side.statistics()
@@ -77,8 +83,9 @@ def _sample(corpus: CorpusConfig) -> tuple[list[Pair], int]:
 class _Side:
     """The texts of one side, added one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, normalization: Normalization) -> None:
         self.num_lines = 0.0
+        self._normalization = normalization
         self._num_characters = 0.0
         self._num_words = 0.0
         self._lengths: list[int] = []
@@ -86,13 +93,14 @@ class _Side:
         self._words: Counter[str] = Counter()
 
     def add(self, text: str, weight: float) -> None:
-        words = text[:_LINE_CHARACTERS].split(" ")
-        words = [word for word in words if word]
+        start = normalize(text[:_LINE_CHARACTERS], self._normalization)
+        words = [word for word in start.split(" ") if word]
+        length = len(start) + len(text[_LINE_CHARACTERS:])
         self.num_lines += weight
-        self._num_characters += weight * len(text)
+        self._num_characters += weight * length
         self._num_words += weight * len(words)
-        self._lengths.append(len(text))
-        self._characters.update(text[:_LINE_CHARACTERS])
+        self._lengths.append(length)
+        self._characters.update(start)
         self._words.update(words)
 
     def statistics(self) -> TextStatistics:

@@ -1,6 +1,7 @@
 """Defaults from statistics of the texts: plain values in, plain values out."""
 
 import random
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def with_choices(
     data = {"train": {kind: str(tmp_path / "texts")}} | sections.pop("data", {})
     task = "continuation" if kind == "text" else "translation"
     config = load_config({"task": task, "data": data, **sections})
-    return choose_defaults(config, measure_corpora(config.data.train))
+    return choose_defaults(config, measure_corpora(config.data.train, config.tokenizer))
 
 
 def vocabulary_types(config: Config) -> list[str]:
@@ -129,6 +130,28 @@ def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
     assert built.target.vocab_size == config.tokenizer.target.vocab_size
     assert "was asked for" not in caplog.text
     assert built.target.tokenize("AA1 B CH") == ["▁AA1", "▁B", "▁CH"]
+
+
+@pytest.mark.parametrize("normalization", ["nfc", "nfd", "nfkc", "none"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_characters_are_counted_as_the_tokenizer_will_see_them(
+    tmp_path: Path, normalization: str, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from seq2seq_kit.pipeline import build_tokenizers
+
+    def accented(rng: random.Random) -> str:
+        letters = "".join(rng.choices(["é", "ü", "å", "a", "b", "ệ", "\u200b", "한", "글"], k=6))
+        return unicodedata.normalize(form, f"x{letters}")
+
+    config = chosen(tmp_path, accented, accented, tokenizer={"normalization": normalization})
+    assert config.tokenizer.type == "char"
+    built = build_tokenizers(config).target
+    assert built.vocab_size == config.tokenizer.vocab_size
+    assert "vocab_size" not in caplog.text
+    # Every character of the texts has a piece, none is spelled in bytes.
+    for line in (tmp_path / "texts").read_text(encoding="utf-8").splitlines()[:50]:
+        pieces = built.tokenize(line.split("\t")[1])
+        assert not any(piece.startswith("<0x") for piece in pieces)
 
 
 @pytest.mark.parametrize(
