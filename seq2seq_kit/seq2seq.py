@@ -186,8 +186,7 @@ class Seq2Seq:
         show_log()
         check_not_forked()
         run = RunFolder(user_path(run_dir) if run_dir else _default_run_folder(config))
-        callbacks = list(callbacks)
-        check_callbacks(callbacks)
+        callbacks = check_callbacks(callbacks)
         with catch_signals():
             try:
                 return cls._fit(config, callbacks, overrides, run, resume)

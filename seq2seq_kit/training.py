@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -740,8 +740,17 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_id == 0
 
 
-def check_callbacks(callbacks: Sequence[Any]) -> None:
-    """Raises InputError if a callback is none, or one that cannot work here."""
+def check_callbacks(callbacks: Iterable[Any]) -> list[keras.callbacks.Callback]:
+    """Returns callbacks as a list.
+
+    Raises:
+        InputError: If one is no callback of Keras, or cannot work here.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise InputError(
+            f"`callbacks` must be a list of Keras callbacks. Received: {shorten(callbacks)}."
+        )
+    callbacks = list(callbacks)
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise InputError(
@@ -752,6 +761,7 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
                 "The callback SwapEMAWeights needs an optimizer that keeps a moving average of the "
                 "weights, and training here keeps none. Leave it out."
             )
+    return callbacks
 
 
 def _validation(record: Mapping[str, float]) -> dict[str, float]:

@@ -21,9 +21,10 @@ import tensorflow as tf
 import yaml
 from conftest import TrainedRun, reversal
 
+from seq2seq_kit import seq2seq
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import load_config
-from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.evaluation import compare_texts
 from seq2seq_kit.history import read_metrics
 from seq2seq_kit.run_folder import RunFolder
@@ -551,3 +552,25 @@ def test_a_config_that_is_not_a_run_s_is_never_overwritten(tmp_path: Path) -> No
     with pytest.raises(InputError, match="would be overwritten"):
         Seq2Seq.fit(config, run_dir=tmp_path)
     assert config.read_text(encoding="utf-8").startswith("# mine")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send this signal")
+def test_a_signal_outside_of_the_loop_says_whether_there_is_something_to_resume(
+    translation_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the signal was not raised")
+
+    translation_config["training"] |= {"epochs": 1}
+    for stage in ("build_tokenizers", "prepare_data", "learn_shortlist", "_final_results"):
+        place = Seq2Seq if stage == "_final_results" else seq2seq
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stage, interrupt)
+            with pytest.raises(TrainingInterrupted, match="SIGTERM") as caught:
+                Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+        assert caught.value.signal == signal.SIGTERM
+        assert caught.value.can_resume == (stage == "_final_results")
+    resumed = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run", resume=True)
+    assert resumed.results["steps"] == 23
+    assert "validation_bleu" in resumed.results

@@ -491,7 +491,7 @@ def test_two_workers_end_with_the_losses_of_one(
     assert Seq2Seq.load(tmp_path / "two").generate(["ab", "cde"]) == first[1]
 
 
-def test_ctrl_c_on_one_worker_stops_both(
+def test_a_signal_to_one_worker_stops_both(
     translation_config: dict[str, Any], tmp_path: Path
 ) -> None:
     translation_config["training"] |= {"epochs": 99, "strategy": "multi_worker"}
@@ -499,7 +499,7 @@ def test_ctrl_c_on_one_worker_stops_both(
     workers = start_workers(2, [json.dumps(translation_config), run], code=_FIT)
     while not (run / "metrics.jsonl").exists() and workers[1].poll() is None:
         time.sleep(0.05)
-    workers[1].send_signal(signal.SIGINT)
+    workers[1].send_signal(signal.SIGINT if os.name == "nt" else signal.SIGTERM)
     errors = [worker.communicate(timeout=120)[1] for worker in workers]
     assert all("TrainingInterrupted" in error for error in errors), errors
     assert load_checkpoint(run / "last.npz").facts["step"] < 99 * 23
@@ -1111,6 +1111,8 @@ def test_every_callback_of_keras_is_tested_here() -> None:
 def test_what_cannot_be_called_back_is_refused(callback: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_callbacks([callback])
+    with pytest.raises(InputError, match="must be a list of Keras callbacks"):
+        check_callbacks(callback)
 
 
 def test_reduce_lr_on_plateau_of_keras_lowers_the_learning_rate(tmp_path: Path) -> None:
