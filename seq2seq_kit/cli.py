@@ -570,12 +570,19 @@ def _read_references(source: Path | None, references: Sequence[Path]) -> list[_A
 def _read_answers(tsv: Path, model: "Seq2Seq") -> list[_Answers]:
     """Returns each input of a TSV with all its right outputs, in the order of the inputs."""
     from seq2seq_kit.config import CorpusConfig
-    from seq2seq_kit.corpus import read_corpus
+    from seq2seq_kit.corpus import BadRow, read_corpus
 
     trained_on = model.config.data.train[0]
     columns = trained_on if trained_on.kind == "tsv" else CorpusConfig(tsv=tsv)
     answers: dict[str, _Answers] = {}
-    for pair in read_corpus(columns.model_copy(update={"tsv": tsv})):
+    pairs = list(read_corpus(columns.model_copy(update={"tsv": tsv})))
+    if bad := [str(pair.line) for pair in pairs if isinstance(pair, BadRow)]:
+        shown = ", ".join(bad[:5]) + ", ..." * (len(bad) > 5)
+        click.echo(
+            f"{tsv}: {len(bad)} rows with another number of columns were skipped (lines {shown}).",
+            err=True,
+        )
+    for pair in pairs:
         if pair.source or pair.target:  # else a blank line, such as the last one often is
             source = model.source_tokenizer.normalize(pair.source)
             answer = answers.setdefault(source, _Answers(pair.line, source, []))

@@ -148,6 +148,10 @@ class CorpusConfig(Section):
     """`tsv`: what stands between joined columns."""
     header: Switch = False
     """`tsv`: the first line names the columns."""
+    bad_lines: Literal["error", "skip"] = "error"
+    """`tsv`: what becomes of rows with another number of columns than the header, or without one
+    than most of the first 1,000 rows: a tab inside a text shifts the columns behind it. Those that
+    are skipped are counted and shown."""
     lines: FilePath | None = None
     """Continuation: one text of its own a line."""
     text: FilePath | None = None
@@ -202,7 +206,7 @@ class CorpusConfig(Section):
                     faults[key] = (
                         f"is required: parallel files need both sides, here `{other}` only."
                     )
-        for key in ("source_columns", "target_columns", "join", "header"):
+        for key in ("source_columns", "target_columns", "join", "header", "bad_lines"):
             if getattr(self, key) != type(self).model_fields[key].default:
                 faults[key] = "has a meaning only with `tsv`. Remove it, or name the file as `tsv`."
         return faults

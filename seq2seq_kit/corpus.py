@@ -7,9 +7,10 @@ that two files keep their alignment. Knows nothing of tokens.
 import difflib
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from seq2seq_kit.files import why_not_regular
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
+# Rows of a TSV file without a header that say how many columns it has.
+_FIRST_ROWS = 1000
+_EXAMPLES = 5
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -34,10 +38,17 @@ class Pair(NamedTuple):
     """For continuation: the text."""
 
 
-def read_corpus(corpus: CorpusConfig) -> Iterator[Pair]:
-    """Yields the pairs of a corpus in file order, none skipped.
+class BadRow(Pair):
+    """A TSV row that is to be skipped: it has another number of columns. Both sides are empty."""
 
-    An empty line is a pair with an empty side: whether to keep it is for the caller to say.
+    __slots__ = ()
+
+
+def read_corpus(corpus: CorpusConfig) -> Iterator[Pair]:
+    """Yields the pairs of a corpus in file order, none left out.
+
+    An empty line is a pair with an empty side: whether to keep it is for the caller to say. So is
+    a `BadRow`, which comes where the corpus has bad lines skipped.
 
     Args:
         corpus: One corpus, with paths that need no further folder.
@@ -48,7 +59,8 @@ def read_corpus(corpus: CorpusConfig) -> Iterator[Pair]:
     Raises:
         ConfigError: If `corpus` names no files.
         DataError: If a file cannot be read or is not UTF-8, if parallel files differ in their
-            number of lines, or if a TSV line lacks a column. Each names the file and the line.
+            number of lines, or if a TSV line lacks a column or has another number of them and
+            `bad_lines` is "error". Each names the file and the line.
     """
     if corpus.source is not None and corpus.target is not None:
         return _read_parallel(corpus.source, corpus.target)
@@ -66,8 +78,8 @@ def read_corpus(corpus: CorpusConfig) -> Iterator[Pair]:
 def check_corpus(corpus: CorpusConfig) -> list[str]:
     """Lists what is wrong with a corpus as far as can be told before training.
 
-    Parallel files are read to the end, since only that tells their line counts; of the other kinds
-    the first line is read.
+    Parallel files and TSV are read to the end, for their line counts and columns; of the other
+    kinds the first line is read.
 
     Args:
         corpus: One corpus, as for `read_corpus`.
@@ -85,8 +97,10 @@ def check_corpus(corpus: CorpusConfig) -> list[str]:
     if corpus.source is not None and corpus.target is not None:
         return _check_parallel(corpus.source, corpus.target)
     try:
+        if corpus.tsv is not None:
+            return _check_tsv(corpus.tsv, corpus)
         if next(read_corpus(corpus), None) is None:
-            return [_empty_file(corpus.tsv or corpus.lines or corpus.text)]
+            return [_empty_file(corpus.lines or corpus.text)]
     except (ConfigError, DataError) as error:
         return [str(error)]
     return []
@@ -201,25 +215,104 @@ def _read_texts(path: Path) -> Iterator[Pair]:
 
 
 def _read_tsv(path: Path, corpus: CorpusConfig) -> Iterator[Pair]:
+    table = _open_table(path, corpus)
+    for number, cells in table.rows:
+        if not cells:
+            cells = [""] * table.num_columns  # An empty line has empty sides, in any layout.
+        elif table.is_bad(cells):
+            if corpus.bad_lines == "error":
+                raise DataError(_bad_rows(table, 1, [(number, len(cells))]))
+            yield BadRow(number, "", "")
+            continue
+        source = corpus.join.join(cells[column] for column in table.source_columns)
+        target = corpus.join.join(cells[column] for column in table.target_columns)
+        yield Pair(number, source, target)
+
+
+class _Table(NamedTuple):
+    """A TSV file as it is laid out."""
+
+    path: Path
+    source_columns: list[int]
+    target_columns: list[int]
+    num_columns: int
+    """Cells that a row usually has."""
+    known_from: str
+    rows: Iterator[tuple[int, list[str]]]
+    """Line numbers and cells; an empty line has none."""
+
+    def is_bad(self, cells: list[str]) -> bool:
+        """Whether a row has another number of cells; empty ones at its end shift nothing."""
+        return len(cells) < self.num_columns or any(cells[self.num_columns :])
+
+
+def _open_table(path: Path, corpus: CorpusConfig) -> _Table:
+    """Finds out what columns a TSV file has.
+
+    Raises:
+        DataError: If it lacks a column that the corpus names.
+    """
     lines = enumerate(read_lines(path), start=1)
     names = _read_header(path, lines) if corpus.header else []
     source_columns = _column_indices(corpus.source_columns, names, path)
     target_columns = _column_indices(corpus.target_columns, names, path)
-    num_columns = 1 + max(source_columns + target_columns)
-    for number, line in lines:
-        cells = line.split("\t")
-        if not line:
-            cells = [""] * num_columns  # An empty line is a pair of empty sides, in any layout.
-        if len(cells) < num_columns:
-            raise DataError(
-                f"{path}, line {number}: expected at least {num_columns} columns, separated by "
-                f"tabs, but found {len(cells)}. Mend or remove the line, or choose other "
-                "`source_columns` and `target_columns`. If this is no TSV, name it as what it is: "
-                "`source` with `target` (two files), or for continuation `text` or `lines`."
-            )
-        source = corpus.join.join(cells[column] for column in source_columns)
-        target = corpus.join.join(cells[column] for column in target_columns)
-        yield Pair(number, source, target)
+    needed = 1 + max(source_columns + target_columns)
+    rows = ((number, line.split("\t") if line else []) for number, line in lines)
+    first_rows = list(islice(rows, _FIRST_ROWS))
+    counts = Counter(len(cells) for _, cells in first_rows if cells)
+    # Of two numbers that are as frequent, one that has the columns, and of such the smaller.
+    num_columns = len(names) or max(
+        counts, key=lambda number: (counts[number], number >= needed, -number), default=needed
+    )
+    if num_columns < needed:
+        number = 1 if names else next(n for n, cells in first_rows if len(cells) == num_columns)
+        raise DataError(
+            f"{path}, line {number}: expected at least {needed} columns, separated by tabs, but "
+            f"found {num_columns}. Fix the file, or choose other `source_columns` and "
+            "`target_columns`. If this is no TSV, name it as what it is: `source` with `target` "
+            "(two files), or for continuation `text` or `lines`."
+        )
+    known_from = "as the header has" if names else "as most of the first rows have"
+    table = chain(first_rows, rows)
+    return _Table(path, source_columns, target_columns, num_columns, known_from, table)
+
+
+def _bad_rows(table: _Table, number: int, examples: list[tuple[int, int]]) -> str:
+    """Returns what to say of rows with another number of columns.
+
+    Args:
+        table: Their file.
+        number: Of the rows.
+        examples: Line number and columns of the first ones.
+    """
+    (line, found), *others = examples
+    more = ""
+    if others:
+        listed = ", ".join(f"{line} ({found})" for line, found in others)
+        more = f" So have {number:,} rows in all, also lines {listed}"
+        more += ", ..." if number > len(examples) else "."
+    return (
+        f"{table.path}, line {line}: expected {table.num_columns} columns, separated by tabs, "
+        f"{table.known_from}, but found {found}.{more} A tab inside a text shifts the columns "
+        "behind it. Fix or remove such rows, or have them skipped: `bad_lines: skip` beside `tsv`."
+    )
+
+
+def _check_tsv(path: Path, corpus: CorpusConfig) -> list[str]:
+    table = _open_table(path, corpus)
+    number, num_bad = 0, 0
+    examples: list[tuple[int, int]] = []
+    for line, cells in table.rows:
+        number += 1
+        if cells and table.is_bad(cells):
+            num_bad += 1
+            if len(examples) < _EXAMPLES:
+                examples.append((line, len(cells)))
+    if not number:
+        return [_empty_file(path)]
+    if num_bad and corpus.bad_lines == "error":
+        return [_bad_rows(table, num_bad, examples)]
+    return []
 
 
 def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> list[str]:

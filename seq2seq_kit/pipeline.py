@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq_kit.config import Config, CorpusConfig, SavedConfig, VocabularyConfig, save_config
-from seq2seq_kit.corpus import read_corpus
+from seq2seq_kit.corpus import BadRow, read_corpus
 from seq2seq_kit.dataset import BatchSet
 from seq2seq_kit.digests import digest, read_verified, text_digest
 from seq2seq_kit.errors import ConfigError, RunError
@@ -394,7 +394,11 @@ def guessing_perplexity(prepared: PreparedData) -> float:
 
 def corpus_examples(corpora: Sequence[CorpusConfig]) -> Examples:
     """Returns all pairs of corpora as they stand in the files."""
-    pairs = list(chain.from_iterable(map(read_corpus, corpora)))
+    pairs = [
+        pair
+        for pair in chain.from_iterable(map(read_corpus, corpora))
+        if not isinstance(pair, BadRow)
+    ]
     return Examples([pair.source for pair in pairs], [pair.target for pair in pairs])
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from seq2seq_kit.atomic import remove_folder, remove_leftovers, write_bytes, write_folder
 from seq2seq_kit.config import CorpusConfig, CorpusKind
-from seq2seq_kit.corpus import Pair, read_corpus
+from seq2seq_kit.corpus import BadRow, Pair, read_corpus
 from seq2seq_kit.digests import digest, seal, text_digest, unseal
 from seq2seq_kit.errors import DataError, InputError, RunError
 from seq2seq_kit.files import user_path, why_not_regular
@@ -32,7 +32,7 @@ LongLines = Literal["skip", "truncate", "error"]
 Side = Literal["source", "target"]
 
 # Part of every cache key: a change of the layout below must raise it.
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _CHUNK_LINES = 10_000
 _PLACES_SHOWN = 5
 # Rows hashed at once: bounds the temporary arrays to a few dozen MB.
@@ -99,6 +99,8 @@ class PreparationReport:
     """Lines used, truncated ones included."""
     empty: int
     """Lines skipped because a side has no text."""
+    bad: int
+    """TSV rows skipped because they have another number of columns than usual."""
     too_long: int
     """Lines skipped because a side has more tokens than allowed."""
     truncated: int
@@ -109,6 +111,8 @@ class PreparationReport:
     """Target tokens used, without BOS and EOS."""
     empty_at: tuple[str, ...]
     """`file:line` of the first five empty lines."""
+    bad_at: tuple[str, ...]
+    """`file:line` of the first five rows with another number of columns."""
     too_long_at: tuple[str, ...]
     """`file:line` of the first five lines skipped or truncated for their length."""
 
@@ -117,6 +121,9 @@ class PreparationReport:
         parts = [f"{self.kept:,} of {self.lines:,} lines used"]
         if self.empty:
             parts.append(f"{self.empty:,} empty skipped{_examples(self.empty, self.empty_at)}")
+        if self.bad:
+            shown = _examples(self.bad, self.bad_at)
+            parts.append(f"{self.bad:,} with another number of columns skipped{shown}")
         if self.too_long:
             shown = _examples(self.too_long, self.too_long_at)
             parts.append(f"{self.too_long:,} too long skipped{shown}")
@@ -282,16 +289,18 @@ class _Tally:
     lines: int = 0
     kept: int = 0
     empty: int = 0
+    bad: int = 0
     too_long: int = 0
     truncated: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
     empty_at: list[_Place] = field(default_factory=list)
+    bad_at: list[_Place] = field(default_factory=list)
     too_long_at: list[_Place] = field(default_factory=list)
 
     def report(self, corpora: Sequence[CorpusConfig]) -> PreparationReport:
         counts = asdict(self)
-        for key in ("empty_at", "too_long_at"):
+        for key in ("empty_at", "bad_at", "too_long_at"):
             counts[key] = tuple(_locate(corpora, _Place(*place)) for place in counts[key])
         return PreparationReport(**counts)
 
@@ -374,6 +383,10 @@ class _CorpusEncoder:
 
     def _has_text(self, pair: Pair, source: list[int], target: list[int]) -> bool:
         """Whether both sides have text, and ids: a tokenizer may drop all that a text has."""
+        if isinstance(pair, BadRow):
+            self._tally.bad += 1
+            _remember(self._tally.bad_at, _Place(self._index, "source", pair.line))
+            return False
         empty: Side | None = None
         if not pair.target.strip() or not target:
             empty = "target"

@@ -65,7 +65,14 @@ class Backwards:
     @property
     def source_tokenizer(self) -> Any:
         """A tokenizer of characters, each of them five tokens: 20 characters are the limit."""
-        return types.SimpleNamespace(encode=lambda texts: [list(text) * 5 for text in texts])
+        return types.SimpleNamespace(
+            encode=lambda texts: [list(text) * 5 for text in texts],
+            normalize=lambda text: text.removeprefix("\ufeff"),
+        )
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.source_tokenizer
 
 
 @pytest.fixture
@@ -684,6 +691,39 @@ def test_evaluate_groups_the_rows_of_a_source(answers: list[list[str]], tmp_path
     (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
     assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 0
     assert answers == [["abc", "cba", "zz"], ["de", "ed"]]
+
+
+def test_evaluate_groups_the_spellings_of_a_source(
+    answers: list[list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "test.tsv").write_text("cba\tabc\nzz\t\ufeffabc\n", encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 0
+    assert answers == [["abc", "cba", "zz"]]
+
+
+@pytest.mark.usefixtures("answers")
+def test_evaluate_refuses_a_row_with_another_number_of_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test.tsv").write_text("cba\tabc\ned\td\te\nzz\tzz\n", encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 2
+    assert "test.tsv, line 2: expected 2 columns" in capsys.readouterr().err
+
+
+def test_evaluate_counts_the_rows_that_a_run_skips(
+    answers: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = {"data": {"train": {"tsv": "x", "source_columns": 2, "target_columns": 1}}}
+    config["data"]["train"]["bad_lines"] = "skip"
+    monkeypatch.setattr(Backwards, "config", load_config(config))
+    (tmp_path / "test.tsv").write_text("cba\tabc\ned\td\te\nzz\tabc\n", encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 0
+    assert answers == [["abc", "cba", "zz"]]
+    shown = capsys.readouterr().err
+    assert "1 rows with another number of columns were skipped (lines 2)." in shown
 
 
 @pytest.mark.usefixtures("answers")

@@ -100,6 +100,20 @@ def test_lines_have_no_source(tmp_path: Path) -> None:
     assert prepared.report.empty_at == (f"{tmp_path}/a.txt:2",)
 
 
+def test_rows_with_another_number_of_columns_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("a\tb\nc\tc\td\n\ne\tf\ng\n", encoding="utf-8")
+    corpus = CorpusConfig(tsv=path, bad_lines="skip")
+    for _ in range(2):  # made, then from the cache
+        report = prepare_letters(corpus).report
+        assert (report.lines, report.kept, report.empty, report.bad) == (5, 2, 1, 2)
+        assert report.bad_at == (f"{path}:2", f"{path}:5")
+        shown = f"2 with another number of columns skipped ({path}:2, {path}:5)"
+        assert shown in str(report)
+    with pytest.raises(DataError, match=r"a\.tsv, line 2: expected 2 columns"):
+        prepare_letters(CorpusConfig(tsv=path))
+
+
 def test_rows_do_not_depend_on_the_size_of_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
