@@ -22,7 +22,7 @@ from seq2seq_kit.keras_registration import register_with_keras
 if TYPE_CHECKING:
     from seq2seq_kit.config import Config, load_config
     from seq2seq_kit.decoding import beam_search, greedy_search
-    from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError
+    from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError, TrainingInterrupted
     from seq2seq_kit.generation import Hypothesis
     from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
     from seq2seq_kit.seq2seq import Seq2Seq
@@ -41,6 +41,7 @@ __all__ = [
     "RunError",
     "Seq2Seq",
     "Tokenizer",
+    "TrainingInterrupted",
     "beam_search",
     "build_model",
     "greedy_search",
@@ -58,6 +59,7 @@ _MODULES = {
     "RunError": "errors",
     "Seq2Seq": "seq2seq",
     "Tokenizer": "tokenizer",
+    "TrainingInterrupted": "errors",
     "beam_search": "decoding",
     "build_model": "model",
     "greedy_search": "decoding",

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from seq2seq_kit import bounds
-from seq2seq_kit.cli_io import NO_OUTPUT
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.interruption import catch_signals
 from seq2seq_kit.startup import load_tensorflow, open_standard_streams, show_log
@@ -184,6 +183,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help(), err=True)
         context.exit(_WRONG_USAGE)
     if sys.stdout is None and context.invoked_subcommand in _PRINTING:
+        from seq2seq_kit.cli_io import NO_OUTPUT
+
         raise InputError(NO_OUTPUT)
     show_log(force=True)
 
