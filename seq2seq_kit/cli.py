@@ -560,7 +560,10 @@ def _read_references(source: Path | None, references: Sequence[Path]) -> list[_A
     """Returns each input with its references, one from each file."""
     from seq2seq_kit.config import CorpusConfig
     from seq2seq_kit.corpus import read_corpus
+    from seq2seq_kit.files import why_not_regular
 
+    if source is not None and len(references) > 1 and (reason := why_not_regular(source)):
+        raise InputError(f"{source}: is read once for each reference, but {reason}.")
     corpora = [read_corpus(CorpusConfig(source=source, target=path)) for path in references]
     return [
         _Answers(pairs[0].line, pairs[0].source, [pair.target for pair in pairs])

@@ -834,7 +834,15 @@ def _absolute(path: Path, folder: Path) -> Path:
     """Makes a path start from `folder`."""
     # Unlike `Path.resolve`, it has no error of its own for a link that leads to itself: whoever
     # opens the file says so.
-    return Path(os.path.realpath(folder / path.expanduser()))
+    absolute = os.path.realpath(folder / path.expanduser())
+    try:
+        absolute.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"The path {shorten(absolute)} must be UTF-8, as the config is in which a run keeps it."
+            f" Rename the file or folder."
+        ) from error
+    return Path(absolute)
 
 
 def _portable(path: Path, folder: Path) -> Path:

@@ -47,9 +47,9 @@ def path_fault(path: Path) -> str | None:
     if "\0" in text:
         return "a path cannot have a NUL character in it"
     try:
-        text.encode("utf-8")
+        os.fsencode(text)
     except UnicodeEncodeError:
-        return "a path must be UTF-8"
+        return "half of a surrogate pair is no character"
     try:
         path.expanduser()
     except RuntimeError:

@@ -781,6 +781,27 @@ def test_score_writes_a_line_for_each_and_perplexities(
 
 
 @pytest.mark.usefixtures("answers")
+def test_a_source_in_a_pipe_is_refused_where_it_is_read_for_each_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out").write_text("a\n", encoding="utf-8")
+    references = ["--reference", str(tmp_path / "out")] * 2
+    assert main(["evaluate", "run", "--source", str(tmp_path / "pipe"), *references]) == 2
+    assert "is read once for each reference, but it is a named pipe" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
+def test_files_whose_names_are_not_utf8_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "caf\udce9")
+    Path(path).write_text("", encoding="utf-8")
+    assert main(["evaluate", "run", "--source", path, "--reference", path]) == 2
+    assert "expected at least one line to evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
 def test_evaluate_refuses_an_empty_file_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -322,7 +322,7 @@ def test_a_config_must_be_a_file_that_can_be_read_again(tmp_path: Path, kind: st
     [
         ("a\0b", "a path cannot have a NUL character in it"),
         ("~nosuchuser/a", "`~nosuchuser` stands for no home folder"),
-        ("\ud800", "UTF-8"),
+        ("\ud800", "half of a surrogate pair is no character"),
     ],
 )
 def test_a_path_that_can_name_no_file_is_refused_under_its_key(path: str, fault: str) -> None:
@@ -334,6 +334,11 @@ def test_a_path_that_can_name_no_file_is_refused_under_its_key(path: str, fault:
         message = faults_of(config)
         assert f"{key}: " in message
         assert fault in message
+
+
+def test_a_path_that_a_saved_config_could_not_hold_is_refused() -> None:
+    message = faults_of({"data": {"train": "/caf\udce9.tsv"}})
+    assert "The path '/caf\\udce9.tsv' must be UTF-8" in message
 
 
 def test_a_link_that_leads_to_itself_is_a_fault_of_the_file(tmp_path: Path) -> None:
