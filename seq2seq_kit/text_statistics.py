@@ -42,9 +42,13 @@ def measure_corpora(
         sample, number = _sample(corpus)
         # Each corpus counts by the lines that training shows of it.
         weight = number * corpus.weight / max(len(sample), 1)
-        num_lines += number * corpus.weight
+        has_source = corpus.kind in ("parallel", "tsv")
         for pair in sample:
-            if corpus.kind in ("parallel", "tsv"):
+            # As in training, where only running text keeps an empty line.
+            if corpus.kind != "text" and not (pair.target and (pair.source or not has_source)):
+                continue
+            num_lines += weight
+            if has_source:
                 source.add(pair.source, weight)
             target.add(pair.target, weight)
     return CorpusStatistics(
