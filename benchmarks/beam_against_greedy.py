@@ -64,7 +64,7 @@ def small(embedding_dim: int, units: int, steps: int, **training: Any) -> dict[s
     """Returns the sections of a small model that is trained for a fixed number of steps."""
     return {
         "model": {"embedding_dim": embedding_dim, "units": units, "dropout": 0.1},
-        "training": {"max_steps": steps, "learning_rate": 0.002, "tensorboard": False, **training},
+        "training": {"max_steps": steps, "learning_rate": 0.003, "tensorboard": False, **training},
     }
 
 
@@ -72,7 +72,8 @@ def morse(data: Path, folder: Path) -> dict[str, Any]:
     """Characters to characters."""
     write_morse(folder)
     corpora = {name: str(folder / f"{key}.tsv") for name, key in SPLITS.items()}
-    return {"data": corpora, "tokenizer": {"type": "char"}} | small(64, 128, 6000)
+    sizes = small(64, 128, 5000, plateau_factor=1.0)
+    return {"data": corpora, "tokenizer": {"type": "char"}} | sizes
 
 
 def pronunciations(data: Path, folder: Path) -> dict[str, Any]:

@@ -61,6 +61,15 @@ def advise(
     return [sentence for rule in rules for sentence in rule()][:_MOST]
 
 
+def describe_cut(num_cut: int, num_outputs: int, max_length: int) -> str:
+    """Returns a sentence on outputs that the limit cut, with what to raise."""
+    return (
+        f"{num_cut:,} of {num_outputs:,} outputs were cut at {max_length} tokens, before their "
+        f"end: raise the limit (decoding.max_length, --max-length), or train longer if they repeat "
+        f"themselves."
+    )
+
+
 def describe_outputs(
     sources: Sequence[str], references: Sequence[str], outputs: Sequence[str]
 ) -> dict[str, float]:

@@ -286,7 +286,7 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     type=click.IntRange(1, bounds.MAX_BEAM_SIZE),
     help="TSV with this many outputs a line, at most as many as the beam holds.",
 )
-@click.option("--scores", is_flag=True, help="TSV: line, rank, score, text.")
+@click.option("--scores", is_flag=True, help="TSV: line, rank, score, text, `cut` or `ended`.")
 @click.option(
     "--prompt", metavar="TEXT", callback=_check_text, help="Use this text as the only input."
 )
@@ -318,7 +318,7 @@ def generate(
     layout = as_tsv if scores or num_hypotheses is not None else plain
     truncate = long_lines == "truncate"
     searches_as_set = num_hypotheses is None and all(value is None for value in options.values())
-    num_truncated = 0
+    num_truncated = num_outputs = num_cut = 0
     with open_output(output) as file:
         model = _load_generator(run, is_fixed=not truncate and searches_as_set)
         for first_line, chunk in chunks:
@@ -331,10 +331,14 @@ def generate(
             )
             for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
                 file.write(layout(line, text if echo else "", hypotheses).encode())
+                num_outputs += len(hypotheses)
+                num_cut += sum(one.is_cut for one in hypotheses)
             file.flush()
             num_truncated += _count_overlong(model, chunk) if truncate else 0
     if truncate:
         click.echo(f"{num_truncated} over-long inputs were truncated.", err=True)
+    if num_cut:
+        _report_cut(model, num_cut, num_outputs, options["max_length"])
 
 
 @_search_command
@@ -524,6 +528,15 @@ class _Export:
             yield [Hypothesis(text, token_ids=(), log_prob=score, score=score)]
 
 
+def _report_cut(model: Any, num_cut: int, num_outputs: int, max_length: int | None) -> None:
+    """Says how many outputs the limit cut, unless it is the usual end, as of continuations."""
+    from seq2seq_kit.advice import describe_cut
+
+    if not isinstance(model, _Export) and model.config.task == "translation":
+        limit = max_length or model.config.decoding.max_length
+        click.echo(describe_cut(num_cut, num_outputs, limit), err=True)
+
+
 def _count_overlong(model: Any, texts: Sequence[str]) -> int:
     limit = model.config.data.max_source_length
     return sum(len(ids) > limit for ids in model.source_tokenizer.encode(texts))
@@ -609,6 +622,8 @@ def _evaluate(
     firsts = [texts[0] for texts in references]
     # What is over-long has been refused, or may be truncated.
     quality = model.evaluate(sources, references, tokenize=tokenize, truncate=True, **options)
+    if quality.cut_outputs:
+        _report_cut(model, quality.cut_outputs, quality.num_lines, options["max_length"])
     surprise = perplexity(
         model.score(sources, firsts, truncate=True), list(map(model.tokenizer.normalize, firsts))
     )

@@ -184,8 +184,9 @@ def as_line(_line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
 
 
 def as_tsv(line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
-    """Returns a row for each hypothesis: line, rank, score, text."""
+    """Returns a row for each hypothesis: line, rank, score, text, and how it came to its end."""
     return "".join(
-        f"{line}\t{rank}\t{hypothesis.score:.6f}\t{escape(before + hypothesis.text)}\n"
+        f"{line}\t{rank}\t{hypothesis.score:.6f}\t{escape(before + hypothesis.text)}"
+        f"\t{'cut' if hypothesis.is_cut else 'ended'}\n"
         for rank, hypothesis in enumerate(hypotheses, start=1)
     )

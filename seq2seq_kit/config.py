@@ -436,7 +436,8 @@ class DecodingConfig(Section):
     length_penalty: Annotated[float, Field(ge=0.0, le=bounds.MAX_LENGTH_PENALTY, strict=True)] = 1.0
     """Exponent of ((5 + length) / 6), which divides the log-probability; 0 ranks by that alone."""
     max_length: Tokens = 100
-    """Generated tokens at most, EOS not counted."""
+    """Generated tokens at most, EOS not counted; in a config that leaves it out, as many as
+    `data.max_target_length`. Outputs that it cuts are counted and marked."""
     no_repeat_ngram: Annotated[int, Field(ge=0, le=bounds.MAX_NGRAM, strict=True)] = 0
     """No output contains this many tokens in a row twice; 0 allows it."""
     max_loop_characters: Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)] = 0
@@ -451,6 +452,13 @@ class DecodingConfig(Section):
     frequent tokens: faster, and seldom another output. Translation only."""
     precision: Precision = "float32"
     """Of the matrix products, as in `training`."""
+
+    def merge(self, other: Self | None) -> Self:
+        """Returns these options with those that were set in another object in place of them."""
+        if other is None:
+            return self
+        given = {name: getattr(other, name) for name in other.model_fields_set}
+        return self.model_copy(update=given)
 
     def override(self, other_names: Sequence[str] = (), /, **options: Any) -> Self:
         """Returns these options with others in place of some, checked as a config is.
@@ -530,12 +538,13 @@ class Config(Section):
         return training.model_copy(update={"batch_size": max(4096, self._longest_sequence())})
 
     def _decoding(self) -> DecodingConfig:
-        if self.task == "translation":
-            return self.decoding
+        defaults: dict[str, Any] = {"max_length": self.data.max_target_length}
+        if self.task == "continuation":
+            defaults |= {"beam_size": 1, "max_loop_characters": 40}
         given = self.decoding.model_fields_set
-        defaults = {"beam_size": 1, "max_loop_characters": 40}
-        return self.decoding.model_copy(
-            update={key: value for key, value in defaults.items() if key not in given}
+        # What is filled in here does not count as given.
+        return DecodingConfig.model_construct(
+            given, **dict(self.decoding) | {k: v for k, v in defaults.items() if k not in given}
         )
 
     def _with_lossless(self, vocabulary: VocabularyConfig) -> VocabularyConfig:

@@ -191,6 +191,7 @@ _CHOSEN = (
     "tokenizer",
     "data.max_source_length",
     "data.max_target_length",
+    "decoding.max_length",
     "data.holdout",
     "data.bleu_tokenize",
     "model.embedding_dim",
@@ -321,7 +322,10 @@ def _lengths(
         tokens = side.long_line / _characters_per_token(config, name, side, at_most=2.5)
         chosen = min(limit, 50 * (int(tokens) // 50 + 1))
         if chosen > getattr(config.data, f"max_{name}_length"):
-            yield Choice({key: chosen}, f"lines of up to {side.long_line:,} characters")
+            values = {key: chosen}
+            if name == "target":
+                values["decoding.max_length"] = chosen
+            yield Choice(values, f"lines of up to {side.long_line:,} characters")
 
 
 def _characters_per_token(

@@ -30,6 +30,9 @@ class TextScores:
     """sacrebleu's account of how BLEU was computed."""
     chrf_signature: str
     """sacrebleu's account of how chrF was computed."""
+    cut_outputs: int = 0
+    """Outputs that `decoding.max_length` cut, where they are known; of continuations, none counts:
+    there the limit is a usual end."""
 
 
 def compare_texts(

@@ -297,19 +297,19 @@ class Generator:
 
         Args:
             texts: The inputs.
-            decoding: The options of the search; None takes the config's.
+            decoding: The options of the search; what was not set in it is as in the config.
             num_hypotheses: Hypotheses returned, at most `beam_size`. It never changes the best one,
                 so it does not enlarge the beam.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
-            **options: Fields of `DecodingConfig` to use in place of those in `decoding`.
+            **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:
             InputError: If an option is unknown or out of range, an input is over-long, the search
                 does not fit into memory, or there is no shortlist.
         """
         names = ("decoding", "num_hypotheses", "truncate", "first_line")
-        decoding = (decoding or self.defaults).override(names, **options)
+        decoding = self.defaults.merge(decoding).override(names, **options)
         if not isinstance(num_hypotheses, numbers.Integral) or num_hypotheses < 1:
             raise InputError(
                 f"`num_hypotheses` must be a whole number, 1 or more. Received: {num_hypotheses!r}."

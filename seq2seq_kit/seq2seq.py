@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from pydantic import BaseModel
 
-from seq2seq_kit.advice import advise, describe_outputs
+from seq2seq_kit.advice import advise, describe_cut, describe_outputs
 from seq2seq_kit.checkpoint import assign_variables, load_checkpoint, load_of_run
 from seq2seq_kit.checks import check_files
 from seq2seq_kit.config import (
@@ -325,14 +325,17 @@ class Seq2Seq:
             **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
                 `beam_size`, and `truncate`.
         """
+        texts = as_texts(texts)
+        outputs = [best.text for best in self._best(texts, **options)]
+        return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
+
+    def _best(self, texts: Iterable[str], **options: Any) -> list[Hypothesis]:
         if "num_hypotheses" in options:
             raise InputError(
                 "`num_hypotheses` is an option of `hypotheses`, which gives several outputs for "
                 "each text; `generate` gives the best one. Leave it out, or use `hypotheses`."
             )
-        texts = as_texts(texts)
-        outputs = [best.text for best, *_ in self.hypotheses(texts, **options)]
-        return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
+        return [best for best, *_ in self.hypotheses(texts, **options)]
 
     @refuse_unknown_options(also=option_names(Scorer.score))
     def score(self, sources: Iterable[str], targets: Iterable[str], **options: Any) -> list[Score]:
@@ -359,13 +362,21 @@ class Seq2Seq:
             tokenize: sacrebleu's tokenizer for BLEU; None takes the config's.
             **options: As in `Generator.hypotheses`.
         """
+        best = self._best(sources, **options)
+        return self._compare(best, references, tokenize or self.config.data.bleu_tokenize)
+
+    def _compare(
+        self, outputs: Sequence[Hypothesis], references: Sequence[Sequence[str]], tokenize: str
+    ) -> TextScores:
         normalize = self.tokenizer.normalize
-        return compare_texts(
-            list(map(normalize, self.generate(sources, **options))),
+        scores = compare_texts(
+            [normalize(one.text) for one in outputs],
             # A text in place of a list of references is for `compare_texts` to refuse.
             [one if isinstance(one, str) else list(map(normalize, one)) for one in references],
-            tokenize=tokenize or self.config.data.bleu_tokenize,
+            tokenize=tokenize,
         )
+        is_counted = self.config.task == "translation"
+        return replace(scores, cut_outputs=sum(one.is_cut and is_counted for one in outputs))
 
     def export(
         self, path: str | Path, *, decoding: DecodingConfig | None = None, **options: Any
@@ -377,15 +388,15 @@ class Seq2Seq:
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            decoding: The options of the search; None takes the config's.
-            **options: Fields of `DecodingConfig` to use in place of those in `decoding`.
+            decoding: The options of the search; what was not set in it is as in the config.
+            **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:
             InputError: If `path` is in use, an option is unknown or out of range, or
                 tensorflow-text is not installed.
             RunError: If the export answers other than this model does.
         """
-        decoding = (decoding or self.config.decoding).override(("decoding",), **options)
+        decoding = self.config.decoding.merge(decoding).override(("decoding",), **options)
         limit = self.config.data.max_source_length
         # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
         model = network(self.config, self._tokenizers, use_cudnn=False)
@@ -421,14 +432,14 @@ class Seq2Seq:
         if self.config.task == "translation":
             if test is not None:
                 examples = corpus_examples(test)
-            outputs = self.generate(examples.sources, truncate=True)
-            scores = compare_texts(
-                outputs,
-                [[target] for target in examples.targets],
-                tokenize=self.config.data.bleu_tokenize,
-            )
+            best = self._best(examples.sources, truncate=True)
+            references = [[target] for target in examples.targets]
+            scores = self._compare(best, references, self.config.data.bleu_tokenize)
+            if scores.cut_outputs:
+                limit = self.config.decoding.max_length
+                logger.warning("%s", describe_cut(scores.cut_outputs, len(best), limit))
             name = "validation" if test is None else "test"
-            described = asdict(scores) | describe_outputs(*examples, outputs)
+            described = asdict(scores) | describe_outputs(*examples, [one.text for one in best])
             results |= {f"{name}_{key}": value for key, value in described.items()}
         return results
 

@@ -12,7 +12,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ PAIRS = {"data": {"train": {"tsv": "pairs.tsv", "source_columns": 2, "target_col
 class Hypothesis:
     text: str
     score: float
+    is_cut: bool = False
 
 
 class ResourceExhaustedError(Exception):
@@ -38,7 +39,10 @@ class ResourceExhaustedError(Exception):
 
 
 class Backwards:
-    """What the commands need of `Seq2Seq`: the best output is the input backwards, the next `?`."""
+    """What the commands need of `Seq2Seq`: the best output is the input backwards, the next `?`.
+
+    The output for an input that begins with `~` was cut.
+    """
 
     config = load_config(PAIRS)
     calls: list[dict[str, Any]]
@@ -59,7 +63,7 @@ class Backwards:
         for number, text in enumerate(texts, first_line):
             if len(text) > 20 and not truncate:
                 raise InputError(f"Line {number} has {len(text)} tokens.")
-            best = Hypothesis(text[::-1].replace("/", "\n"), -0.5)
+            best = Hypothesis(text[::-1].replace("/", "\n"), -0.5, is_cut=text.startswith("~"))
             yield [best, *[Hypothesis("?", -1.0)] * (num_hypotheses - 1)]
 
     @property
@@ -212,8 +216,42 @@ def test_hypotheses_are_tab_separated(stdin: Any, capsys: pytest.CaptureFixture[
     stdin(b"ab\nc/d\n")
     assert main(["generate", "run", "--num-hypotheses", "2"]) == 0
     assert capsys.readouterr().out == (
-        "1\t1\t-0.500000\tba\n1\t2\t-1.000000\t?\n2\t1\t-0.500000\td\\nc\n2\t2\t-1.000000\t?\n"
+        "1\t1\t-0.500000\tba\tended\n1\t2\t-1.000000\t?\tended\n"
+        "2\t1\t-0.500000\td\\nc\tended\n2\t2\t-1.000000\t?\tended\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [
+        ([], "2 of 3 outputs were cut at 100 tokens"),
+        (["--max-length", "7"], "2 of 3 outputs were cut at 7 tokens"),
+        (["--num-hypotheses", "2"], "2 of 6 outputs were cut at 100 tokens"),
+    ],
+)
+def test_outputs_that_were_cut_are_counted_and_marked(
+    options: list[str],
+    counted: str,
+    model: Backwards,
+    stdin: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stdin(b"~a\nb\n~c\n")
+    assert main(["generate", "run", *options]) == 0
+    captured = capsys.readouterr()
+    assert counted in captured.err
+    assert "--max-length" in captured.err
+    if "--num-hypotheses" in options:
+        ends = [row.split("\t")[-1] for row in captured.out.splitlines()]
+        assert ends == ["cut", "ended", "ended", "ended", "cut", "ended"]
+    # A continuation usually ends at its limit: it is marked all the same.
+    monkeypatch.setattr(model, "config", model.config.model_copy(update={"task": "continuation"}))
+    stdin(b"~a\n")
+    assert main(["generate", "run", "--scores", *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines()[0] == "1\t1\t-0.500000\ta~\tcut"
 
 
 @pytest.mark.usefixtures("model")
@@ -222,7 +260,7 @@ def test_scores_show_the_best_with_its_score(
 ) -> None:
     stdin(b"ab\n")
     assert main(["generate", "run", "--scores", "--echo"]) == 0
-    assert capsys.readouterr().out == "1\t1\t-0.500000\tabba\n"
+    assert capsys.readouterr().out == "1\t1\t-0.500000\tabba\tended\n"
 
 
 def test_options_reach_the_search(model: Backwards) -> None:
@@ -244,7 +282,9 @@ def test_options_reach_the_search(model: Backwards) -> None:
     assert main(["generate", "run", "--prompt", "x", *options]) == 0
     given = {"beam_size": 3, "batch_size": 7, "max_length": 9, "length_penalty": 0.0}
     given |= {"no_repeat_ngram": 2, "shortlist": True, "precision": "bfloat16"}
-    assert model.calls == [{"texts": ["x"], **given}]
+    (call,) = model.calls
+    call = {name: value for name, value in call.items() if value is not None}
+    assert call == {"texts": ["x"], **given}
 
 
 def test_a_long_input_passes_in_chunks(
@@ -291,7 +331,7 @@ def test_a_saved_model_answers_with_its_own_search(
     monkeypatch.setitem(sys.modules, "seq2seq_kit.export", module)
     (tmp_path / "saved_model.pb").touch()
     assert main(["generate", str(tmp_path), "--prompt", "ab", "--scores"]) == 0
-    assert capsys.readouterr().out == "1\t1\t-0.250000\tba\n"
+    assert capsys.readouterr().out == "1\t1\t-0.250000\tba\tended\n"
     for other in (["--length-penalty", "0"], ["--long-lines", "truncate"]):
         assert main(["generate", str(tmp_path), "--prompt", "ab", *other]) == 2
         assert "whose search is fixed" in capsys.readouterr().err
@@ -364,11 +404,11 @@ def test_rows_of_hypotheses_are_answered_as_lines_come_and_are_numbered_on() -> 
     process = start_s2s("generate", "run", "--num-hypotheses", "2")
     for number in (1, 2):
         give(process, b"ab\n")
-        rows = f"{number}\t1\t-0.500000\tba\n{number}\t2\t-1.000000\t?\n"
+        rows = f"{number}\t1\t-0.500000\tba\tended\n{number}\t2\t-1.000000\t?\tended\n"
         assert answer(process, 2) == rows.encode()
     give(process, b"cd\n\xff\nef\n")  # The good line before a bad one is answered.
     output, error = process.communicate()
-    assert output == b"3\t1\t-0.500000\tdc\n3\t2\t-1.000000\t?\n"
+    assert output == b"3\t1\t-0.500000\tdc\tended\n3\t2\t-1.000000\t?\tended\n"
     assert error.startswith(b"s2s: error: standard input, line 4: ")
     assert process.returncode == 2
 
@@ -610,9 +650,10 @@ def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
         assert truncate
         model.calls.append(options)
         seen.extend([source, *texts] for source, texts in zip(sources, references, strict=True))
-        return compare_texts(
+        scores = compare_texts(
             [source[::-1] for source in sources], references, tokenize=tokenize or "13a"
         )
+        return replace(scores, cut_outputs=sum(source.startswith("~") for source in sources))
 
     def score(sources: Sequence[str], targets: Sequence[str], *, truncate: bool) -> list[Score]:
         assert truncate
@@ -659,6 +700,17 @@ def test_evaluate_takes_the_options_of_a_search(model: Backwards, tmp_path: Path
     assert main(["evaluate", "run", "--tsv", str(tmp_path / "both.tsv"), *options]) == 0
     given = {name: value for name, value in model.calls[0].items() if value is not None}
     assert given == {"beam_size": 2, "no_repeat_ngram": 3, "shortlist": False}
+
+
+@pytest.mark.usefixtures("answers")
+def test_evaluate_counts_outputs_that_were_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("ba\t~ab\nc\tc\n", encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "pairs.tsv"), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["cut_outputs"] == 1
+    assert "1 of 2 outputs were cut at 100 tokens" in captured.err
 
 
 def test_evaluate_takes_several_references_by_line(

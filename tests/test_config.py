@@ -385,6 +385,31 @@ def test_continuation_searches_greedily_and_without_loops_unless_told() -> None:
     assert found == [(5, 0), (1, 40), (5, 0)]
 
 
+@pytest.mark.parametrize("task", ["translation", "continuation"])
+def test_the_limit_of_outputs_follows_that_of_the_data(task: str, tmp_path: Path) -> None:
+    def limit(values: Any, *overrides: str) -> int:
+        return load_config(values, overrides).decoding.max_length
+
+    assert limit(minimal(task=task)) == 100
+    config = minimal(task=task) | {"data": {"train": "pairs.tsv", "max_target_length": 20}}
+    assert limit(config) == 20
+    assert limit(config, "data.max_target_length=300") == 300
+    assert limit(load_config(config), "data.max_target_length=300") == 300
+    # What is given stays, as in the config of an older run, where every key is.
+    assert limit(config, "decoding.max_length=100") == 100
+    save_config(load_config(config, ["decoding.max_length=100"]), tmp_path / "saved.yaml")
+    assert limit(tmp_path / "saved.yaml") == 100
+
+
+def test_only_what_was_set_in_options_takes_the_place_of_others() -> None:
+    run = load_config(minimal(task="continuation"), ["data.max_target_length=20"]).decoding
+    merged = run.merge(DecodingConfig(beam_size=3))
+    assert merged == run.override(beam_size=3)
+    assert merged.max_length == 20
+    assert run.merge(None) == run.merge(run) == run
+    assert run.merge(DecodingConfig(max_length=100)).max_length == 100
+
+
 def test_options_given_replace_those_of_the_section() -> None:
     section = DecodingConfig(beam_size=3, max_length=7)
     assert section.override() == section.override(beam_size=None, shortlist=None) == section

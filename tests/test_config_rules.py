@@ -234,6 +234,10 @@ def test_limits_rise_for_long_lines_and_batches_shrink(tmp_path: Path) -> None:
         tmp_path, sentence, long_chinese, training={"batch_unit": "tokens", "batch_size": 150}
     )
     assert tokens.data.max_target_length < 150
+    longer = chosen(tmp_path, sentence, long_chinese)
+    assert longer.decoding.max_length == longer.data.max_target_length > 200
+    given = chosen(tmp_path, sentence, long_chinese, decoding={"max_length": 30})
+    assert given.decoding.max_length == 30
     assert chosen(tmp_path, sentence, long_chinese).training.batch_size < 64
 
 

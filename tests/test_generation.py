@@ -248,6 +248,7 @@ def test_options_left_out_come_from_the_config(translator: Generator) -> None:
     given = {"beam_size": 5, "max_length": 10, "length_penalty": 1.0, "batch_size": 64}
     plain = list(translator.hypotheses(LINES[:5]))
     assert plain == list(translator.hypotheses(LINES[:5], **given))
+    assert plain == list(translator.hypotheses(LINES[:5], decoding=DecodingConfig(beam_size=5)))
     decoding = DecodingConfig(max_length=3)
     assert plain == list(translator.hypotheses(LINES[:5], decoding=decoding, max_length=10))
 

@@ -88,6 +88,23 @@ def test_an_unknown_option_is_refused_with_a_suggestion(
         call(translation_run.fitted)
 
 
+def test_outputs_that_were_cut_are_counted(
+    translation_run: TrainedRun, continuation_run: TrainedRun
+) -> None:
+    references = [[word] for word in WORDS]
+    for beam_size in (1, 3):
+        options = {"beam_size": beam_size, "max_length": 1}
+        found = list(translation_run.fitted.hypotheses(WORDS, **options))
+        num_cut = sum(best.is_cut for (best,) in found)
+        # The output for an empty word has no token at all.
+        ends = [best.token_ids[-1] == 3 for (best,) in found if best.token_ids]
+        assert num_cut == ends.count(False) > 0
+        scores = translation_run.fitted.evaluate(WORDS, references, **options)
+        assert scores.cut_outputs == num_cut
+    # The usual end of a continuation.
+    assert continuation_run.fitted.evaluate(WORDS, references, max_length=1).cut_outputs == 0
+
+
 def test_generate_gives_one_output_and_points_to_hypotheses_for_more(
     translation_run: TrainedRun,
 ) -> None:
