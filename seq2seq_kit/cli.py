@@ -5,13 +5,14 @@ TensorFlow last. Text goes to standard output, the log to standard error.
 """
 
 import functools
+import math
 import os
 import shlex
 import signal
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,12 +26,15 @@ from seq2seq_kit.startup import load_tensorflow, open_standard_streams, show_log
 
 if TYPE_CHECKING:
     from seq2seq_kit.export import ExportedModel
+    from seq2seq_kit.export_folder import LongLines
     from seq2seq_kit.generation import Hypothesis
     from seq2seq_kit.seq2seq import Seq2Seq
 
 _FAILED, _WRONG_USAGE = 1, 2
 _PRINTING = ("evaluate", "score", "info")  # They do nothing else.
 _SIGNALED = 128  # A shell adds the number of the signal: 130 for Ctrl-C.
+_SHOWN_LINES = 20
+_NO_METADATA = "This export was made before exports said anything of themselves."
 
 
 class _UserPath(click.Path):
@@ -317,7 +321,7 @@ def generate(
     plain = as_line if prompt is None else as_text
     layout = as_tsv if scores or num_hypotheses is not None else plain
     truncate = long_lines == "truncate"
-    searches_as_set = num_hypotheses is None and all(value is None for value in options.values())
+    searches_as_set = all(value is None for value in options.values())
     num_truncated = num_outputs = num_cut = 0
     with open_output(output) as file:
         model = _load_generator(run, is_fixed=not truncate and searches_as_set)
@@ -337,6 +341,10 @@ def generate(
             num_truncated += _count_overlong(model, chunk) if truncate else 0
     if truncate:
         click.echo(f"{num_truncated} over-long inputs were truncated.", err=True)
+    elif marked := getattr(model, "marked_lines", None):
+        click.echo(
+            f"Over-long inputs, which have an empty output: {_list_numbers(marked)}.", err=True
+        )
     if num_cut:
         _report_cut(model, num_cut, num_outputs, options["max_length"])
 
@@ -429,15 +437,26 @@ def score(
 @_search_command
 @_run_argument
 @click.argument("folder", type=_FILE, metavar="DIR")
-def export(run: Path, folder: Path, **options: Any) -> None:
+@click.option(
+    "--long-lines",
+    type=click.Choice(["error", "truncate", "mark"]),
+    default="error",
+    show_default=True,
+    help="What becomes of inputs that are too long: an error costs their batch, a mark is an empty"
+    " output with the score -inf.",
+)
+def export(run: Path, folder: Path, long_lines: "LongLines", **options: Any) -> None:
     """Write a SavedModel, text in and text out.
 
     Tokenizer and search are inside: it runs with nothing but tensorflow and tensorflow_text, and
     is compared with the model before the command ends. Its search is fixed: what is not given is
-    as the run's config says.
+    as the run's config says. `s2s info DIR` prints what it says of itself.
     """
+    from seq2seq_kit.export_folder import check_unused
+
+    check_unused(folder)  # Before TensorFlow takes its seconds.
     model = _load_model(run)
-    model.export(folder, **options)
+    model.export(folder, long_lines=long_lines, **options)
     click.echo(f"The SavedModel is in {folder}.", err=True)
 
 
@@ -456,12 +475,19 @@ def init(folder: Path) -> None:
 @_command
 @_run_argument
 def info(run: Path) -> None:
-    """Show what a run folder holds.
+    """Show what a run folder or an exported SavedModel holds.
 
     Config, vocabulary, parameters a layer, which LSTM kernel this machine would use, the history
-    of validations, the results, and what to change if they are poor.
+    of validations, the results, and what to change if they are poor; of an export what it says of
+    itself.
     """
+    from seq2seq_kit.export_folder import as_json, is_export, read_metadata
     from seq2seq_kit.run_folder import RunFolder
+
+    if is_export(run):
+        metadata = read_metadata(run)
+        click.echo(as_json(metadata) if metadata else _NO_METADATA, nl=not metadata)
+        return
 
     folder = RunFolder(run).open_trained()
     model = _load_model(run)
@@ -494,13 +520,15 @@ def _load_generator(run: Path, *, is_fixed: bool) -> "Seq2Seq | _Export":
         run: Either folder.
         is_fixed: Whether no option asks for another search than the one fixed in a SavedModel.
     """
-    if not (run / "saved_model.pb").is_file():
+    from seq2seq_kit.export_folder import is_export
+
+    if not is_export(run):
         return _load_model(run)
     if not is_fixed:
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: of the options it takes"
-            " --output, --scores, --prompt and --echo. Export the run again with other options, or"
-            " generate from it."
+            " --output, --num-hypotheses, --scores, --prompt and --echo. Export the run again with"
+            " other options, or generate from it."
         )
     _load_seq2seq()
     from seq2seq_kit.export import ExportedModel
@@ -517,15 +545,23 @@ class _Export:
 
     def __init__(self, model: "ExportedModel") -> None:
         self._model = model
+        self.marked_lines: list[int] = []
+        """The numbers of the lines for which it had no answer."""
 
     def hypotheses(
-        self, texts: Sequence[str], *, first_line: int, **_fixed: Any
-    ) -> "Iterator[list[Hypothesis]]":
-        from seq2seq_kit.generation import Hypothesis
+        self, texts: Sequence[str], *, num_hypotheses: int, first_line: int, **_fixed: Any
+    ) -> "list[list[Hypothesis]]":
+        found = self._model.hypotheses(texts, num_hypotheses=num_hypotheses, first_line=first_line)
+        self.marked_lines += [
+            line for line, (best, *_) in enumerate(found, first_line) if best.score == -math.inf
+        ]
+        return found
 
-        found = self._model.generate(texts, first_line=first_line)
-        for text, score in zip(found.texts, found.scores, strict=True):
-            yield [Hypothesis(text, token_ids=(), log_prob=score, score=score)]
+
+def _list_numbers(lines: Sequence[int]) -> str:
+    """Returns how many lines there are and their numbers, the first ones if they are many."""
+    shown = ", ".join(map(str, lines[:_SHOWN_LINES]))
+    return f"{len(lines)} (line {shown}{', ...' if len(lines) > _SHOWN_LINES else ''})"
 
 
 def _report_cut(model: Any, num_cut: int, num_outputs: int, max_length: int | None) -> None:

@@ -718,7 +718,7 @@ def save_config(
         files: The SHA-256 of each file that belongs to it, by name.
     """
     path = Path(path)
-    values: dict[str, Any] = {"format_version": FORMAT_VERSION, "versions": _package_versions()}
+    values: dict[str, Any] = {"format_version": FORMAT_VERSION, "versions": package_versions()}
     if run is not None:
         values |= {"run": run, "files": dict(files or {})}
     portable = _with_portable_paths(config, Path(os.path.realpath(path.parent)))
@@ -735,10 +735,13 @@ def _sealing(text: str) -> str:
     )
 
 
-def _package_versions() -> dict[str, str]:
-    """Versions without importing anything: TensorFlow alone would take two seconds."""
+def package_versions(*others: str) -> dict[str, str]:
+    """Returns the versions of what a run depends on, and of other packages.
+
+    Imports nothing: TensorFlow alone would take two seconds.
+    """
     versions = {"seq2seq_kit": __version__}
-    for package in ("tensorflow", "keras", "sentencepiece", "numpy"):
+    for package in ("tensorflow", "keras", "sentencepiece", "numpy", *others):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

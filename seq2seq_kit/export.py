@@ -6,27 +6,37 @@ traced without cuDNN, so that it runs on any machine whatever machine made it.
 
 import json
 import logging
+import math
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from seq2seq_kit.atomic import write_folder
+from seq2seq_kit.atomic import explain_write_errors, write_folder
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.export_folder import (
+    LongLines,
+    as_json,
+    check_digests,
+    check_unused,
+    write_digests,
+    write_metadata,
+)
 from seq2seq_kit.export_safety import check_saved_model, checked_copy
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.generation import search_model
+from seq2seq_kit.generation import Hypothesis, search_model
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.normalization import TextRules
 from seq2seq_kit.precision import PreparedWeights
 from seq2seq_kit.shortlist import Shortlist
 from seq2seq_kit.startup import quiet_stderr
@@ -40,15 +50,27 @@ _SCORE_TOLERANCE = 1e-3
 # Followed by the place of the first such input, the limit and its length.
 _TOO_LONG = "An input has more tokens than the model takes (its place, the limit, its tokens):"
 
+# Followed by the place of the first such input.
+_NOT_TEXT = "An input is not UTF-8 (its place):"
+
 # What a server would do, in a process that knows nothing of this package.
 _FRESH_PROCESS = """
 import json, sys
 import tensorflow as tf, tensorflow_text
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-found = serve(inputs=tf.constant(json.load(open(sys.argv[2], encoding="utf-8")), tf.string))
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+inputs = tf.constant(json.load(open(sys.argv[2], encoding="utf-8")), tf.string)
+found = signatures["serving_default"](inputs=inputs)
 texts = [text.decode("utf-8") for text in found["outputs"].numpy()]
+best = signatures["n_best"](inputs=inputs)
+assert (best["outputs"][:, 0] == found["outputs"]).numpy().all(), "n_best has other outputs"
+assert (best["scores"][:, 0] == found["scores"]).numpy().all(), "n_best has other scores"
+json.loads(signatures["describe"]()["description"].numpy())
 json.dump([texts, found["scores"].numpy().tolist()], open(sys.argv[3], "w", encoding="utf-8"))
 """
+
+
+# What `n_best` gives, in the order of a `Hypothesis`.
+_COLUMNS = ("outputs", "log_probs", "scores", "is_cut")
 
 
 class Outputs(NamedTuple):
@@ -61,16 +83,21 @@ class Outputs(NamedTuple):
 
 
 class ExportModule(tf.Module):
-    """The graph from strings to strings.
+    """The graph from strings to strings, as three signatures.
 
     Args:
         model: A network that uses no cuDNN.
         source_tokenizer: Encodes inputs.
         target_tokenizer: Decodes outputs.
         decoding: The options of the search, fixed in the export.
-        max_source_length: Tokens of an input at most; the graph fails on a longer one.
-        continues: Whether inputs are prompts, so that an empty one has a continuation.
+        max_source_length: Tokens of an input at most.
+        continues: Whether inputs are prompts, so that an empty one has a continuation and a
+            truncated one keeps its end.
+        long_lines: What becomes of an input with more tokens: "error" fails, "truncate" cuts it,
+            "mark" gives it an empty output with the score -inf. One that is not UTF-8 is marked
+            too, else fails.
         shortlist: What outputs are narrowed to where `decoding.shortlist` asks for it.
+        metadata: What the export says of itself.
     """
 
     def __init__(
@@ -82,7 +109,9 @@ class ExportModule(tf.Module):
         decoding: DecodingConfig,
         max_source_length: int,
         continues: bool,
+        long_lines: LongLines = "error",
         shortlist: Shortlist | None = None,
+        metadata: Mapping[str, Any],
     ) -> None:
         super().__init__()
         text = _tensorflow_text()
@@ -97,77 +126,184 @@ class ExportModule(tf.Module):
                 self._decoder = text.SentencepieceTokenizer(
                     model=target_tokenizer.model_proto, name="target_tokenizer"
                 )
-        self._prepare = source_tokenizer.text_rules.prepare_tensor
-        self._restore = target_tokenizer.text_rules.restore_tensor
-        self.serve = tf.function(
-            lambda inputs: self._serve(
-                inputs,
-                model,
-                decoding,
-                max_source_length,
-                continues,
-                shortlist,
-                prepared,
-                target_tokenizer.surfaces,
-            ),
-            input_signature=[tf.TensorSpec([None], tf.string, name="inputs")],
-            autograph=False,
+        search = _StringSearch(
+            self._encoder,
+            self._decoder,
+            model,
+            decoding,
+            max_source_length=max_source_length,
+            continues=continues,
+            long_lines=long_lines,
+            shortlist=shortlist,
+            prepared=prepared,
+            source_rules=source_tokenizer.text_rules,
+            target_rules=target_tokenizer.text_rules,
+            surfaces=target_tokenizer.surfaces,
+        )
+        strings = [tf.TensorSpec([None], tf.string, name="inputs")]
+        self.n_best = tf.function(
+            lambda inputs: search(inputs), input_signature=strings, autograph=False
+        )
+        self.serve = tf.function(self._best, input_signature=strings, autograph=False)
+        description = as_json(metadata)
+        self.describe = tf.function(
+            lambda: {"description": tf.constant(description)}, input_signature=[], autograph=False
         )
         # Loading needs all that the graph reads as attributes, and nothing else: neither the Keras
         # model nor the weights from which others were prepared.
         variables = [variable.value for variable in model.trainable_variables]
-        read = set(map(id, self.serve.get_concrete_function().captured_inputs))
+        read = set(map(id, self.n_best.get_concrete_function().captured_inputs))
         self._weights = [v for v in variables + prepared.variables if id(v.handle) in read]
 
-    def _serve(
+    def _best(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self.n_best(inputs)
+        return {name: found[name][:, 0] for name in ("outputs", "scores")}
+
+
+class _StringSearch:
+    """From strings to the best outputs of each, in graph; the arguments are `ExportModule`'s."""
+
+    def __init__(
         self,
-        inputs: tf.Tensor,
+        encoder: Any,
+        decoder: Any,
         model: EncoderDecoder | LanguageModel,
         decoding: DecodingConfig,
+        *,
         max_source_length: int,
         continues: bool,
+        long_lines: LongLines,
         shortlist: Shortlist | None,
         prepared: PreparedWeights,
         surfaces: Sequence[bytes],
-    ) -> dict[str, tf.Tensor]:
-        ids = self._encoder.tokenize(self._prepare(inputs))
+        source_rules: TextRules,
+        target_rules: TextRules,
+    ) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+        self._model = model
+        self._decoding = decoding
+        self._max_source_length = max_source_length
+        self._continues = continues
+        self._long_lines = long_lines
+        self._shortlist = shortlist
+        self._prepared = prepared
+        self._surfaces = surfaces
+        self._source_rules = source_rules
+        self._target_rules = target_rules
+
+    def __call__(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the best outputs of each input, best first.
+
+        Args:
+            inputs: string `(batch,)`.
+
+        Returns:
+            Of the shape `(batch, beam_size)`: `outputs`, string; `log_probs` and `scores`, float32;
+            `is_cut`, bool.
+        """
+        is_text = tf.strings.unicode_transcode(inputs, "UTF-8", "UTF-8", errors="ignore") == inputs
+        if self._long_lines != "mark":
+            _refuse(~is_text, _NOT_TEXT)
+        texts = self._source_rules.prepare_tensor(tf.where(is_text, inputs, ""))
+        ids = self._encoder.tokenize(texts)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
-        too_long = tf.where(lengths > max_source_length)[:, 0]
-        tf.debugging.Assert(
-            tf.size(too_long) == 0,
-            [_TOO_LONG, too_long[:1], max_source_length, tf.gather(lengths, too_long[:1])],
-            summarize=1,
-        )
+        is_marked = ~is_text
+        match self._long_lines:
+            case "error":
+                is_long = lengths > self._max_source_length
+                _refuse(is_long, _TOO_LONG, self._max_source_length, lengths)
+            case "truncate":
+                kept = tf.minimum(lengths, self._max_source_length)
+                ids = _cut(ids, kept, keep_end=self._continues)
+                lengths = kept
+            case "mark":
+                is_marked |= lengths > self._max_source_length
+                lengths = tf.where(is_marked, 0, lengths)
+                ids = _cut(ids, lengths, keep_end=False)
+        found = self._search(ids, lengths)
+        answers = {
+            "outputs": self._detokenize(found),
+            "log_probs": found.log_probs,
+            "scores": found.scores,
+            "is_cut": found.is_cut,
+        }
+        if not self._continues:
+            answers = _replace(lengths == 0, 0.0, answers)
+        if self._long_lines == "mark":
+            answers = _replace(is_marked, -math.inf, answers)
+        return answers
+
+    def _search(self, ids: tf.RaggedTensor, lengths: tf.Tensor) -> SearchResult:
         number = ids.nrows()
-        if isinstance(model, LanguageModel):
+        if isinstance(self._model, LanguageModel):
             ids = tf.concat([tf.fill([number, 1], Tokenizer.bos_id), ids], axis=1)
         else:
             ids = tf.concat([ids, tf.fill([number, 1], Tokenizer.eos_id)], axis=1)
-        found = search_model(
-            model,
+        return search_model(
+            self._model,
             ids.to_tensor(),
             lengths + 1,
-            decoding,
-            surfaces=surfaces,
-            continues=continues,
-            shortlist=shortlist,
-            prepared=prepared,
+            self._decoding,
+            num_hypotheses=self._decoding.beam_size,
+            shortlist=self._shortlist,
+            surfaces=self._surfaces,
+            continues=self._continues,
+            prepared=self._prepared,
         )
-        texts, scores = self._detokenize(found), found.scores[:, 0]
-        if continues:
-            return {"outputs": texts, "scores": scores}
-        is_empty = lengths == 0
-        return {
-            "outputs": tf.where(is_empty, "", texts),
-            "scores": tf.where(is_empty, 0.0, scores),
-        }
 
     def _detokenize(self, found: SearchResult) -> tf.Tensor:
-        """Returns the best text of each line, string `(batch,)`."""
-        ids, lengths = found.token_ids[:, 0], found.lengths[:, 0]
+        """Returns the text of each hypothesis, string `(batch, beam_size)`."""
+        shape = tf.shape(found.lengths)
+        ids = tf.reshape(found.token_ids, [-1, tf.shape(found.token_ids)[-1]])
         ends = tf.reduce_any(ids == Tokenizer.eos_id, axis=1)
-        ragged = tf.RaggedTensor.from_tensor(ids, lengths=lengths - tf.cast(ends, tf.int32))
-        return self._restore(self._decoder.detokenize(ragged))
+        lengths = tf.reshape(found.lengths, [-1]) - tf.cast(ends, tf.int32)
+        ragged = tf.RaggedTensor.from_tensor(ids, lengths=lengths)
+        return tf.reshape(
+            self._target_rules.restore_tensor(self._decoder.detokenize(ragged)), shape
+        )
+
+
+def _refuse(is_wrong: tf.Tensor, message: str, *values: Any) -> None:
+    """Fails where an input is wrong, with the place of the first one.
+
+    Args:
+        is_wrong: bool `(batch,)`.
+        message: What is wrong.
+        *values: What the message ends with: numbers, and of a tensor `(batch,)` that input's.
+    """
+    first = tf.where(is_wrong)[:1, 0]
+    values = tuple(tf.gather(v, first) if tf.is_tensor(v) else v for v in values)
+    tf.debugging.Assert(tf.size(first) == 0, [message, first, *values], summarize=1)
+
+
+def _cut(ids: tf.RaggedTensor, lengths: tf.Tensor, *, keep_end: bool) -> tf.RaggedTensor:
+    """Returns the first or last ids of each row.
+
+    Args:
+        ids: int32 `(batch, None)`.
+        lengths: int32 `(batch,)`. Ids to keep, of each row at most as many as it has.
+        keep_end: Whether to keep the last ones.
+    """
+    kept = tf.cast(lengths, tf.int64)
+    starts = ids.row_limits() - kept if keep_end else ids.row_starts()
+    values = tf.gather(ids.values, tf.ragged.range(starts, starts + kept).values)
+    return tf.RaggedTensor.from_row_lengths(values, kept, validate=False)
+
+
+def _replace(
+    where: tf.Tensor, number: float, answers: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Returns answers with an empty output in some lines.
+
+    Args:
+        where: bool `(batch,)`. Which lines.
+        number: Their log-probability and score.
+        answers: What `_StringSearch` returns.
+    """
+    empty = {"outputs": "", "log_probs": number, "scores": number, "is_cut": False}
+    where = where[:, tf.newaxis]
+    return {name: tf.where(where, empty[name], value) for name, value in answers.items()}
 
 
 class ExportedModel:
@@ -178,12 +314,14 @@ class ExportedModel:
 
     Raises:
         InputError: If it is no export of this package, or holds something that none needs.
+        RunError: If a file of it is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
         check_not_forked()
         path = user_path(path)
         _tensorflow_text()
+        check_digests(path)
         with checked_copy(path) as folder:
             try:
                 with quiet_stderr():
@@ -192,7 +330,11 @@ class ExportedModel:
                 raise RunError(
                     f"The export {path} is damaged and cannot be loaded. Export the run again."
                 ) from error
-        self._serve = self._loaded.signatures["serving_default"]
+        self._signatures = self._loaded.signatures
+        self.metadata: dict[str, Any] = {}
+        """What the export says of itself; nothing where it was made before exports did."""
+        if "describe" in self._signatures:
+            self.metadata = json.loads(self._signatures["describe"]()["description"].numpy())
 
     def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:
         """Returns the best output of each text and its score.
@@ -202,28 +344,93 @@ class ExportedModel:
             first_line: The line number of the first text, for messages.
 
         Raises:
-            InputError: If an input is longer than the model takes.
+            InputError: If an input is longer than the model takes, unless the export truncates or
+                marks such lines.
+        """
+        best = [one for (one,) in self.hypotheses(texts, first_line=first_line)]
+        return Outputs([one.text for one in best], [one.score for one in best])
+
+    def hypotheses(
+        self, texts: Sequence[str], *, num_hypotheses: int = 1, first_line: int = 1
+    ) -> list[list[Hypothesis]]:
+        """Returns the best hypotheses of each text, best first; they have no `token_ids`.
+
+        An input that the export marks has empty ones with log-probability and score -inf.
+
+        Args:
+            texts: The inputs.
+            num_hypotheses: Hypotheses returned, at most as many as the exported beam has.
+            first_line: The line number of the first text, for messages.
+
+        Raises:
+            InputError: If the export gives fewer hypotheses, or an input is longer than the model
+                takes, unless the export truncates or marks such lines.
         """
         check_not_forked()
+        _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
+        if "n_best" in self._signatures:
+            found = self._call("n_best", texts, first_line)
+        else:  # An export made before there was one.
+            found = self._call("serving_default", texts, first_line)
+            found = {name: value[:, np.newaxis] for name, value in found.items()}
+            found |= {"log_probs": found["scores"], "is_cut": np.zeros((len(texts), 1), bool)}
+        values = zip(*(found[name].tolist() for name in _COLUMNS), strict=True)
+        return [
+            [
+                Hypothesis(text.decode("utf-8"), (), log_prob, score, is_cut)
+                for text, log_prob, score, is_cut in zip(*line, strict=True)
+            ][:num_hypotheses]
+            for line in values
+        ]
+
+    def _call(self, name: str, texts: Sequence[str], first_line: int) -> dict[str, np.ndarray]:
+        """Returns what a signature gives, as arrays."""
+        for place, text in enumerate(texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise _not_text(first_line + place) from error
         try:
-            found = self._serve(inputs=tf.constant(list(texts), tf.string))
+            found = self._signatures[name](inputs=tf.constant(list(texts), tf.string))
         except tf.errors.InvalidArgumentError as error:
-            numbers = re.findall(r"\[+(\d+)\]+", error.message.partition(_TOO_LONG)[2])
-            if len(numbers) < 3:
-                raise
-            place, limit, length = map(int, numbers[:3])
-            raise InputError(
-                f"Line {first_line + place} has {length} tokens; the model takes at most {limit}. "
-                f"Split the line."
-            ) from error
-        return Outputs(
-            [text.decode("utf-8") for text in found["outputs"].numpy()],
-            found["scores"].numpy().tolist(),
+            raise _explain(error, first_line) or error from error
+        return {key: value.numpy() for key, value in found.items()}
+
+
+def _check_number(num_hypotheses: int, most: int) -> None:
+    if num_hypotheses > most:
+        raise InputError(
+            f"`num_hypotheses` must be at most {most}: the export searches with a beam of that "
+            f"size. Received: {num_hypotheses}. Export the run again with a larger beam."
         )
 
 
+def _explain(error: tf.errors.InvalidArgumentError, first_line: int) -> InputError | None:
+    """Returns what is wrong with an input, in words for people; None if that is not it."""
+    _, is_long, rest = error.message.partition(_TOO_LONG)
+    numbers = [int(number) for number in re.findall(r"\[+(\d+)\]+", rest)]
+    if is_long and len(numbers) >= 3:
+        place, limit, length, *_ = numbers
+        return InputError(
+            f"Line {first_line + place} has {length} tokens; the model takes at most {limit}. "
+            f"Split the line, or export the run with --long-lines truncate or mark."
+        )
+    _, is_not_text, rest = error.message.partition(_NOT_TEXT)
+    if is_not_text and (number := re.search(r"\[+(\d+)\]+", rest)):
+        return _not_text(first_line + int(number[1]))
+    return None
+
+
+def _not_text(line: int) -> InputError:
+    return InputError(f"Line {line} is not UTF-8. Save the text as UTF-8.")
+
+
 def export_model(
-    module: ExportModule, path: Path, probes: Sequence[str], expected: Outputs
+    module: ExportModule,
+    path: Path,
+    probes: Sequence[str],
+    expected: Outputs,
+    metadata: Mapping[str, Any],
 ) -> None:
     """Writes a SavedModel, whole or not at all, once a fresh process has answered as expected.
 
@@ -232,28 +439,33 @@ def export_model(
         path: A folder that does not exist yet, or is empty.
         probes: Inputs to try.
         expected: What the Python API gives for them.
+        metadata: What the export says of itself.
 
     Raises:
         InputError: If `path` is in use.
-        RunError: If the fresh process fails or answers otherwise; nothing is left at `path`.
+        RunError: If the fresh process fails or answers otherwise, or the disk is full; nothing is
+            left at `path`.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(
-            f"Expected a new or empty folder to export to. Received: {path}, which exists. Choose "
-            f"another one, or remove it."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_unused(path)
+    with explain_write_errors(path, "The export"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with write_folder(path, "The export") as building:
         with quiet_stderr():
             tf.saved_model.save(
                 module,
                 str(building),
-                signatures={"serving_default": module.serve},
+                signatures={
+                    "serving_default": module.serve,
+                    "n_best": module.n_best,
+                    "describe": module.describe,
+                },
                 # An export is not trained.
                 options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
             )
         check_saved_model(building)
         _check_answers(_ask_fresh_process(building, probes), expected, probes)
+        write_metadata(building, metadata)
+        write_digests(building)
         building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
 
 
@@ -275,6 +487,14 @@ def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:
         for line, ids in zip(lines, tokenizer.encode(lines), strict=True)
         if len(ids) <= longest
     ]
+
+
+def long_line(tokenizer: Tokenizer, limit: int) -> str:
+    """Returns a line of more tokens than `limit`."""
+    line = " ".join(probe_lines(tokenizer, limit)) or "a"
+    while len(tokenizer.encode([line])[0]) <= limit:
+        line = f"{line} {line}"
+    return line
 
 
 def _ask_fresh_process(path: Path, probes: Sequence[str]) -> Outputs:

@@ -52,7 +52,8 @@ _ALLOWED_OPS = frozenset(
         "Tanh",
         "TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem",
         "TensorListStack", "TensorScatterAdd", "TensorScatterMin", "TensorScatterUpdate", "Tile",
-        "TopKV2", "Transpose", "Unique", "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
+        "TopKV2", "Transpose", "UnicodeTranscode", "Unique", "Unpack", "VarHandleOp", "Where",
+        "While", "ZerosLike",
     }
 )
 # fmt: on

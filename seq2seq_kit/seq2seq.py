@@ -6,6 +6,7 @@ Composes the stages and adds nothing to them: whatever it does can be done with 
 import difflib
 import logging
 import math
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -25,12 +26,14 @@ from seq2seq_kit.config import (
     SavedConfig,
     load_config,
     load_saved_config,
+    package_versions,
 )
 from seq2seq_kit.config_faults import shorten, suggest_key
 from seq2seq_kit.config_rules import choose_defaults, keep_chosen
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.evaluation import TextScores, compare_texts
-from seq2seq_kit.export import ExportModule, Outputs, export_model, probe_lines
+from seq2seq_kit.export import ExportModule, Outputs, export_model, long_line, probe_lines
+from seq2seq_kit.export_folder import FORMAT_VERSION, LongLines, check_unused
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.generation import Generator, Hypothesis, as_texts
@@ -379,41 +382,93 @@ class Seq2Seq:
         return replace(scores, cut_outputs=sum(one.is_cut and is_counted for one in outputs))
 
     def export(
-        self, path: str | Path, *, decoding: DecodingConfig | None = None, **options: Any
+        self,
+        path: str | Path,
+        *,
+        decoding: DecodingConfig | None = None,
+        long_lines: LongLines = "error",
+        **options: Any,
     ) -> None:
         """Writes a SavedModel that takes and gives strings, and proves it in a fresh process.
 
         Its `serving_default` takes `inputs`, string `(batch,)`, and returns `outputs`, string
-        `(batch,)`, and `scores`, float32 `(batch,)`. Search options are fixed in it.
+        `(batch,)`, and `scores`, float32 `(batch,)`. `n_best` returns `outputs`, `scores` and
+        `log_probs` of the whole beam, `(batch, beam_size)`, and `describe` what the export says of
+        itself, JSON. Search options are fixed in it.
 
         Args:
             path: A folder that does not exist yet, or is empty.
             decoding: The options of the search; what was not set in it is as in the config.
+            long_lines: What becomes of an input with more tokens than `data.max_source_length`:
+                "error" costs its batch, "truncate" keeps the beginning of a line to translate and
+                the end of a prompt, "mark" gives it an empty output with the score -inf.
             **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:
             InputError: If `path` is in use, an option is unknown or out of range, or
                 tensorflow-text is not installed.
-            RunError: If the export answers other than this model does.
+            RunError: If the export answers other than this model does, or cannot be written.
         """
-        decoding = self.config.decoding.merge(decoding).override(("decoding",), **options)
+        path = user_path(path)
+        check_unused(path)
+        if long_lines not in (choices := typing.get_args(LongLines)):
+            raise InputError(
+                f"`long_lines` must be one of {', '.join(choices)}. Received: {long_lines!r}."
+            )
+        names = ("decoding", "long_lines")
+        decoding = self.config.decoding.merge(decoding).override(names, **options)
         limit = self.config.data.max_source_length
         # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
         model = network(self.config, self._tokenizers, use_cudnn=False)
         for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
             new.assign(old)
+        metadata = self._metadata(decoding, long_lines)
         module = ExportModule(
             model,
             *self._tokenizers,
             decoding=decoding,
             max_source_length=limit,
             continues=self.config.task == "continuation",
+            long_lines=long_lines,
             shortlist=self._shortlist,
+            metadata=metadata,
         )
         probes = probe_lines(self.source_tokenizer, limit)
-        best = [hypotheses[0] for hypotheses in self.hypotheses(probes, decoding=decoding)]
-        expected = Outputs([one.text for one in best], [one.score for one in best])
-        export_model(module, user_path(path), probes, expected)
+        if long_lines == "truncate":
+            probes.append(long_line(self.source_tokenizer, limit))
+        found = self.hypotheses(probes, decoding=decoding, truncate=True)
+        expected = Outputs([], [])
+        for best, *_ in found:
+            expected.texts.append(best.text)
+            expected.scores.append(best.score)
+        if long_lines == "mark":
+            probes.append(long_line(self.source_tokenizer, limit))
+            expected.texts.append("")
+            expected.scores.append(-math.inf)
+        export_model(module, path, probes, expected, metadata)
+
+    def _metadata(self, decoding: DecodingConfig, long_lines: LongLines) -> dict[str, Any]:
+        """Returns what an export says of itself: nothing of where and by whom it was made."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "task": self.config.task,
+            "max_source_length": self.config.data.max_source_length,
+            "long_lines": long_lines,
+            "num_hypotheses": decoding.beam_size,
+            "decoding": decoding.model_dump(mode="json"),
+            "tokenizers": {
+                side: {
+                    "vocab_size": tokenizer.vocab_size,
+                    "lossless": tokenizer.lossless,
+                    "normalization": tokenizer.text_rules.normalization,
+                }
+                for side, tokenizer in self._tokenizers._asdict().items()
+            },
+            "model": self.config.model.model_dump(mode="json")
+            | {"parameters": self.model.count_params()},
+            "results": self.results,
+            "versions": package_versions("tensorflow-text"),
+        }
 
     def advice(self) -> list[str]:
         """Returns what to change if the results are poor, in a sentence or two; else nothing."""

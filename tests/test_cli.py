@@ -320,11 +320,16 @@ def test_a_saved_model_answers_with_its_own_search(
         def __init__(self, path: Path) -> None:
             assert path == tmp_path
 
-        def generate(self, texts: Sequence[str], *, first_line: int) -> Any:
+        def hypotheses(
+            self, texts: Sequence[str], *, num_hypotheses: int, first_line: int
+        ) -> list[list[Hypothesis]]:
             assert first_line == 1
-            return types.SimpleNamespace(
-                texts=[t[::-1] for t in texts], scores=[-0.25] * len(texts)
-            )
+            return [
+                [Hypothesis(text[::-1], -0.25 * n) for n in range(1, num_hypotheses + 1)]
+                if text != "long"
+                else [Hypothesis("", -math.inf)] * num_hypotheses
+                for text in texts
+            ]
 
     module = types.ModuleType("seq2seq_kit.export")
     module.ExportedModel = ExportedModel  # type: ignore[attr-defined]
@@ -332,6 +337,13 @@ def test_a_saved_model_answers_with_its_own_search(
     (tmp_path / "saved_model.pb").touch()
     assert main(["generate", str(tmp_path), "--prompt", "ab", "--scores"]) == 0
     assert capsys.readouterr().out == "1\t1\t-0.250000\tba\tended\n"
+    assert main(["generate", str(tmp_path), "--prompt", "ab", "--num-hypotheses", "2"]) == 0
+    assert capsys.readouterr().out == "1\t1\t-0.250000\tba\tended\n1\t2\t-0.500000\tba\tended\n"
+    (tmp_path / "in").write_text("long\nab\nlong\n")
+    assert main(["generate", str(tmp_path), str(tmp_path / "in")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "\nba\n\n"
+    assert "which have an empty output: 2 (line 1, 3)." in shown.err
     for other in (["--length-penalty", "0"], ["--long-lines", "truncate"]):
         assert main(["generate", str(tmp_path), "--prompt", "ab", *other]) == 2
         assert "whose search is fixed" in capsys.readouterr().err

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,10 +17,12 @@ import pytest
 import tensorflow as tf
 from conftest import TrainedRun
 
+from seq2seq_kit import cli, seq2seq
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export import ExportedModel, ExportModule, Outputs, export_model, probe_lines
+from seq2seq_kit.export_folder import read_metadata, write_metadata
 from seq2seq_kit.generation import Generator
 from seq2seq_kit.model import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
@@ -179,6 +185,7 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
         decoding=DecodingConfig(beam_size=2, max_length=5),
         max_source_length=20,
         continues=False,
+        metadata=METADATA,
     )
     generator = Generator(
         model,
@@ -199,22 +206,49 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
 
 
 class Echo(tf.Module):
-    """Answers each line with itself; does something else on the way."""
+    """Answers each line with itself; does something else on the way.
 
-    def __init__(self, also: Callable[[], object] = lambda: None) -> None:
+    Args:
+        also: What.
+        best_score: Of the first hypothesis, which should be that of the answer, 0.
+    """
+
+    def __init__(
+        self, also: Callable[[], object] = lambda: None, *, best_score: float = 0.0
+    ) -> None:
         super().__init__()
 
         def serve(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             also()
             return {"outputs": inputs, "scores": tf.zeros([tf.size(inputs)])}
 
-        signature = [tf.TensorSpec([None], tf.string, name="inputs")]
-        self.serve = tf.function(serve, input_signature=signature)
+        def n_best(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {
+                "outputs": inputs[:, tf.newaxis],
+                "scores": tf.fill([tf.size(inputs), 1], best_score),
+            }
+
+        strings = [tf.TensorSpec([None], tf.string, name="inputs")]
+        self.serve = tf.function(serve, input_signature=strings)
+        self.n_best = tf.function(n_best, input_signature=strings)
+        self.describe = tf.function(lambda: {"description": tf.constant("{}")}, input_signature=[])
+
+
+METADATA = {
+    "task": "continuation",
+    "max_source_length": 7,
+    "long_lines": "mark",
+    "num_hypotheses": 2,
+    "decoding": {"beam_size": 2, "max_length": 5},
+    "model": {"units": 16},
+    "results": {"validation_bleu": 12.5},
+    "versions": {"seq2seq_kit": "9.9"},
+}
 
 
 def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    export_model(Echo(), tmp_path / "new", ["a", ""], Outputs(["a", ""], [0.0, 0.0]))
+    export_model(Echo(), tmp_path / "new", ["a", ""], Outputs(["a", ""], [0.0, 0.0]), METADATA)
     assert names_in(tmp_path) == ["new"]
     assert (tmp_path / "new" / "saved_model.pb").is_file()
 
@@ -222,7 +256,7 @@ def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("expected", [Outputs(["b"], [0.0]), Outputs(["a"], [0.01])])
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path, expected: Outputs) -> None:
     with pytest.raises(RunError, match=r"The export answers 'a' with 'a' \(0\.0000\).*not kept"):
-        export_model(Echo(), tmp_path / "new", ["a"], expected)
+        export_model(Echo(), tmp_path / "new", ["a"], expected, METADATA)
     assert names_in(tmp_path) == []
 
 
@@ -231,7 +265,13 @@ def test_an_export_that_fails_to_run_is_not_kept(tmp_path: Path) -> None:
         tf.debugging.Assert(tf.random.uniform([]) > 2, ["never true"])
 
     with pytest.raises((RunError, InputError), match=r"not kept|not loaded"):
-        export_model(Echo(fail), tmp_path / "new", ["a"], Outputs(["a"], [0.0]))
+        export_model(Echo(fail), tmp_path / "new", ["a"], Outputs(["a"], [0.0]), METADATA)
+    assert names_in(tmp_path) == []
+
+
+def test_an_export_whose_signatures_differ_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"n_best has other scores"):
+        export_model(Echo(best_score=1.0), tmp_path / "new", ["a"], Outputs(["a"], [0.0]), METADATA)
     assert names_in(tmp_path) == []
 
 
@@ -241,8 +281,256 @@ def test_an_export_never_replaces_anything(tmp_path: Path) -> None:
     (tmp_path / "folder" / "notes.txt").touch()
     for name in ("file", "folder"):
         with pytest.raises(InputError, match="new or empty folder"):
-            export_model(Echo(), tmp_path / name, [], Outputs([], []))
+            export_model(Echo(), tmp_path / name, [], Outputs([], []), METADATA)
     assert (tmp_path / "folder" / "notes.txt").exists()
+
+
+def test_an_export_to_a_path_in_use_is_refused_at_once(
+    translation_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded or traced")
+
+    (tmp_path / "used.txt").touch()
+    monkeypatch.setattr(seq2seq, "ExportModule", fail)
+    with pytest.raises(InputError, match="new or empty folder"):
+        translation_run.fitted.export(tmp_path)
+    monkeypatch.setattr(cli, "_load_model", fail)
+    for path in (tmp_path, tmp_path / "used.txt"):
+        assert main(["export", str(translation_run.path), str(path)]) == 2
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorFlow's words, which it raises as the class of "out of memory".
+    def fill(_module: object, folder: str, *_: object, **__: object) -> None:
+        (Path(folder) / "saved_model.pb").write_bytes(b"half")
+        raise tf.errors.ResourceExhaustedError(
+            None, None, f"{folder}/variables/variables.data; No space left on device"
+        )
+
+    monkeypatch.setattr(tf.saved_model, "save", fill)
+    with pytest.raises(RunError, match=r"The export could not be written to .*/new: No space left"):
+        export_model(Echo(), tmp_path / "new", [], Outputs([], []), METADATA)
+    assert names_in(tmp_path) == []
+
+
+def test_the_card_says_what_the_metadata_says(tmp_path: Path) -> None:
+    write_metadata(tmp_path, METADATA)
+    assert read_metadata(tmp_path) == METADATA
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for said in (
+        "# Continuation model",
+        "seq2seq_kit 9.9",
+        "An input has at most 7 tokens. A longer one gets an empty output",
+        "An input that is not UTF-8 gets an empty output",
+        "An output has at most 5 tokens.",
+        "(batch, 2)",
+        "- `units`: 16",
+        "- `validation_bleu`: 12.5",
+    ):
+        assert said in card
+    assert main(["info", str(tmp_path)]) == 2  # Without a graph it is no export.
+
+
+@pytest.mark.parametrize("fault", ["flip", "truncate", "empty", "remove"])
+def test_a_damaged_file_of_an_export_is_named(
+    translation_export: Path, tmp_path: Path, fault: str
+) -> None:
+    names = [
+        "saved_model.pb",
+        "fingerprint.pb",
+        "metadata.json",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+    ]
+    digests = json.loads((translation_export / "digests.json").read_text(encoding="utf-8"))
+    assert sorted(digests) == sorted(names)
+    for name in names:
+        path = Path(shutil.copytree(translation_export, tmp_path / name.replace("/", "-")))
+        content = bytearray((path / name).read_bytes())
+        content[len(content) // 3] ^= 4
+        match fault:
+            case "flip":
+                (path / name).write_bytes(content)
+            case "truncate":
+                (path / name).write_bytes(content[: len(content) // 2])
+            case "empty":
+                (path / name).write_bytes(b"")
+            case "remove":
+                (path / name).unlink()
+        with pytest.raises((RunError, InputError), match=re.escape(Path(name).name)):
+            ExportedModel(path)
+
+
+def test_a_flipped_bit_in_the_tokenizer_of_an_export_is_found(
+    translation_export: Path, translation_run: TrainedRun, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(translation_export, tmp_path / "damaged"))
+    content = (path / "saved_model.pb").read_bytes()
+    pieces = translation_run.fitted.source_tokenizer.model_proto
+    place = content.index(pieces) + pieces.index(b"\x01a")
+    flipped = content[: place + 1] + b"c" + content[place + 2 :]
+    (path / "saved_model.pb").write_bytes(flipped)
+    with pytest.raises(RunError, match=r"saved_model\.pb is damaged"):
+        ExportedModel(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"saved_model.pb":', "\xff"])
+def test_damaged_digests_are_named(translation_export: Path, tmp_path: Path, content: str) -> None:
+    path = Path(shutil.copytree(translation_export, tmp_path / "damaged"))
+    (path / "digests.json").write_text(content, encoding="latin-1")
+    with pytest.raises(RunError, match=r"digests\.json is damaged"):
+        ExportedModel(path)
+
+
+def test_the_card_may_be_edited_and_an_export_without_digests_loads(
+    translation_export: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(translation_export, tmp_path / "edited"))
+    (path / "README.md").write_text("Learned from nursery rhymes.", encoding="utf-8")
+    (path / "digests.json").unlink()
+    (path / "metadata.json").unlink()
+    before = ExportedModel(translation_export)
+    assert ExportedModel(path).generate(["abc"]) == before.generate(["abc"])
+
+
+def test_an_export_names_no_path_user_or_machine(
+    translation_export: Path, continuation_export: Path, translation_files: Path
+) -> None:
+    private = {
+        str(translation_files),
+        str(translation_export.parent),
+        str(Path.cwd()),
+        str(Path.home()),
+        str(Path(tf.__file__).parent),
+        sys.executable,
+        "site-packages",
+        ".py",
+        "pytest",
+    }
+    # Shorter names stand in any file of numbers.
+    names = {socket.gethostname(), os.environ.get("USER", "")}
+    private |= {name for name in names if len(name) > 5}
+    for export in (translation_export, continuation_export):
+        for path in filter(Path.is_file, export.rglob("*")):
+            content = path.read_bytes()
+            assert [word for word in private if word.encode() in content] == [], path
+
+
+@pytest.fixture(scope="module")
+def marking_export(translation_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exports") / "marking"
+    translation_run.fitted.export(path, long_lines="mark", beam_size=3)
+    return path
+
+
+def test_one_bad_input_does_not_cost_its_batch(
+    marking_export: Path, translation_run: TrainedRun
+) -> None:
+    ExportedModel(marking_export)  # Imports what the graph needs.
+    signatures = tf.saved_model.load(str(marking_export)).signatures
+    long, invalid = b"a" * 101, b"a\xffb"
+    nothing = (b"", -math.inf)
+    answers = {
+        text: (best.text.encode(), best.score)
+        for text, (best,) in zip(
+            [b"abc", b"e", b""],
+            translation_run.fitted.hypotheses(["abc", "e", ""], beam_size=3),
+            strict=True,
+        )
+    } | {long: nothing, invalid: nothing, b"a" * 5000: nothing}
+    for batch in (
+        [b"abc", long, b"e", invalid, b""],
+        [long],
+        [invalid],
+        [long, invalid, b"a" * 5000],
+        [],
+        [b"e"],
+    ):
+        found = signatures["serving_default"](inputs=tf.constant(batch, tf.string))
+        assert found["outputs"].numpy().tolist() == [answers[text][0] for text in batch]
+        scores = [answers[text][1] for text in batch]
+        np.testing.assert_allclose(found["scores"].numpy(), scores, atol=1e-4)
+        best = signatures["n_best"](inputs=tf.constant(batch, tf.string))
+        assert best["outputs"].shape == best["scores"].shape == (len(batch), 3)
+        for text, outputs, log_probs in zip(
+            batch, best["outputs"].numpy(), best["log_probs"].numpy(), strict=True
+        ):
+            if answers[text] == nothing:
+                assert outputs.tolist() == 3 * [b""]
+                assert log_probs.tolist() == 3 * [-math.inf]
+
+
+def test_the_command_lists_marked_lines(
+    marking_export: Path,
+    translation_run: TrainedRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "in").write_text(f"abc\n{101 * 'a'}\ne\n{101 * 'b'}\n")
+    assert main(["generate", str(marking_export), str(tmp_path / "in")]) == 0
+    shown = capsys.readouterr()
+    first, second = translation_run.fitted.generate(["abc", "e"], beam_size=3)
+    assert shown.out == f"{first}\n\n{second}\n\n"
+    assert "Over-long inputs, which have an empty output: 2 (line 2, 4)." in shown.err
+
+
+def test_the_command_gives_the_best_few_of_an_export(
+    marking_export: Path, translation_run: TrainedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for run in (marking_export, translation_run.path):
+        command = ["generate", str(run), "--prompt", "abc", "--num-hypotheses", "3"]
+        assert main([*command, *([] if run == marking_export else ["--beam-size", "3"])]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count("\n") == 3
+    assert main(["generate", str(marking_export), "--prompt", "a", "--num-hypotheses", "4"]) == 2
+    assert "`num_hypotheses` must be at most 3" in capsys.readouterr().err
+
+
+def test_the_command_shows_what_an_export_says_of_itself(
+    marking_export: Path, translation_run: TrainedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(marking_export)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["long_lines"] == "mark"
+    assert said["decoding"]["beam_size"] == said["num_hypotheses"] == 3
+    assert said["max_source_length"] == 100
+    assert said["model"]["parameters"] == translation_run.fitted.model.count_params()
+    assert said["results"] == translation_run.fitted.results
+    assert said["versions"]["tensorflow"] == tf.__version__
+
+
+def test_a_truncating_export_answers_as_truncated_inputs_are(
+    continuation_run: TrainedRun, tmp_path: Path
+) -> None:
+    continuation_run.fitted.export(tmp_path / "served", long_lines="truncate")
+    limit = continuation_run.fitted.config.data.max_source_length
+    prompts = [limit * "one two three four ", "one two", limit * "x" + " six seven"]
+    found = ExportedModel(tmp_path / "served").generate(prompts)
+    assert_same(found, continuation_run.fitted, prompts, truncate=True)
+    assert (
+        found.texts[0] == ExportedModel(tmp_path / "served").generate([prompts[0][-limit:]])[0][0]
+    )
+
+
+def test_an_input_that_is_not_text_is_refused_by_its_place(translation_export: Path) -> None:
+    exported = ExportedModel(translation_export)
+    with pytest.raises(InputError, match="Line 7 is not UTF-8"):
+        exported.generate(["a", "\ud800"], first_line=6)
+    serve = tf.saved_model.load(str(translation_export)).signatures["serving_default"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"not UTF-8 \(its place\):\] \[1\]"):
+        serve(inputs=tf.constant([b"a", b"\xe6\x98", b"\xff"]))
+
+
+def test_an_unknown_rule_for_long_lines_is_refused(
+    translation_run: TrainedRun, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"`long_lines` must be one of error, truncate, mark"):
+        translation_run.fitted.export(tmp_path / "new", long_lines="drop")
 
 
 def test_probes_have_many_lengths_and_none_too_long(translation_run: TrainedRun) -> None:

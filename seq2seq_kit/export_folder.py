@@ -1,0 +1,211 @@
+"""An export's folder: its files, their digests, and what it says of itself.
+
+Knows nothing of TensorFlow, so that `s2s info` prints at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.files import why_not_regular
+
+FORMAT_VERSION = 1
+"""Of the metadata."""
+
+LongLines = Literal["error", "truncate", "mark"]
+"""What an export does with an input that has more tokens than its model takes."""
+
+_GRAPH = "saved_model.pb"
+_METADATA = "metadata.json"
+_CARD = "README.md"
+_DIGESTS = "digests.json"
+
+# The card is for people, who may have something to add.
+_WITHOUT_DIGEST = {_CARD, _DIGESTS}
+
+_TASKS = {
+    "translation": ("Translation", "A line in, a line out."),
+    "continuation": ("Continuation", "A prompt in, what follows it out."),
+}
+
+_LONG_LINES = {
+    "error": "is an error that costs its whole batch",
+    "truncate": "is truncated",
+    "mark": "gets an empty output with the score -inf; its neighbors get their answers",
+}
+
+_CARD_TEXT = """\
+# {title} model
+
+{what} Made by seq2seq_kit {version}: a TensorFlow SavedModel that takes and gives
+strings. It needs `tensorflow` and `tensorflow_text`. A batch may have any number of inputs; an
+answer does not depend on the others.
+
+```python
+import tensorflow as tf, tensorflow_text
+signatures = tf.saved_model.load("path/to/this/folder").signatures
+inputs = tf.constant(["..."])
+signatures["serving_default"](inputs=inputs)  # outputs, scores: (batch,)
+signatures["n_best"](inputs=inputs)  # outputs, scores, log_probs, is_cut: (batch, {num_hypotheses})
+signatures["describe"]()  # description: metadata.json
+```
+
+## Limits
+
+- An input has at most {max_source_length} tokens. A longer one {long_lines}.
+- An input that is not UTF-8 {invalid}.
+- An output has at most {max_length} tokens.
+- {empty}
+
+## Search
+
+{decoding}
+
+## Model
+
+{model}
+
+## Results
+
+{results}
+
+## Versions
+
+{versions}
+
+## What only you know
+
+Whose texts the model has learned from and under which license, and what it should not be used for:
+write it here. `digests.json` covers every file but this one.
+"""
+
+
+def is_export(path: Path) -> bool:
+    """Whether a folder holds a SavedModel."""
+    return (path / _GRAPH).is_file()
+
+
+def check_unused(path: Path) -> None:
+    """Raises InputError unless an export can be written to `path`: a new or empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(
+            f"Expected a new or empty folder to export to. Received: {path}, which exists. Choose "
+            f"another one, or remove it."
+        )
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Writes what an export says of itself: for programs, and as a model card for people.
+
+    Args:
+        folder: The export.
+        metadata: What `Seq2Seq.export` gathers; no paths, no names of people or machines.
+    """
+    (folder / _METADATA).write_text(as_json(metadata), encoding="utf-8")
+    (folder / _CARD).write_text(_card(metadata), encoding="utf-8")
+
+
+def as_json(metadata: Mapping[str, Any]) -> str:
+    """Returns metadata as the text that the file and the signature `describe` hold."""
+    return json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Returns what an export says of itself; nothing where it was made before exports did.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    return _read_json(folder / _METADATA)
+
+
+def write_digests(folder: Path) -> None:
+    """Writes the SHA-256 of each file of an export but its card."""
+    digests = {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in _WITHOUT_DIGEST
+    }
+    (folder / _DIGESTS).write_text(as_json(digests), encoding="utf-8")
+
+
+def check_digests(folder: Path) -> None:
+    """Returns if the files of an export are those that were written.
+
+    An export without digests was made before there were any, and passes.
+
+    Raises:
+        RunError: If a file is missing or another one.
+    """
+    for name, expected in _read_json(folder / _DIGESTS).items():
+        path = folder / name
+        if reason := why_not_regular(path):
+            raise RunError(f"{path}: {reason}. {_RESTORE}")
+        try:
+            found = _digest(path)
+        except OSError as error:
+            raise RunError(f"{path} cannot be read ({error.strerror}). {_RESTORE}") from error
+        if found != expected:
+            raise RunError(
+                f"{path} is damaged: its contents are not those that were exported. {_RESTORE}"
+            )
+
+
+_RESTORE = "Copy the export again from where it was made, or export the run again."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a file; an empty one if there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        if reason := why_not_regular(path):
+            raise ValueError(reason)
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no names with values")
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}). {_RESTORE}") from error
+    return values
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _card(metadata: Mapping[str, Any]) -> str:
+    title, what = _TASKS[metadata["task"]]
+    long_lines = metadata["long_lines"]
+    kept = {"translation": "beginning", "continuation": "end"}[metadata["task"]]
+    empty = {
+        "translation": "An empty input has an empty output with the score 0.",
+        "continuation": "An empty prompt is continued from the beginning of a text.",
+    }
+    return _CARD_TEXT.format(
+        title=title,
+        what=what,
+        version=metadata["versions"]["seq2seq_kit"],
+        num_hypotheses=metadata["num_hypotheses"],
+        max_source_length=metadata["max_source_length"],
+        long_lines=_LONG_LINES[long_lines]
+        + (f": its {kept} is kept" if long_lines == "truncate" else ""),
+        invalid=_LONG_LINES["mark" if long_lines == "mark" else "error"],
+        max_length=metadata["decoding"]["max_length"],
+        empty=empty[metadata["task"]],
+        decoding=_list(metadata["decoding"]),
+        model=_list(metadata["model"]),
+        results=_list(metadata["results"]) or "Not kept with the run.",
+        versions=_list(metadata["versions"]),
+    )
+
+
+def _list(values: Mapping[str, Any]) -> str:
+    """Returns a Markdown list of names and values."""
+    return "\n".join(
+        f"- `{name}`: {f'{value:.6g}' if isinstance(value, float) else value}"
+        for name, value in values.items()
+    )

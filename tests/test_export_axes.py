@@ -1,0 +1,261 @@
+"""Exports of every axis of a config, in a table in which each pair of choices comes together.
+
+Each is made as a run makes it, loaded in one fresh process without this package, and compared with
+the Python API.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq_kit import export as export_module
+from seq2seq_kit.config import load_config
+from seq2seq_kit.model import build_model
+from seq2seq_kit.pipeline import Tokenizers
+from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.shortlist import Shortlist
+from seq2seq_kit.tokenizer import Tokenizer
+
+AXES: dict[str, tuple[Any, ...]] = {
+    "tokenizer": ("unigram", "bpe", "char", "word"),
+    "long_lines": ("error", "truncate", "mark"),
+    "task": ("translation", "continuation"),
+    "architecture": ("encoder_decoder", "language_model"),
+    "vocabularies": (1, 2),
+    "byte_fallback": (True, False),
+    "shortlist": (False, True),
+    "precision": ("float32", "bfloat16"),
+    "beam_size": (1, 3),
+    "length_penalty": (0.0, 1.0),
+    "no_repeat_ngram": (0, 2),
+    "batch_size": (3, 64),
+    "attention": ("additive", "multiplicative"),
+    "attention_layer": ("first", "last"),
+    "encoder_layers": (1, 2),
+    "decoder_layers": (1, 2),
+    "tie_embeddings": (True, False),
+}
+# What is cut are ids, however they were made: this pair would add four exports.
+UNRELATED = {"tokenizer", "long_lines"}
+LIMIT = 20
+
+TEXT = "one two three four five six seven eight nine ten eleven twelve"
+LINES = ["", "one two", "seven", " ", "a\0b", "春天", "  two   three ", "two\n", "ten nine eight"]
+LONG = 30 * "eleven "
+
+FRESH_PROCESS = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+answers = []
+for path, lines in json.load(sys.stdin):
+    signatures = tf.saved_model.load(path).signatures
+    answer = {}
+    for name in ("serving_default", "n_best"):
+        for number in (len(lines), 1):
+            batches = [lines[i : i + number] for i in range(0, len(lines), number)]
+            found = [signatures[name](inputs=tf.constant(batch)) for batch in batches]
+            outputs = [line for one in found for line in one["outputs"].numpy().tolist()]
+            if name == "n_best":
+                texts = [[text.decode() for text in line] for line in outputs]
+            else:
+                texts = [text.decode() for text in outputs]
+            scores = [score for one in found for score in one["scores"].numpy().tolist()]
+            cut = [line for one in found if "is_cut" in one for line in one["is_cut"].numpy().tolist()]
+            answer[f"{name} {number == 1}"] = [texts, scores, cut]
+    answer["description"] = signatures["describe"]()["description"].numpy().decode()
+    answers.append(answer)
+json.dump(answers, sys.stdout)
+"""
+
+
+class Exported(NamedTuple):
+    row: dict[str, Any]
+    model: Seq2Seq
+    path: Path
+    answer: dict[str, Any]
+
+
+def is_possible(row: dict[str, Any]) -> bool:
+    """Whether a config may have these choices, some of which may be missing."""
+    language_model = row.get("architecture") == "language_model"
+    continuation = row.get("task") == "continuation"
+    return not (
+        (language_model and row.get("task") == "translation")
+        or (language_model and row.get("vocabularies") == 2)
+        or ((continuation or language_model) and row.get("shortlist"))
+        or ((continuation or language_model) and row.get("tokenizer") == "word")
+    )
+
+
+def pairwise() -> list[dict[str, Any]]:
+    """Returns rows in which any two possible choices of two axes stand together, greedily."""
+    choices = [(axis, value) for axis, values in AXES.items() for value in values]
+    missing = {
+        frozenset(pair)
+        for pair in itertools.combinations(choices, 2)
+        if len(dict(pair)) == 2 and set(dict(pair)) != UNRELATED and is_possible(dict(pair))
+    }
+    rows = []
+    while missing:
+        # A pair that is missing, with what brings the most others.
+        row = dict(min(missing, key=lambda pair: sorted(map(repr, pair))))
+        for axis, values in AXES.items():
+            if axis not in row:
+                possible = [row | {axis: one} for one in values if is_possible(row | {axis: one})]
+                row = max(possible, key=lambda row: len(pairs_in(row) & missing))
+        missing -= pairs_in(row)
+        rows.append(row)
+    return rows
+
+
+def pairs_in(row: dict[str, Any]) -> set[frozenset[Any]]:
+    return set(map(frozenset, itertools.combinations(row.items(), 2)))
+
+
+def make(row: dict[str, Any]) -> Seq2Seq:
+    """Returns an untrained model with the choices of a row, whose outputs are seldom empty."""
+    continuation = row["task"] == "continuation"
+
+    def train(text: str) -> Tokenizer:
+        return Tokenizer.train(
+            [text] * 9,
+            type=row["tokenizer"],
+            vocab_size=44 + 256 * row["byte_fallback"],
+            byte_fallback=row["byte_fallback"],
+            lossless=continuation,
+        )
+
+    target = train(TEXT)
+    source = target if row["vocabularies"] == 1 else train(f"{TEXT} thirteen fifty")
+    decoding = (
+        "beam_size",
+        "length_penalty",
+        "no_repeat_ngram",
+        "batch_size",
+        "shortlist",
+        "precision",
+    )
+    network = (
+        "architecture",
+        "attention",
+        "attention_layer",
+        "encoder_layers",
+        "decoder_layers",
+        "tie_embeddings",
+    )
+    config = load_config(
+        {
+            "task": row["task"],
+            "data": {"train": {"tsv": "none.tsv"}, "max_source_length": LIMIT},
+            "model": {"embedding_dim": 8, "units": 16, "init_scale": 1.0}
+            | {key: row[key] for key in network},
+            "decoding": {"max_length": 6} | {key: row[key] for key in decoding},
+        }
+    )
+    keras.utils.set_random_seed(3)
+    model = build_model(
+        config.model,
+        target.vocab_size,
+        None if row["vocabularies"] == 1 else source.vocab_size,
+    )
+    model.output_bias.assign_add(tf.one_hot(Tokenizer.eos_id, target.vocab_size, on_value=-2.0))
+    rng = np.random.default_rng(1)
+    shortlist = Shortlist(
+        np.arange(4, 12, dtype=np.int32),
+        rng.integers(4, target.vocab_size, (source.vocab_size, 3)).astype(np.int32),
+    )
+    return Seq2Seq(
+        model,
+        Tokenizers(source, target),
+        config,
+        shortlist=shortlist if row["task"] == "translation" else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Exported]]:
+    folder = tmp_path_factory.mktemp("axes")
+    rows = pairwise()
+    models = [make(row) for row in rows]
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        # One process asks all of them below.
+        patch.setattr(export_module, "_ask_fresh_process", lambda *_: None)
+        patch.setattr(export_module, "_check_answers", lambda *_: None)
+        for number, (row, model) in enumerate(zip(rows, models, strict=True)):
+            path = folder / str(number)
+            model.export(path, long_lines=row["long_lines"])
+            asked.append([str(path), lines_of(row)])
+    ended = subprocess.run(
+        [sys.executable, "-c", FRESH_PROCESS],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    answers = json.loads(ended.stdout)
+    yield [
+        Exported(row, model, Path(path), answer)
+        for row, model, (path, _), answer in zip(rows, models, asked, answers, strict=True)
+    ]
+
+
+def lines_of(row: dict[str, Any]) -> list[str]:
+    return LINES if row["long_lines"] == "error" else [*LINES[:4], LONG, *LINES[4:], LONG]
+
+
+def test_the_table_has_every_pair_of_choices() -> None:
+    rows = pairwise()
+    assert all(map(is_possible, rows))
+    for one, other in itertools.combinations(AXES, 2):
+        if {one, other} == UNRELATED:
+            continue
+        for pair in itertools.product(AXES[one], AXES[other]):
+            choice = dict(zip((one, other), pair, strict=True))
+            assert not is_possible(choice) or any(choice.items() <= row.items() for row in rows)
+
+
+def test_every_export_answers_as_the_python_api(exports: list[Exported]) -> None:
+    some_text = 0
+    for row, model, _, answer in exports:
+        lines, beam = lines_of(row), row["beam_size"]
+        found = list(model.hypotheses(lines, num_hypotheses=beam, truncate=True))
+        texts = [[one.text for one in line] for line in found]
+        scores = [[one.score for one in line] for line in found]
+        cut = [[one.is_cut for one in line] for line in found]
+        if row["long_lines"] == "mark":
+            for place, line in enumerate(lines):
+                if line == LONG:
+                    texts[place], scores[place] = [""] * beam, [-np.inf] * beam
+                    cut[place] = [False] * beam
+        for one_by_one in (True, False):
+            assert answer[f"n_best {one_by_one}"][0] == texts, row
+            np.testing.assert_allclose(answer[f"n_best {one_by_one}"][1], scores, atol=1e-4)
+            assert answer[f"n_best {one_by_one}"][2] == cut, row
+            best = answer[f"serving_default {one_by_one}"]
+            assert best[0] == [line[0] for line in texts], row
+            np.testing.assert_allclose(best[1], [line[0] for line in scores], atol=1e-4)
+        some_text += any(line[0] for line in texts)
+    assert some_text > len(exports) / 2
+
+
+def test_every_export_says_what_it_is(exports: list[Exported]) -> None:
+    for row, _, path, answer in exports:
+        assert (path / "metadata.json").read_text(encoding="utf-8") == answer["description"]
+        metadata = json.loads(answer["description"])
+        assert metadata["max_source_length"] == LIMIT
+        said = metadata | metadata["decoding"] | metadata["model"]
+        said["tokenizer"] = row["tokenizer"]
+        assert {axis: said[axis] for axis in row if axis in said} == {
+            axis: value for axis, value in row.items() if axis in said
+        }
