@@ -46,10 +46,23 @@ AXES: dict[str, tuple[Any, ...]] = {
 }
 # What is cut are ids, however they were made: this pair would add four exports.
 UNRELATED = {"tokenizer", "long_lines"}
+# Each beside another type: what it does is done before that.
+NORMALIZATIONS = {"unigram": "nfc", "bpe": "nfd", "char": "nfkc", "word": "none"}
 LIMIT = 20
 
 TEXT = "one two three four five six seven eight nine ten eleven twelve"
-LINES = ["", "one two", "seven", " ", "a\0b", "春天", "  two   three ", "two\n", "ten nine eight"]
+LINES = [
+    "",
+    "one two",
+    "seven",
+    " ",
+    "a\0b",
+    "春天",
+    "  two   three ",
+    "two\n",
+    "ten nine eight",
+    "\ufeff①\u00a0two",
+]
 LONG = 30 * "eleven "
 
 FRESH_PROCESS = """
@@ -131,6 +144,7 @@ def make(row: dict[str, Any]) -> Seq2Seq:
             type=row["tokenizer"],
             vocab_size=44 + 256 * row["byte_fallback"],
             byte_fallback=row["byte_fallback"],
+            normalization=NORMALIZATIONS[row["tokenizer"]],
             lossless=continuation,
         )
 
