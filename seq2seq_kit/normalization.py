@@ -32,8 +32,9 @@ SPACE_MARK = "\u2581"
 # Source: https://www.unicode.org/Public/16.0.0/ucd/DerivedCoreProperties.txt
 _DROPPED = (
     "\u00ad\u034f\u061c\u17b4\u17b5\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
-    "\ufdd0\ufeff\U000e0001"
+    "\ufdd0\ufeff"
 )
+_LANGUAGE_TAG = "\U000e0001"  # dropped too
 _SPACES = "\u00a0\u2000-\u200a\u2028\u2029\u202f\u205f\u3164\uffa0"
 
 # What normalizing does to the following came with Unicode 15 and 16. Python 3.11 has Unicode 14,
@@ -94,7 +95,7 @@ class _Rewrite(NamedTuple):
 
 
 _VISIBLE_ONLY = (
-    _Rewrite(re.compile(f"[{_DROPPED}]"), ""),
+    _Rewrite(re.compile(f"[{_DROPPED}{_LANGUAGE_TAG}]"), ""),
     _Rewrite(re.compile(f"[{_SPACES}]"), " "),
     _Rewrite(re.compile("\r+\n"), "\n"),
     _Rewrite(re.compile("\r+$"), ""),
@@ -109,6 +110,8 @@ _SHIELDS = {
     form: _Rewrite(re.compile(f"([{characters}])"), "\ufdd0\\1\ufdd0")
     for form, characters in _SHIELDED.items()
 }
+# Whatever is dropped, replaced or shielded is among these; most texts have none.
+_ODD = re.compile(f"[{_DROPPED}{_SPACES}\r\u0897\U00010000-\U0010ffff]")
 _UNSHIELD = _Rewrite(re.compile("\ufdd0"), "")
 
 # A text's own U+2581 is spelt with U+0010, "data link escape", and so is U+0010 itself. Whatever
@@ -136,7 +139,9 @@ class TextRules(NamedTuple):
     def prepare(self, text: str) -> str:
         """Returns what SentencePiece is to encode for a text."""
         text = normalize(text, self.normalization)
-        return _rewrite(text, _ESCAPES) if self.escapes else text
+        if self.escapes and (SPACE_MARK in text or "\x10" in text):
+            text = _rewrite(text, _ESCAPES)
+        return text
 
     def prepare_tensor(self, texts: Any) -> Any:
         """Does in a graph what `prepare` does.
@@ -177,6 +182,9 @@ def normalize(text: str, normalization: Normalization) -> str:
     'é !'
     """
     if normalization == "none" or (text.isascii() and "\r" not in text):
+        return text
+    form: Any = normalization.upper()
+    if not _ODD.search(text) and unicodedata.is_normalized(form, text):
         return text
     return _to_form(_rewrite(text, _VISIBLE_ONLY), normalization)
 
