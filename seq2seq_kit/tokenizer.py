@@ -214,11 +214,16 @@ class Tokenizer:
             The tokenizer.
 
         Raises:
-            ConfigError: If `vocab_size` is too small for the characters and bytes (the message says
-                the least that works), a symbol is unusable, or `word` is to be lossless.
+            ConfigError: If `vocab_size` is more than `bounds.MAX_VOCAB_SIZE`, or too small for the
+                characters and bytes (the message says the least that works), a symbol is unusable,
+                or `word` is to be lossless.
             DataError: If `texts` hold no text, or half of a surrogate pair.
         """
         rules = TextRules(normalization, escapes=True)
+        if vocab_size > bounds.MAX_VOCAB_SIZE:
+            raise ConfigError(
+                f"`vocab_size` must be {bounds.MAX_VOCAB_SIZE} or less. Received: {vocab_size}."
+            )
         symbols = _checked_symbols(user_defined_symbols, type, lossless, rules)
         sample = _sample(_training_texts(map(rules.prepare, texts)), _MAX_TRAINING_CHARACTERS)
         if not sample:

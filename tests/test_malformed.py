@@ -142,6 +142,12 @@ def test_a_tokenizer_model_of_too_many_pieces_or_bytes_is_refused(
         Tokenizer.load(tmp_path / "a.model")
 
 
+@pytest.mark.parametrize("vocab_size", [1_000_001, 2**31, 2**63])
+def test_a_vocabulary_beyond_its_bound_is_refused_in_python_too(vocab_size: int) -> None:
+    with pytest.raises(ConfigError, match="`vocab_size` must be 1000000 or less"):
+        Tokenizer.train(TEXTS, vocab_size=vocab_size)
+
+
 def test_a_piece_that_is_not_utf8_is_refused() -> None:
     data = forged(lambda model: None)
     with pytest.raises(ConfigError, match="Expected a SentencePiece model"):
