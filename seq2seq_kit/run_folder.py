@@ -115,10 +115,7 @@ class RunFolder:
             yield
             return
         if lock is None:
-            raise InputError(
-                f"Another process{self._holder()} fills the run folder {self.path}. Wait until it "
-                f"has ended, or {_ELSEWHERE}."
-            )
+            raise self._held()
         try:
             with explain_write_errors(self.lock, "The run's lock", "--run-dir"):
                 self.lock.write_text(f"{os.getpid()}\n", encoding="ascii")
@@ -126,10 +123,23 @@ class RunFolder:
         finally:
             lock.release()
 
-    def _holder(self) -> str:
+    def check_free(self) -> None:
+        """Raises InputError if another process fills the folder now, before any work is done."""
+        with suppress(OSError):
+            if self.lock.exists():
+                lock = try_lock(self.lock)
+                if lock is None:
+                    raise self._held()
+                lock.release()
+
+    def _held(self) -> InputError:
+        holder = ""
         with suppress(OSError, ValueError):
-            return f" (PID {int(self.lock.read_text(encoding='ascii'))})"
-        return ""
+            holder = f" (PID {int(self.lock.read_text(encoding='ascii'))})"
+        return InputError(
+            f"Another process{holder} fills the run folder {self.path}. Wait until it has ended, "
+            f"or {_ELSEWHERE}."
+        )
 
     def check_new(self) -> None:
         """Raises InputError if training anew would overwrite something, with what to do."""

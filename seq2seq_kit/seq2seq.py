@@ -209,6 +209,8 @@ class Seq2Seq:
     ) -> Self:
         name = str(config) if isinstance(config, str | Path) else "config"
         config = load_config(config, overrides)
+        if config.training.strategy != "multi_worker":  # Their chief may hold the lock by now.
+            run.check_free()
         _check_folder(run, resume)
         check_files(config, name)
         config = _complete(config, run, resume)

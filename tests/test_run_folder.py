@@ -117,7 +117,10 @@ def test_one_process_fills_a_folder(tmp_path: Path) -> None:
             run.filled(),
         ):
             pass
+        with pytest.raises(InputError, match="Another process"):
+            run.check_free()
         run.check_new()
+    run.check_free()
     with run.filled():  # Also after an error in it.
         pass
 
