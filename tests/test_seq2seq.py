@@ -344,7 +344,7 @@ def test_a_run_with_a_ready_tokenizer_resumes_with_the_same_one_anywhere(
     translation_config["training"]["max_steps"] = 2
     translation_config["tokenizer"] = {"model": str(ready.rename(tmp_path / "moved.model"))}
     Seq2Seq.fit(translation_config, run_dir=tmp_path / "run", resume=True)
-    Tokenizer.train(["abcde"], type="char", vocab_size=9, byte_fallback=False).save(
+    Tokenizer.train(["abcde"], type="char", vocab_size=16, byte_fallback=False).save(
         tmp_path / "moved.model"
     )
     with pytest.raises(InputError, match=r"another tokenizer than .*moved\.model"):
@@ -394,7 +394,7 @@ def test_a_run_says_nothing_about_where_and_by_whom_it_was_made(
     monkeypatch.setattr(socket, "gethostname", lambda: "some-host")
     monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
     # As spm_train leaves one, with the paths of its texts.
-    ready = Tokenizer.train(["abcde"] * 9, type="char", vocab_size=9, byte_fallback=False)
+    ready = Tokenizer.train(["abcde"] * 9, type="char", vocab_size=16, byte_fallback=False)
     model = _Model.FromString(ready.model_proto)
     model.trainer.input.append("/home/some-user/train.txt")
     model.trainer.model_prefix = "/home/some-user/ready"
