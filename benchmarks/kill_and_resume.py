@@ -448,4 +448,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
     main()
