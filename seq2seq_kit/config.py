@@ -329,6 +329,8 @@ class TokenizerConfig(VocabularyConfig):
             key: "has no effect beside `source` and `target`. Set it under each of them."
             for key in sorted(shared_keys)
             if getattr(self, key) != VocabularyConfig.model_fields[key].default
+            # Earlier versions wrote `byte_fallback: true` into every run's config.
+            and not (key == "byte_fallback" and self.byte_fallback)
         }
 
 

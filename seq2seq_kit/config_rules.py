@@ -178,7 +178,16 @@ def keep_chosen(config: Config, saved: Config) -> Config:
     for key in _CHOSEN:
         if key not in given and not (key == "tokenizer" and _any_below("tokenizer", given)):
             values[key] = _value(saved, key)
+    for section in ("tokenizer", "tokenizer.source", "tokenizer.target"):
+        # Earlier versions wrote `byte_fallback: true` where it was left out.
+        key = f"{section}.byte_fallback"
+        if key not in given and _has(config, section) and _has(saved, section):
+            values[key] = _value(saved, key)
     return _with_values(config, values)
+
+
+def _has(config: Config, key: str) -> bool:
+    return _value(config, key) is not None
 
 
 def given_keys(config: Config) -> set[str]:

@@ -356,3 +356,17 @@ def test_scripts_are_shares_of_the_letters(tmp_path: Path) -> None:
     )
     statistics = measure_corpora(config.data.train).target
     assert statistics.scripts == {"CJK": 0.5, "LATIN": 0.5}
+
+
+@pytest.mark.parametrize("sides", [False, True])
+def test_a_run_of_earlier_versions_keeps_its_bytes(sides: bool) -> None:
+    # They wrote `byte_fallback: true` wherever it was left out, beside two sides too.
+    tokenizer: dict[str, Any] = {"type": "char", "vocab_size": 400}
+    written: dict[str, Any] = {**tokenizer, "byte_fallback": True}
+    if sides:
+        tokenizer = {"source": tokenizer, "target": tokenizer}
+        written = {"byte_fallback": True, "source": written, "target": written}
+    data = {"data": {"train": "x.tsv"}}
+    saved = Config.model_validate({**data, "tokenizer": written})
+    resumed = keep_chosen(Config.model_validate({**data, "tokenizer": tokenizer}), saved)
+    assert resumed.tokenizer == saved.tokenizer
