@@ -11,7 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -324,7 +325,7 @@ class ExportedModel:
         check_digests(path)
         with checked_copy(path) as folder:
             try:
-                with quiet_stderr():
+                with quiet_stderr(), _functions_as_graphs():
                     self._loaded = tf.saved_model.load(str(folder))
             except Exception as error:  # Damaged variables can raise almost anything.
                 raise RunError(
@@ -450,7 +451,7 @@ def export_model(
     with explain_write_errors(path, "The export"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with write_folder(path, "The export") as building:
-        with quiet_stderr():
+        with quiet_stderr(), _functions_as_graphs():
             tf.saved_model.save(
                 module,
                 str(building),
@@ -467,6 +468,17 @@ def export_model(
         write_metadata(building, metadata)
         write_digests(building)
         building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
+
+
+@contextmanager
+def _functions_as_graphs() -> Iterator[None]:
+    """Has TensorFlow's own functions traced in the body, though other code has all run eagerly."""
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
 
 
 def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:

@@ -248,7 +248,14 @@ METADATA = {
 
 def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    export_model(Echo(), tmp_path / "new", ["a", ""], Outputs(["a", ""], [0.0, 0.0]), METADATA)
+    # Whatever other code has set: TensorFlow's own functions are graphs in a SavedModel.
+    tf.config.run_functions_eagerly(True)
+    try:
+        export_model(Echo(), tmp_path / "new", ["a", ""], Outputs(["a", ""], [0.0, 0.0]), METADATA)
+        ExportedModel(tmp_path / "new")
+        assert tf.config.functions_run_eagerly()
+    finally:
+        tf.config.run_functions_eagerly(False)
     assert names_in(tmp_path) == ["new"]
     assert (tmp_path / "new" / "saved_model.pb").is_file()
 
