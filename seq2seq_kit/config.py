@@ -528,6 +528,18 @@ class Config(Section):
         object.__setattr__(self, "training", self._training())
         return self
 
+    @property
+    def joins_texts(self) -> bool:
+        """Whether prompts and continuations are parts of one text, cut anywhere.
+
+        Not where an encoder-decoder learns from pairs, whose sides are texts of their own, nor with
+        a vocabulary for each side.
+        """
+        if self.task != "continuation" or self.tokenizer.source is not None:
+            return False
+        is_cut = all(corpus.kind in ("lines", "text") for corpus in self.data.train)
+        return is_cut or self._architecture() == "language_model"
+
     def _architecture(self) -> str:
         default = "encoder_decoder" if self.task == "translation" else "language_model"
         return self.model.architecture or default

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from seq2seq_kit.atomic import explain_write_errors, write_folder
 from seq2seq_kit.config import DecodingConfig
-from seq2seq_kit.decoding import SearchResult
+from seq2seq_kit.decoding import PromptEnds, SearchResult
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export_folder import (
     LongLines,
@@ -35,7 +35,7 @@ from seq2seq_kit.export_folder import (
 from seq2seq_kit.export_safety import check_saved_model, checked_copy
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.generation import Hypothesis, search_model
+from seq2seq_kit.generation import Hypothesis, seams, search_model, take_back
 from seq2seq_kit.model import EncoderDecoder, LanguageModel
 from seq2seq_kit.normalization import TextRules
 from seq2seq_kit.precision import PreparedWeights
@@ -94,6 +94,7 @@ class ExportModule(tf.Module):
         max_source_length: Tokens of an input at most.
         continues: Whether inputs are prompts, so that an empty one has a continuation and a
             truncated one keeps its end.
+        heals: As for `Generator`.
         long_lines: What becomes of an input with more tokens: "error" fails, "truncate" cuts it,
             "mark" gives it an empty output with the score -inf. One that is not UTF-8 is marked
             too, else fails.
@@ -110,6 +111,7 @@ class ExportModule(tf.Module):
         decoding: DecodingConfig,
         max_source_length: int,
         continues: bool,
+        heals: bool = False,
         long_lines: LongLines = "error",
         shortlist: Shortlist | None = None,
         metadata: Mapping[str, Any],
@@ -134,12 +136,14 @@ class ExportModule(tf.Module):
             decoding,
             max_source_length=max_source_length,
             continues=continues,
+            heals=heals,
             long_lines=long_lines,
             shortlist=shortlist,
             prepared=prepared,
             source_rules=source_tokenizer.text_rules,
             target_rules=target_tokenizer.text_rules,
             surfaces=target_tokenizer.surfaces,
+            lossless=target_tokenizer.lossless,
         )
         strings = [tf.TensorSpec([None], tf.string, name="inputs")]
         self.n_best = tf.function(
@@ -173,10 +177,12 @@ class _StringSearch:
         *,
         max_source_length: int,
         continues: bool,
+        heals: bool,
         long_lines: LongLines,
         shortlist: Shortlist | None,
         prepared: PreparedWeights,
-        surfaces: Sequence[bytes],
+        surfaces: tuple[bytes, ...],
+        lossless: bool,
         source_rules: TextRules,
         target_rules: TextRules,
     ) -> None:
@@ -189,7 +195,9 @@ class _StringSearch:
         self._long_lines = long_lines
         self._shortlist = shortlist
         self._prepared = prepared
+        self._heals = heals
         self._surfaces = surfaces
+        self._lossless = lossless
         self._source_rules = source_rules
         self._target_rules = target_rules
 
@@ -222,9 +230,12 @@ class _StringSearch:
                 is_marked |= lengths > self._max_source_length
                 lengths = tf.where(is_marked, 0, lengths)
                 ids = _cut(ids, lengths, keep_end=False)
-        found = self._search(ids, lengths)
+        place = tf.maximum(tf.strings.length(texts) - 1, 0)
+        last = tf.strings.substr(texts, place, tf.ones_like(place))
+        lost_space = (last == " ") & (lengths > 0) & (not self._lossless)
+        found, outputs = self._search(ids, lengths, lost_space)
         answers = {
-            "outputs": self._detokenize(found),
+            "outputs": outputs,
             "log_probs": found.log_probs,
             "scores": found.scores,
             "is_cut": found.is_cut,
@@ -235,34 +246,54 @@ class _StringSearch:
             answers = _replace(is_marked, -math.inf, answers)
         return answers
 
-    def _search(self, ids: tf.RaggedTensor, lengths: tf.Tensor) -> SearchResult:
+    def _search(
+        self, ids: tf.RaggedTensor, lengths: tf.Tensor, lost_space: tf.Tensor
+    ) -> tuple[SearchResult, tf.Tensor]:
+        """Returns the hypotheses of each input and their texts, string `(batch, beam_size)`."""
         number = ids.nrows()
         if isinstance(self._model, LanguageModel):
             ids = tf.concat([tf.fill([number, 1], Tokenizer.bos_id), ids], axis=1)
         else:
             ids = tf.concat([ids, tf.fill([number, 1], Tokenizer.eos_id)], axis=1)
-        return search_model(
+        given = rows, row_lengths = ids.to_tensor(), lengths + 1
+        ends: PromptEnds | None = None
+        if self._heals:
+            rows, row_lengths, ends = take_back(self._model, self._surfaces, *given, lost_space)
+        found = search_model(
             self._model,
-            ids.to_tensor(),
-            lengths + 1,
+            rows,
+            row_lengths,
             self._decoding,
             num_hypotheses=self._decoding.beam_size,
             shortlist=self._shortlist,
             surfaces=self._surfaces,
             continues=self._continues,
+            prompt_ends=ends,
             prepared=self._prepared,
         )
-
-    def _detokenize(self, found: SearchResult) -> tf.Tensor:
-        """Returns the text of each hypothesis, string `(batch, beam_size)`."""
         shape = tf.shape(found.lengths)
-        ids = tf.reshape(found.token_ids, [-1, tf.shape(found.token_ids)[-1]])
-        ends = tf.reduce_any(ids == Tokenizer.eos_id, axis=1)
-        lengths = tf.reshape(found.lengths, [-1]) - tf.cast(ends, tf.int32)
-        ragged = tf.RaggedTensor.from_tensor(ids, lengths=lengths)
-        return tf.reshape(
-            self._target_rules.restore_tensor(self._decoder.detokenize(ragged)), shape
-        )
+        ids = _ids_without_eos(found)
+        if ends is None:
+            return found, tf.reshape(self._detokenize(ids), shape)
+        before, taken = seams(*given, ends, is_encoded=isinstance(self._model, EncoderDecoder))
+        prompts = self._detokenize(tf.concat([before, taken], axis=1))
+        start = tf.strings.length(prompts) + tf.cast(lost_space, tf.int32)
+        line = tf.repeat(tf.range(shape[0]), shape[1])
+        texts = self._detokenize(tf.concat([tf.gather(before, line), ids], axis=1))
+        size = tf.strings.length(texts)
+        texts = tf.strings.substr(texts, tf.minimum(tf.gather(start, line), size), size)
+        return found, tf.reshape(texts, shape)
+
+    def _detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        return self._target_rules.restore_tensor(self._decoder.detokenize(ids))
+
+
+def _ids_without_eos(found: SearchResult) -> tf.RaggedTensor:
+    """Returns the tokens of each hypothesis, a row for each."""
+    ids = tf.reshape(found.token_ids, [-1, tf.shape(found.token_ids)[-1]])
+    ends = tf.reduce_any(ids == Tokenizer.eos_id, axis=1)
+    lengths = tf.reshape(found.lengths, [-1]) - tf.cast(ends, tf.int32)
+    return tf.RaggedTensor.from_tensor(ids, lengths=lengths)
 
 
 def _refuse(is_wrong: tf.Tensor, message: str, *values: Any) -> None:

@@ -15,10 +15,12 @@ import tensorflow as tf
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.config_faults import shorten
 from seq2seq_kit.decoding import (
+    MAX_TOKENS,
     MINUS_INFINITY,
     Constraint,
     NoLoop,
     NoRepeatedNgram,
+    PromptEnds,
     SearchResult,
     StepFunction,
     StepOutput,
@@ -26,6 +28,7 @@ from seq2seq_kit.decoding import (
     count_characters,
     greedy_search,
     group_sizes,
+    healer_of,
     search_in_groups,
 )
 from seq2seq_kit.errors import InputError
@@ -52,9 +55,12 @@ class Hypothesis:
     text: str
     """The text; for a continuation, without its prompt."""
     token_ids: tuple[int, ...]
-    """The generated tokens, EOS included unless the text was cut."""
+    """The generated tokens, EOS included unless the text was cut. Those of a continuation may begin
+    with some that spell the end of the prompt again: the last of them may go on beyond it."""
     log_prob: float
-    """Summed over these tokens, in nats; for a translation that was cut, with an EOS after them."""
+    """Summed over these tokens, in nats; for a translation that was cut, with an EOS after them.
+    Tokens that spell the prompt's end again do not count; of one that goes on beyond it, the
+    probability is that among all tokens that do so."""
     score: float
     """What the search ranked by: the log-probability under the length penalty."""
     is_cut: bool = False
@@ -67,9 +73,10 @@ def search_model(
     lengths: tf.Tensor,
     decoding: DecodingConfig,
     *,
-    surfaces: Sequence[bytes],
+    surfaces: tuple[bytes, ...],
     num_hypotheses: int = 1,
     continues: bool = False,
+    prompt_ends: PromptEnds | None = None,
     shortlist: Shortlist | None = None,
     prepared: PreparedWeights | None = None,
 ) -> SearchResult:
@@ -83,6 +90,7 @@ def search_model(
         surfaces: What each target id adds to a text, as `Tokenizer.surfaces`.
         num_hypotheses: Hypotheses a line, at most `decoding.beam_size`.
         continues: Whether outputs continue prompts, so that reaching the limit is a usual end.
+        prompt_ends: What `take_back` took from the prompts, for outputs that begin with it.
         shortlist: What outputs are made of where `decoding.shortlist` asks for it.
             Log-probabilities are then those among the tokens of a line's list.
         prepared: What was made of the weights before, or is to be kept; None makes it here.
@@ -112,20 +120,28 @@ def search_model(
         options |= {"beam_size": decoding.beam_size, "num_hypotheses": num_hypotheses}
         find = functools.partial(beam_search, **options)
 
-    def search(ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
+    def search(ids: tf.Tensor, lines: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
         start = model.start(ids)
         memory: Any = () if start.memory is None else start.memory
         if shortlist is None or not decoding.shortlist:
-            return find(
-                _step_function(model),
-                start.token_ids,
-                start.states,
+            find_all = functools.partial(
+                find,
                 memory=memory,
                 is_done=is_copy,
                 # Padding, unknown token and BOS never are output.
                 suppressed_ids=(Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
                 constraints=_constraints(decoding, num_characters),
             )
+            step = _step_function(model)
+            if prompt_ends is None:
+                return find_all(step, start.token_ids, start.states)
+            healer = healer_of(surfaces)
+            ends = PromptEnds(*(tf.gather(part, lines) for part in prompt_ends))
+            healed = healer.spell_again(step, start.token_ids, start.states, memory, ends)
+            found = find_all(
+                healer.first_token(step), healed.start_ids, (healed.state, healed.first)
+            )
+            return _put_before(healed.token_ids, healed.lengths, found)
         columns = shortlist.columns(ids)
         narrow_layer = model.output_layer(columns.token_ids)
         bias = tf.where(columns.allowed, narrow_layer.bias, MINUS_INFINITY)
@@ -145,10 +161,88 @@ def search_model(
             source_ids,
             lengths,
             sizes=sizes,
-            max_length=decoding.max_length,
+            max_length=decoding.max_length + (0 if prompt_ends is None else MAX_TOKENS),
             num_hypotheses=num_hypotheses,
             batch_size=decoding.batch_size,
         )
+
+
+def take_back(
+    model: EncoderDecoder | LanguageModel,
+    surfaces: tuple[bytes, ...],
+    source_ids: tf.Tensor,
+    lengths: tf.Tensor,
+    lost_space: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, PromptEnds]:
+    """Takes back the ends of prompts that what follows may join; in graph.
+
+    An encoder keeps at least a token: it never saw a source without one.
+
+    Args:
+        model: The network.
+        surfaces: As `Tokenizer.surfaces`.
+        source_ids: As for `search_model`.
+        lengths: As for `search_model`.
+        lost_space: bool `(lines,)`. Whether a prompt ends with a space that has no token.
+
+    Returns:
+        What of the ids is kept and its lengths, for `search_model`; and what is not.
+    """
+    place = tf.range(tf.shape(source_ids)[1])
+    if isinstance(model, LanguageModel):
+        ends = healer_of(surfaces).take_back(source_ids, lengths, lost_space & (lengths > 1))
+        kept = lengths - ends.num_tokens
+        ids = tf.where(place < kept[:, tf.newaxis], source_ids, Tokenizer.pad_id)
+        return ids, kept, ends
+    behind_first = tf.where(place == 0, Tokenizer.pad_id, source_ids)
+    ends = healer_of(surfaces).take_back(behind_first, lengths - 1, lost_space)
+    kept = lengths - ends.num_tokens
+    last = kept[:, tf.newaxis] - 1
+    after = tf.where(place == last, Tokenizer.eos_id, Tokenizer.pad_id)
+    return tf.where(place < last, source_ids, after), kept, ends
+
+
+def seams(
+    source_ids: tf.Tensor, lengths: tf.Tensor, ends: PromptEnds, *, is_encoded: bool
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Returns the last token that is kept of each prompt, if any, and the tokens taken back.
+
+    A tokenizer needs the token before a text to tell whether it begins with a space.
+
+    Args:
+        source_ids: As for `take_back`.
+        lengths: As for `take_back`.
+        ends: What it took back.
+        is_encoded: Whether an encoder reads the prompts, followed by EOS and without BOS.
+    """
+    first, last = (0, lengths - 1) if is_encoded else (1, lengths)
+    place = tf.range(tf.shape(source_ids)[1])
+    middle = (last - ends.num_tokens)[:, tf.newaxis]
+    is_before = (place == middle - 1) & (place >= first)
+    is_taken = (place >= middle) & (place < last[:, tf.newaxis])
+    return (
+        tf.ragged.boolean_mask(source_ids, is_before),
+        tf.ragged.boolean_mask(source_ids, is_taken),
+    )
+
+
+def _put_before(token_ids: tf.Tensor, lengths: tf.Tensor, found: SearchResult) -> SearchResult:
+    """Returns hypotheses with other tokens before theirs, `(lines, MAX_TOKENS)`, of any lengths."""
+    width = tf.shape(token_ids)[1] + tf.shape(found.token_ids)[2]
+    place = tf.range(width)
+    after = tf.clip_by_value(place - lengths[:, tf.newaxis], 0, tf.shape(found.token_ids)[2] - 1)
+    before = tf.pad(token_ids, [[0, 0], [0, tf.shape(found.token_ids)[2]]])
+    is_before = place < lengths[:, tf.newaxis]
+    ids = tf.where(
+        is_before[:, tf.newaxis],
+        before[:, tf.newaxis],
+        tf.transpose(
+            tf.gather(tf.transpose(found.token_ids, (0, 2, 1)), after, batch_dims=1), (0, 2, 1)
+        ),
+    )
+    joined = lengths[:, tf.newaxis] + found.lengths
+    is_padding = place >= joined[..., tf.newaxis]
+    return found._replace(token_ids=tf.where(is_padding, Tokenizer.pad_id, ids), lengths=joined)
 
 
 def _constraints(decoding: DecodingConfig, num_characters: tf.Tensor) -> list[Constraint]:
@@ -259,6 +353,8 @@ class Generator:
         defaults: The `decoding` section.
         max_source_length: Tokens of an input at most.
         keep_end: Whether a truncated input keeps its end, as a prompt should.
+        heals: Whether prompts and continuations are parts of one text, so that what is generated
+            may join a prompt's last tokens.
         shortlist: What outputs may be narrowed to; None if there is none.
     """
 
@@ -271,8 +367,10 @@ class Generator:
         defaults: DecodingConfig,
         max_source_length: int,
         keep_end: bool,
+        heals: bool = False,
         shortlist: Shortlist | None = None,
     ) -> None:
+        self.heals = heals
         self.model = model
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
@@ -336,11 +434,13 @@ class Generator:
                 chunk, truncate=truncate, first_line=first_line + first
             )
             self._check_memory(lengths, decoding, num_hypotheses)
-            found = search(ids, lengths, numbers_in_graph)
+            lost_space = [self.loses_space(text) for text in chunk]
+            found, *seam = search(ids, lengths, tf.constant(lost_space, tf.bool), numbers_in_graph)
             found = SearchResult(*(part.numpy() for part in found))
+            decoded = self._decode(found, [part.to_list() for part in seam], lost_space)
             # An empty line is EOS alone; an empty prompt has its continuation like any other.
             is_empty = (lengths == 1) & (not self.keep_end)
-            for empty, hypotheses in zip(is_empty, self._decode(found), strict=True):
+            for empty, hypotheses in zip(is_empty, decoded, strict=True):
                 nothing = Hypothesis("", (), 0.0, 0.0)
                 yield [nothing] * num_hypotheses if empty else hypotheses
 
@@ -402,14 +502,27 @@ class Generator:
             input_signature=[
                 tf.TensorSpec([None, None], tf.int32),
                 tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None], tf.bool),
                 {name: tf.TensorSpec([], dtype) for name, dtype in NUMBERS_IN_GRAPH.items()},
             ],
             autograph=False,  # Its loops are TensorFlow's own already.
         )
         def search(
-            source_ids: tf.Tensor, lengths: tf.Tensor, numbers: dict[str, tf.Tensor]
-        ) -> SearchResult:
-            return search_model(
+            source_ids: tf.Tensor,
+            lengths: tf.Tensor,
+            lost_space: tf.Tensor,
+            numbers: dict[str, tf.Tensor],
+        ) -> tuple[Any, ...]:
+            ends: PromptEnds | None = None
+            seam: tuple[tf.RaggedTensor, ...] = ()
+            if self.heals:
+                given = source_ids, lengths
+                source_ids, lengths, ends = take_back(
+                    self.model, self.target_tokenizer.surfaces, *given, lost_space
+                )
+                is_encoded = isinstance(self.model, EncoderDecoder)
+                seam = seams(*given, ends, is_encoded=is_encoded)
+            found = search_model(
                 self.model,
                 source_ids,
                 lengths,
@@ -417,18 +530,46 @@ class Generator:
                 surfaces=self.target_tokenizer.surfaces,
                 num_hypotheses=num_hypotheses,
                 continues=self.keep_end,
+                prompt_ends=ends,
                 shortlist=self.shortlist,
             )
+            return found, *seam
 
         # As a graph, even where other code has functions run eagerly.
         return search.get_concrete_function()
 
-    def _decode(self, found: SearchResult) -> Iterator[list[Hypothesis]]:
+    def loses_space(self, text: str) -> bool:
+        """Whether a prompt ends with a space for which the tokenizer has no token."""
+        if not self.heals or self.target_tokenizer.lossless:
+            return False
+        text = self.target_tokenizer.text_rules.prepare(text)
+        return text.endswith(" ") and not text.isspace()
+
+    def _decode(
+        self, found: SearchResult, seam: Sequence[list[list[int]]], lost_space: Sequence[bool]
+    ) -> Iterator[list[Hypothesis]]:
+        """Yields the hypotheses of each line.
+
+        Args:
+            found: Of the search.
+            seam: What `seams` gives, as lists; empty if outputs are texts of their own.
+            lost_space: For each line whether its prompt ends with a space that has no token.
+        """
         ids = [
             [row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]
             for rows, lengths in zip(found.token_ids, found.lengths, strict=True)
         ]
-        texts = iter(self.target_tokenizer.decode([row for rows in ids for row in rows]))
+        decode = self.target_tokenizer.decode
+        if seam:
+            before, taken = seam
+            joined = (a + row for a, rows in zip(before, ids, strict=True) for row in rows)
+            given = decode([a + b for a, b in zip(before, taken, strict=True)])
+            given = [a + " " * is_lost for a, is_lost in zip(given, lost_space, strict=True)]
+            prompts = [text for text, rows in zip(given, ids, strict=True) for _ in rows]
+            whole = decode(list(joined))
+            texts = iter([a[len(b) :] for a, b in zip(whole, prompts, strict=True)])
+        else:
+            texts = iter(decode([row for rows in ids for row in rows]))
         numbers = (found.log_probs.tolist(), found.scores.tolist(), found.is_cut.tolist())
         for rows, *columns in zip(ids, *numbers, strict=True):
             yield [

@@ -152,7 +152,12 @@ class Seq2Seq:
         }
         self._shortlist = shortlist
         self._generator = Generator(
-            model, *tokenizers, defaults=config.decoding, shortlist=shortlist, **limits
+            model,
+            *tokenizers,
+            defaults=config.decoding,
+            heals=config.joins_texts,
+            shortlist=shortlist,
+            **limits,
         )
         self._scorer = Scorer(
             model, *tokenizers, ends_with=_text_end(config, self.tokenizer), **limits
@@ -431,6 +436,7 @@ class Seq2Seq:
             decoding=decoding,
             max_source_length=limit,
             continues=self.config.task == "continuation",
+            heals=self.config.joins_texts,
             long_lines=long_lines,
             shortlist=self._shortlist,
             metadata=metadata,

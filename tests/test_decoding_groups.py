@@ -20,7 +20,7 @@ class Recorder:
         self.groups: list[np.ndarray] = []
         self.copies: list[list[bool]] = []
 
-    def __call__(self, ids: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
+    def __call__(self, ids: tf.Tensor, lines: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
         self.groups.append(ids.numpy())
         self.copies.append(is_copy.numpy().tolist())
         sums = tf.reduce_sum(ids, axis=1)[:, tf.newaxis]

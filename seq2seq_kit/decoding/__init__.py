@@ -9,6 +9,7 @@ from seq2seq_kit.decoding.constraints import (
     repeats_ngram,
 )
 from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
+from seq2seq_kit.decoding.healing import MAX_TOKENS, Healer, PromptEnds, healer_of
 from seq2seq_kit.decoding.search import (
     BLOCK,
     SearchResult,
@@ -21,10 +22,13 @@ from seq2seq_kit.decoding.search import (
 
 __all__ = [
     "BLOCK",
+    "MAX_TOKENS",
     "MINUS_INFINITY",
     "Constraint",
+    "Healer",
     "NoLoop",
     "NoRepeatedNgram",
+    "PromptEnds",
     "SearchResult",
     "StepFunction",
     "StepOutput",
@@ -32,6 +36,7 @@ __all__ = [
     "count_characters",
     "greedy_search",
     "group_sizes",
+    "healer_of",
     "normalize_log_probs",
     "repeats_ngram",
     "search_in_groups",

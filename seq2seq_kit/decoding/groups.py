@@ -32,7 +32,7 @@ def group_sizes(width: int) -> tuple[int, ...]:
 
 
 def search_in_groups(
-    search: Callable[[tf.Tensor, tf.Tensor], SearchResult],
+    search: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], SearchResult],
     source_ids: tf.Tensor,
     lengths: tf.Tensor,
     *,
@@ -45,12 +45,13 @@ def search_in_groups(
     """Returns what `search` finds for each line, in the order of the lines.
 
     Args:
-        search: Takes int32 `(rows, time)` ids, right-padded, and bool `(rows,)`, True where a row
-            is a copy whose result is not wanted; gives their `SearchResult`.
+        search: Takes int32 `(rows, time)` ids, right-padded, int32 `(rows,)`, the line of each, and
+            bool `(rows,)`, True where a row is a copy whose result is not wanted; gives their
+            `SearchResult`.
         source_ids: int32 `(lines, time)`, right-padded; no line empty.
         lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
         sizes: Numbers of lines that a group may have, from `group_sizes`.
-        max_length: Generated tokens at most, as given to the search.
+        max_length: Columns of the result's `token_ids`, less one.
         num_hypotheses: Hypotheses a line, as given to the search.
         batch_size: Lines searched together at most.
         pad_id: The padding of `source_ids`.
@@ -72,8 +73,9 @@ def search_in_groups(
         rows = order[first : first + count]
         size = tf.reduce_min(tf.boolean_mask(sizes, tf.constant(sizes) >= count))
         fill = tf.fill([size - count], rows[0])
-        ids = tf.gather(source_ids, tf.concat([rows, fill], axis=0))[:, : padded[first]]
-        found = search(ids, tf.range(tf.size(rows) + tf.size(fill)) >= count)
+        filled = tf.concat([rows, fill], axis=0)
+        ids = tf.gather(source_ids, filled)[:, : padded[first]]
+        found = search(ids, filled, tf.range(size) >= count)
         return first + count, *(
             tf.tensor_scatter_nd_update(part, rows[:, tf.newaxis], new[:count])
             for part, new in zip(parts, found, strict=True)

@@ -169,7 +169,7 @@ def greedy_search(
             loop.state.constraints,
         )
         token = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        log_normalizer = _log_normalizer(output.logits)
+        log_normalizer = log_normalizer_of(output.logits)
         gain = tf.gather(logits, token, batch_dims=1) - log_normalizer
         ends = token == eos_id
         # After `max_length` tokens only EOS may still follow.
@@ -329,7 +329,7 @@ def beam_search(
             loop.state.constraints,
         )
         by_line = tf.shape(before.log_probs)
-        log_normalizer = tf.reshape(_log_normalizer(output.logits), by_line)
+        log_normalizer = tf.reshape(log_normalizer_of(output.logits), by_line)
         blocks = _in_blocks(logits, beam_size)
         grown = _with_greedy(
             _expand(before.log_probs, blocks, log_normalizer),
@@ -460,7 +460,7 @@ def _num_columns(logits: tf.Tensor) -> int | tf.Tensor:
     return tf.shape(logits)[-1] if static is None else static
 
 
-def _log_normalizer(logits: tf.Tensor) -> tf.Tensor:
+def log_normalizer_of(logits: tf.Tensor) -> tf.Tensor:
     """Returns what turns logits into log-probabilities when it is taken off, float32 `(rows,)`.
 
     By way of the largest probability, which cannot underflow: softmax is the fastest of the
@@ -646,7 +646,7 @@ def _run(
     ) -> tuple[Any, Any, tf.Tensor, Any]:
         counts = tf.constant([0, *row_counts])
         fewer = tf.reduce_max(tf.boolean_mask(counts, counts < tf.size(lines)))
-        loop = _while(
+        loop = run_while(
             lambda loop: goes_on(loop) & (_num_going_on(loop) > fewer),
             lambda loop: (body(loop, memory),),
             (loop,),
@@ -665,18 +665,18 @@ def _run(
         return take(loop, chosen), memory, tf.gather(lines, chosen), found
 
     if not row_counts:
-        loop = _while(goes_on, lambda loop: (body(loop, memory),), (start,))[0]
+        loop = run_while(goes_on, lambda loop: (body(loop, memory),), (start,))[0]
         return results(loop)
     lines = tf.range(tf.size(start.done))
     first = (start, memory, lines, results(start))
-    return _while(lambda loop, *_: goes_on(loop), run_until_it_shrinks, first)[-1]
+    return run_while(lambda loop, *_: goes_on(loop), run_until_it_shrinks, first)[-1]
 
 
 def _num_going_on(loop: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(~loop.done, tf.int32))
 
 
-def _while(condition: Callable[..., tf.Tensor], body: Callable[..., Any], start: Any) -> Any:
+def run_while(condition: Callable[..., tf.Tensor], body: Callable[..., Any], start: Any) -> Any:
     """Runs a while loop whose tensors keep their rank, not each axis's size."""
     shapes = tf.nest.map_structure(
         lambda part: tf.TensorShape([None, *part.shape[1:]]) if part.shape.rank else part.shape,

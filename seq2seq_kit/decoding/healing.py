@@ -1,0 +1,392 @@
+"""Token healing: what is generated after a prompt may join the prompt's last tokens.
+
+A prompt's tokens are those of a text that ends there. The text that goes on may have others: `an `
+is two tokens, `an apple` two others. So the last tokens are taken back, as far as the tokenizer
+could have cut them differently, and the search begins with the likeliest tokens that spell them
+again: either the same bytes, or all but the last bytes and then a token that goes on beyond them.
+
+Works on ids and on what each id adds to a text in bytes, so that it needs no tokenizer in a graph.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq_kit.decoding.constraints import MINUS_INFINITY
+from seq2seq_kit.decoding.search import (
+    StepFunction,
+    StepOutput,
+    log_normalizer_of,
+    run_while,
+)
+
+SPACE = "\u2581".encode()
+"""How a tokenizer spells a space."""
+
+MAX_TOKENS = 24
+"""Tokens that are taken back at most."""
+
+MAX_BYTES = 64
+"""Bytes of what is taken back at most; a token's bytes beyond so many are not looked at."""
+
+# A word is taken back whole, from its space or the line's beginning on, if it has at most so many
+# bytes; in a longer run, as in Chinese, only from the token in which a longer token could begin.
+_WORD_BYTES = 32
+
+# Ways to spell the prompt's end that are followed at once. Each is dropped as soon as its own
+# probability is less than that of a way already complete, so that one or two are the rule.
+_WAYS = 4
+
+
+class PromptEnds(NamedTuple):
+    """The ends of prompts that are taken back; a line without one has `num_bytes` 0."""
+
+    num_tokens: tf.Tensor
+    """int32 `(lines,)`. Tokens taken back."""
+    num_bytes: tf.Tensor
+    """int32 `(lines,)`. Their bytes, and those of a space that the tokenizer dropped."""
+    left_after: tf.Tensor
+    """int32 `(lines, MAX_TOKENS + 1)`. Bytes left after so many of these tokens; -1 beyond."""
+    spelling: tf.Tensor
+    """int32 `(lines, MAX_BYTES + 1)`. The bytes, the last one in column 1; -1 where there is none.
+    """
+
+
+class Healed(NamedTuple):
+    """Where a search goes on."""
+
+    start_ids: tf.Tensor
+    """int32 `(lines,)`. The token to feed first."""
+    state: Any
+    """The step function's state before it."""
+    first: tf.Tensor
+    """int32 `(lines, 2)`. Ranks between which the first token must be; (-1, -1) if it is free."""
+    token_ids: tf.Tensor
+    """int32 `(lines, MAX_TOKENS)`. The tokens that were taken again, then zeros."""
+    lengths: tf.Tensor
+    """int32 `(lines,)`. How many."""
+
+
+class _Loop(NamedTuple):
+    time: tf.Tensor  # int32 ()
+    fed: tf.Tensor  # int32 (lines * ways,)
+    state: Any  # leading axis lines * ways
+    log_probs: tf.Tensor  # float32 (lines, ways); MINUS_INFINITY: no way
+    left: tf.Tensor  # int32 (lines, ways): bytes still to spell
+    is_given: tf.Tensor  # bool (lines, ways): whether it is the prompt's own tokens so far
+    token_ids: tf.Tensor  # int32 (lines, ways, MAX_TOKENS)
+    best_score: tf.Tensor  # float32 (lines,)
+    best: Healed
+
+
+class Healer:
+    """Takes the ends of prompts back and spells them again.
+
+    Args:
+        surfaces: What each id adds to a text, in UTF-8, with U+2581 for a space.
+    """
+
+    def __init__(self, surfaces: Sequence[bytes]) -> None:
+        surfaces = [surface[:MAX_BYTES] for surface in surfaces]
+        self._longest = max(1, *map(len, surfaces))
+        owner: dict[bytes, int] = {}
+        for token_id, surface in enumerate(surfaces):
+            # A character that has a piece is never spelt as a byte: of two tokens that add the
+            # same, the tokenizer takes the piece, whose id is higher.
+            if surface:
+                owner[surface] = token_id
+        order = sorted(owner)
+        rank = np.full(len(surfaces), -1, np.int32)
+        rank[[owner[surface] for surface in order]] = np.arange(len(order))
+        # The tree of all beginnings of tokens. Those below a node have neighbouring ranks.
+        nodes: dict[bytes, int] = {b"": 0}
+        first, last = [0], [len(order)]
+        for place, surface in enumerate(order):
+            for length in range(1, len(surface) + 1):
+                node = nodes.setdefault(surface[:length], len(nodes))
+                if node == len(first):
+                    first.append(place)
+                    last.append(place)
+                last[node] = place + 1
+        pieces = np.array([owner.get(beginning, -1) for beginning in nodes], np.int32)
+        beyond = np.stack([np.array(first) + (pieces >= 0), np.array(last)], axis=1)
+        branches = {nodes[b[:-1]] * 256 + b[-1]: node for b, node in nodes.items() if b}
+        keys = np.array(sorted(branches), np.int64)
+        # The node after the last is where no token goes on.
+        self._keys = np.append(keys, np.iinfo(np.int64).max)
+        self._children = np.array([*(branches[key] for key in keys.tolist()), len(nodes)], np.int32)
+        self._pieces = np.append(pieces, np.int32(-1))
+        self._beyond = np.append(beyond, [[0, 0]], axis=0).astype(np.int32)
+        self._rank = rank
+        self._lengths = np.array(list(map(len, surfaces)), np.int32)
+        self._bytes = np.zeros((len(surfaces), self._longest), np.int32)
+        for token_id, surface in enumerate(surfaces):
+            self._bytes[token_id, : len(surface)] = list(surface)
+        space = nodes.get(SPACE, len(nodes))
+        self._joins_spaces = bool(np.diff(self._beyond[space])[0] > 0)
+
+    def take_back(
+        self, token_ids: tf.Tensor, lengths: tf.Tensor, lost_space: tf.Tensor
+    ) -> PromptEnds:
+        """Returns what is taken back of each prompt.
+
+        Args:
+            token_ids: int32 `(lines, time)`. The prompts, right-padded; a token without a surface,
+                such as an unknown one, is kept and all that comes before it.
+            lengths: int32 `(lines,)`.
+            lost_space: bool `(lines,)`. Whether the text ends with a space that has no token.
+        """
+        # The last tokens, the very last one first; 0, which has no surface, where there is none.
+        places = lengths[:, tf.newaxis] - 1 - tf.range(MAX_TOKENS)
+        tail = tf.gather(token_ids, tf.maximum(places, 0), batch_dims=1)
+        sizes = tf.gather(self._lengths, tf.where(places >= 0, tail, 0))
+        known = tf.cast(tf.cumsum(tf.cast(sizes == 0, tf.int32), axis=1) == 0, tf.int32)
+        gap = len(SPACE) * tf.cast(lost_space & (lengths > 0) & self._joins_spaces, tf.int32)
+        # Bytes from where a token begins to the end of the text.
+        ends = gap[:, tf.newaxis] + tf.cumsum(sizes * known, axis=1)
+        spelling = self._spell(tail, ends, gap)
+
+        first, last = tf.unstack(tf.gather(self._beyond, self._walk(spelling)[0]), axis=-1)
+        left = tf.range(MAX_BYTES + 1)
+        could_go_on = (last > first) & (left > 0) & (left <= ends[:, -1:])
+        reach = tf.reduce_max(tf.where(could_go_on, left, 0), axis=1, keepdims=True)
+        may_begin = (reach > 0) & (ends >= reach) & (ends <= MAX_BYTES) & (known > 0)
+
+        def byte(place: int) -> tf.Tensor:  # Counted from the first byte of each token.
+            at = tf.clip_by_value(ends - place, 0, MAX_BYTES)
+            return tf.gather(spelling, at, batch_dims=1)
+
+        begins_word = tf.reduce_all([byte(n) == code for n, code in enumerate(SPACE)], axis=0)
+        begins_word |= (byte(-1) == ord("\n")) | (byte(-1) < 0)
+        word = _count_to_first(may_begin & begins_word & (ends <= tf.maximum(reach, _WORD_BYTES)))
+        num_tokens = tf.where(word > 0, word, _count_to_first(may_begin))
+        bytes_before = tf.concat([gap[:, tf.newaxis], ends], axis=1)
+        after = num_tokens[:, tf.newaxis] - tf.range(MAX_TOKENS + 1)
+        left_after = tf.gather(bytes_before, tf.maximum(after, 0), batch_dims=1)
+        return PromptEnds(
+            num_tokens,
+            tf.gather(bytes_before, num_tokens, batch_dims=1),
+            tf.where(after >= 0, left_after, -1),
+            spelling,
+        )
+
+    def _spell(self, tail: tf.Tensor, ends: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
+        """Returns `PromptEnds.spelling` of tokens, the last one first, and a gap after them."""
+        left = tf.range(MAX_BYTES + 1)
+        # (lines, bytes): the token that a byte belongs to.
+        token = tf.reduce_sum(
+            tf.cast(ends[:, tf.newaxis, :] < left[:, tf.newaxis], tf.int32), axis=-1
+        )
+        inside = token < MAX_TOKENS
+        token = tf.minimum(token, MAX_TOKENS - 1)
+        offset = tf.gather(ends, token, batch_dims=1) - left
+        inside &= offset < self._longest
+        spelt = tf.gather_nd(
+            self._bytes,
+            tf.stack(
+                [
+                    tf.gather(tail, token, batch_dims=1),
+                    tf.clip_by_value(offset, 0, self._longest - 1),
+                ],
+                axis=-1,
+            ),
+        )
+        in_gap = left <= gap[:, tf.newaxis]
+        space = tf.gather(list(SPACE), tf.clip_by_value(len(SPACE) - left, 0, len(SPACE) - 1))
+        spelt = tf.where(in_gap, space, tf.where(inside, spelt, -1))
+        return tf.where(left > 0, spelt, -1)
+
+    def _walk(self, spelling: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Follows the bytes of texts from where 0, 1, ... bytes are left through all tokens.
+
+        Returns:
+            int32 `(lines, MAX_BYTES + 1)`, the node of all bytes left; and int32 `(lines,
+            MAX_BYTES + 1, longest)`, the token of 1, 2, ... bytes that begins there, or -1.
+        """
+        left = tf.range(MAX_BYTES + 1)
+        nothing = len(self._pieces) - 1
+        node = whole = tf.zeros_like(spelling)
+        tokens = []
+        for length in range(1, self._longest + 1):
+            byte = tf.gather(spelling, tf.maximum(left - length + 1, 0), axis=1)
+            key = tf.cast(node, tf.int64) * 256 + tf.cast(byte, tf.int64)
+            place = tf.reshape(
+                tf.searchsorted(self._keys, tf.reshape(key, [-1]), out_type=tf.int32),
+                tf.shape(key),
+            )
+            found = (tf.gather(self._keys, place) == key) & (byte >= 0) & (node < nothing)
+            node = tf.where(found, tf.gather(self._children, place), nothing)
+            whole = tf.where(left == length, node, whole)
+            tokens.append(tf.gather(self._pieces, node))
+        whole = tf.where(left <= self._longest, whole, nothing)
+        return whole, tf.stack(tokens, axis=-1)
+
+    def spell_again(
+        self, step: StepFunction, start_ids: tf.Tensor, state: Any, memory: Any, ends: PromptEnds
+    ) -> Healed:
+        """Returns the likeliest way to spell what was taken back, as the start of a search.
+
+        A way spells all bytes, or some, and then a token follows that goes on beyond the rest. Its
+        log-probability is that of its tokens, the likeliest such token included. Ways are followed
+        from token to token, as in beam search; the prompt's own tokens always are among them.
+
+        Args:
+            step: Feeds one token to each row; the rows of a line are side by side.
+            start_ids: int32 `(lines,)`. What to feed after the tokens that were kept.
+            state: The step function's state before it.
+            memory: Of the step function.
+            ends: What was taken back.
+        """
+        lines = tf.shape(start_ids)[0]
+        no_tokens = tf.zeros([lines, MAX_TOKENS], tf.int32)
+        free = tf.fill([lines, 2], -1)
+        as_given = Healed(start_ids, state, free, no_tokens, tf.zeros([lines], tf.int32))
+        is_healed = ends.num_bytes > 0
+
+        def search() -> Healed:
+            whole, tokens = self._walk(ends.spelling)
+            beyond = tf.gather(self._beyond, whole)
+            only_first = tf.concat([[True], tf.fill([_WAYS - 1], False)], axis=0)
+            is_way = is_healed[:, tf.newaxis] & only_first
+            rows = tf.nest.map_structure(lambda part: tf.repeat(part, _WAYS, axis=0), state)
+            loop = _Loop(
+                time=tf.constant(0),
+                fed=tf.repeat(start_ids, _WAYS),
+                state=rows,
+                log_probs=tf.where(is_way, 0.0, MINUS_INFINITY),
+                left=tf.where(is_way, ends.num_bytes[:, tf.newaxis], 0),
+                is_given=is_way,
+                token_ids=tf.tile(no_tokens[:, tf.newaxis], (1, _WAYS, 1)),
+                best_score=tf.where(is_healed, MINUS_INFINITY, 0.0),
+                best=as_given,
+            )
+            return run_while(
+                lambda loop: (
+                    (loop.time <= MAX_TOKENS) & tf.reduce_any(loop.log_probs > MINUS_INFINITY)
+                ),
+                lambda loop: (self._follow(step, memory, loop, ends, tokens, beyond),),
+                (loop,),
+            )[0].best
+
+        return tf.cond(tf.reduce_any(is_healed), search, lambda: as_given)
+
+    def _follow(
+        self,
+        step: StepFunction,
+        memory: Any,
+        loop: _Loop,
+        ends: PromptEnds,
+        tokens: tf.Tensor,
+        beyond: tf.Tensor,
+    ) -> _Loop:
+        output = step(loop.fed, loop.state, memory)
+        lines = tf.shape(loop.left)[0]
+        logits = tf.reshape(output.logits, (lines, _WAYS, len(self._rank)))
+        normalizer = tf.reshape(log_normalizer_of(output.logits), (lines, _WAYS))
+
+        # Which ways are complete, by a last token beyond or because nothing is left?
+        between = tf.gather(beyond, loop.left, batch_dims=1)
+        allowed = self._between(between)
+        last = tf.reduce_max(tf.where(allowed, logits, MINUS_INFINITY), axis=-1) - normalizer
+        is_exact = loop.left == 0
+        score = tf.where(is_exact, loop.log_probs, loop.log_probs + last)
+        is_way = loop.log_probs > MINUS_INFINITY
+        score = tf.where(is_way, tf.maximum(score, MINUS_INFINITY), MINUS_INFINITY)
+        chosen = tf.argmax(score, axis=1, output_type=tf.int32)
+        new = tf.gather(score, chosen, batch_dims=1)
+        is_better = new > loop.best_score
+        row = tf.range(lines) * _WAYS + chosen
+        first = tf.where(is_exact[..., tf.newaxis], -1, between)
+        found = Healed(
+            tf.gather(loop.fed, row),
+            tf.nest.map_structure(lambda part: tf.gather(part, row), loop.state),
+            tf.gather(first, chosen, batch_dims=1),
+            tf.gather(loop.token_ids, chosen, batch_dims=1),
+            tf.fill([lines], loop.time),
+        )
+        best = tf.nest.map_structure(
+            lambda new, old: tf.where(_like(is_better, new), new, old), found, loop.best
+        )
+        best_score = tf.where(is_better, new, loop.best_score)
+
+        # One token more, for ways that are not complete and may still be better.
+        next_ids = tf.gather(tokens, loop.left, batch_dims=1)
+        log_probs = tf.gather(logits, tf.maximum(next_ids, 0), batch_dims=2)
+        log_probs += (loop.log_probs - normalizer)[..., tf.newaxis]
+        left = loop.left[..., tf.newaxis] - 1 - tf.range(self._longest)
+        goes_on = (next_ids >= 0) & (left >= 0) & is_way[..., tf.newaxis]
+        goes_on &= log_probs > best_score[:, tf.newaxis, tf.newaxis]
+        given = tf.gather(ends.left_after, tf.minimum(loop.time + 1, MAX_TOKENS), axis=1)
+        is_given = loop.is_given[..., tf.newaxis] & (left == given[:, tf.newaxis, tf.newaxis])
+
+        def flat(part: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(part, (lines, _WAYS * self._longest))
+
+        order = tf.where(is_given, -MINUS_INFINITY, log_probs)
+        value, place = tf.math.top_k(flat(tf.where(goes_on, order, MINUS_INFINITY)), _WAYS)
+        parent = place // self._longest
+
+        def take(part: tf.Tensor) -> tf.Tensor:
+            return tf.gather(flat(part), place, batch_dims=1)
+
+        is_taken = value > MINUS_INFINITY
+        fed = take(tf.maximum(next_ids, 0))
+        rows = tf.reshape(tf.range(lines)[:, tf.newaxis] * _WAYS + parent, [-1])
+        here = tf.range(MAX_TOKENS) == loop.time
+        before = tf.gather(loop.token_ids, parent, batch_dims=1)
+        return _Loop(
+            time=loop.time + 1,
+            fed=tf.reshape(fed, [-1]),
+            state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
+            log_probs=tf.where(is_taken, take(log_probs), MINUS_INFINITY),
+            left=tf.where(is_taken, take(left), 0),
+            is_given=take(is_given) & is_taken,
+            token_ids=tf.where(here, fed[..., tf.newaxis], before),
+            best_score=best_score,
+            best=best,
+        )
+
+    def first_token(self, step: StepFunction) -> StepFunction:
+        """Returns a step function after whose first step only tokens within `Healed.first` follow.
+
+        Its state is that of `step` and `first`. Its first probabilities are those among the tokens
+        that agree with the prompt.
+        """
+
+        def constrained(token_ids: tf.Tensor, state: Any, memory: Any) -> StepOutput:
+            state, between = state
+            output = step(token_ids, state, memory)
+            is_bound = between[:, :1] >= 0
+            logits = tf.cond(
+                tf.reduce_any(is_bound),
+                lambda: tf.where(self._between(between) | ~is_bound, output.logits, MINUS_INFINITY),
+                lambda: output.logits,
+            )
+            return StepOutput(logits, (output.state, tf.fill(tf.shape(between), -1)))
+
+        return constrained
+
+    def _between(self, ranks: tf.Tensor) -> tf.Tensor:
+        """Returns which tokens have ranks from the first up to the second, `(..., vocab_size)`."""
+        first, last = ranks[..., :1], ranks[..., 1:]
+        return (self._rank >= tf.maximum(first, 0)) & (self._rank < last)
+
+
+@functools.lru_cache(maxsize=4)
+def healer_of(surfaces: tuple[bytes, ...]) -> Healer:
+    """Returns the `Healer` of a vocabulary, made once."""
+    return Healer(surfaces)
+
+
+def _count_to_first(values: tf.Tensor) -> tf.Tensor:
+    """Returns how many values there are up to the first True, it included; 0 if there is none."""
+    count = tf.argmax(tf.cast(values, tf.int32), axis=1, output_type=tf.int32) + 1
+    return tf.where(tf.reduce_any(values, axis=1), count, 0)
+
+
+def _like(condition: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    """Returns a condition on rows with as many axes as `part`."""
+    return tf.reshape(condition, [-1] + [1] * (part.shape.rank - 1))
