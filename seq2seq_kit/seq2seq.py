@@ -592,7 +592,11 @@ def _check_same_tokenizers(run: RunFolder, config: Config, tokenizers: Tokenizer
         if vocabulary.model is None:
             continue
         own = tokenizers.source if side == "source" else tokenizers.target
-        if Tokenizer.load(vocabulary.model).fingerprint != own.fingerprint:
+        # The second as a run of an earlier version keeps it.
+        ready = [
+            Tokenizer.load(vocabulary.model, form) for form in (vocabulary.normalization, None)
+        ]
+        if own.fingerprint not in [one.fingerprint for one in ready]:
             raise InputError(
                 f"The run in {run.path} was started with another tokenizer than "
                 f"{vocabulary.model}. Put that back to resume it, or train into another folder."

@@ -337,7 +337,9 @@ def test_a_run_with_a_ready_tokenizer_resumes_with_the_same_one_anywhere(
     translation_run: TrainedRun, translation_config: dict[str, Any], tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready.model"
-    translation_run.fitted.tokenizer.save(ready)
+    # As SentencePiece writes one: it says nothing of a normalization.
+    trained = translation_run.fitted.tokenizer.model_proto
+    ready.write_bytes(trained.replace(b"seq2seq_kit/nfc", b"identity-------"))
     translation_config["tokenizer"] = {"model": str(ready)}
     translation_config["training"]["max_steps"] = 1
     Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
