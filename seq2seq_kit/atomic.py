@@ -211,7 +211,9 @@ def _remove_scratch_folder(scratch: Path, lock: FileLock | None) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     if lock is not None:
         lock.release()
-        shutil.rmtree(scratch, ignore_errors=True)  # Windows keeps the file of a lock until now.
+        if os.name == "nt":  # It keeps the file of a lock until now. Elsewhere what is there by now
+            # belongs to a process that came into this folder meanwhile.
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _scratch_path(path: Path) -> Path:
