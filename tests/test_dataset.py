@@ -15,7 +15,7 @@ from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset, padded_length
 from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
 
 PAD, BOS, EOS = 0, 2, 3
-REPORT = PreparationReport(0, 0, 0, 0, 0, 0, 0, (), ())
+REPORT = PreparationReport(0, 0, 0, 0, 0, 0, 0, 0, (), (), ())
 
 
 def prepare_rows(
