@@ -335,10 +335,12 @@ def ask(*arguments: str) -> Answer:
     """Runs a command within this process."""
     from seq2seq_kit.cli import main
 
-    out, log = io.StringIO(), io.StringIO()
+    # With a buffer of bytes, as the streams of a process have.
+    out, log = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(log):
         code = main(list(arguments))
-    return Answer(code, out.getvalue(), log.getvalue())
+    said = [stream.buffer.getvalue().decode("utf-8") for stream in (out, log)]
+    return Answer(code, *said)
 
 
 def is_safe(found: Answer, expected: Answer) -> bool:
