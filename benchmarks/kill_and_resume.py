@@ -4,8 +4,8 @@ First, runs of four kinds (translation, continuation, bfloat16, two workers on l
 with SIGKILL at random moments and inside the writing of files, resumed until they end, and compared
 array by array with a run that was never stopped.
 
-Then, every file of a run, of the cache and of an export is flipped in one bit, cut, emptied and
-removed in turn, and every command must either answer as before or end with an error or a warning.
+Then, every file of a run and of the cache is flipped in one bit, cut, emptied and removed in turn,
+and every command must either answer as before or end with an error or a warning.
 
     python benchmarks/kill_and_resume.py                      # 100 kills, all files
     python benchmarks/kill_and_resume.py --kills 8 --flips 1  # a few minutes

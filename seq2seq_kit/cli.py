@@ -495,9 +495,12 @@ def info(run: Path) -> None:
     click.echo(_table(_describe_model(model)))
     for record in model.history:
         click.echo("  ".join(f"{name} {_format(value)}" for name, value in record.items()))
-    click.echo(
-        _table(model.results) if model.results else "No results yet: training has not ended."
-    )
+    if model.results:
+        click.echo(_table(model.results))
+    else:
+        click.echo(
+            f"No results: training has not ended, or {folder.results.name} is missing.", err=True
+        )
     for sentence in model.advice():
         click.echo(f"Advice: {sentence}")
 

@@ -313,8 +313,15 @@ class Seq2Seq:
         assign_variables(model.trainable_variables, best, "weights")
         shortlist = load_shortlist(run, saved, tokenizers)
         loaded = cls(model, tokenizers, saved.config, shortlist=shortlist)
+        # The model can work without its past. A trained run has a record of at least one validation.
         loaded.history = read_metrics(run)
-        try:  # The model can work without its past.
+        if not loaded.history:
+            logger.warning(
+                "%s is missing or empty: the history of this run's validations is lost. Its "
+                "weights are whole.",
+                run.metrics,
+            )
+        try:
             loaded.results = read_json(run.results) if run.results.is_file() else {}
         except RunError as error:
             logger.warning("%s", error)

@@ -485,6 +485,19 @@ def test_a_model_works_without_its_past(
     assert name in caplog.text
 
 
+@pytest.mark.parametrize("lost", ["removed", "emptied"])
+def test_a_lost_history_is_warned_of(
+    copied_run: Path, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = copied_run / "metrics.jsonl"
+    if lost == "removed":
+        metrics.unlink()
+    else:
+        metrics.write_bytes(b"")
+    assert Seq2Seq.load(copied_run).generate(["ab"])
+    assert "metrics.jsonl is missing or empty" in caplog.text
+
+
 @pytest.mark.parametrize("content", [None, "[]", '{"bleu": 3'])
 def test_info_shows_a_run_that_has_no_results(
     copied_run: Path, content: str | None, capsys: pytest.CaptureFixture[str]
@@ -494,7 +507,7 @@ def test_info_shows_a_run_that_has_no_results(
         (copied_run / "results.json").write_text(content)
     assert main(["info", str(copied_run)]) == 0
     captured = capsys.readouterr()
-    assert captured.out.endswith("No results yet: training has not ended.\n")
+    assert "No results: training has not ended, or results.json is missing.\n" in captured.err
     assert ("results.json is damaged" in captured.err) == (content is not None)
 
 
