@@ -443,10 +443,10 @@ class DecodingConfig(Section):
     no_repeat_ngram: Annotated[int, Field(ge=0, le=bounds.MAX_NGRAM, strict=True)] = 0
     """No output contains this many tokens in a row twice; 0 allows it."""
     max_loop_characters: Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)] = 0
-    """Characters that an output may repeat back to back: a loop ends before they are so many, but
-    not before a stretch has been said twice in a row. Repeats with something else between them,
-    such as refrains, are always possible. 0 allows loops; 40 where a continuation config leaves it
-    out."""
+    """Characters that an output may repeat back to back; a wide one, such as a Chinese character,
+    counts as two. A loop ends before they are so many, but not before a stretch has been said twice
+    in a row. Repeats with something else between them, such as refrains, are always possible. 0
+    allows loops; 24 where a continuation config leaves it out."""
     batch_size: BatchSize = 64
     """Lines decoded together; the output does not depend on it."""
     shortlist: Switch = False
@@ -554,7 +554,7 @@ class Config(Section):
     def _decoding(self) -> DecodingConfig:
         defaults: dict[str, Any] = {"max_length": self.data.max_target_length}
         if self.task == "continuation":
-            defaults |= {"beam_size": 1, "max_loop_characters": 40}
+            defaults |= {"beam_size": 1, "max_loop_characters": 24}
         given = self.decoding.model_fields_set
         # What is filled in here does not count as given.
         return DecodingConfig.model_construct(

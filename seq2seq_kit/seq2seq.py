@@ -313,7 +313,7 @@ class Seq2Seq:
         assign_variables(model.trainable_variables, best, "weights")
         shortlist = load_shortlist(run, saved, tokenizers)
         loaded = cls(model, tokenizers, saved.config, shortlist=shortlist)
-        # The model can work without its past. A trained run has a record of at least one validation.
+        # The model can work without its past. A trained run has a record of a validation at least.
         loaded.history = read_metrics(run)
         if not loaded.history:
             logger.warning(

@@ -382,7 +382,7 @@ def test_continuation_searches_greedily_and_without_loops_unless_told() -> None:
         (config.decoding.beam_size, config.decoding.max_loop_characters)
         for config in map(load_config, (minimal(), text, told))
     ]
-    assert found == [(5, 0), (1, 40), (5, 0)]
+    assert found == [(5, 0), (1, 24), (5, 0)]
 
 
 @pytest.mark.parametrize("task", ["translation", "continuation"])
@@ -474,7 +474,7 @@ def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:
 
 def test_a_saved_config_older_than_a_key_means_what_held_before_it(tmp_path: Path) -> None:
     continuation = {"task": "continuation", "data": {"train": {"text": "book.txt"}}}
-    for decoding, expected in (({}, 40), ({"max_loop_characters": 7}, 7)):
+    for decoding, expected in (({}, 24), ({"max_loop_characters": 7}, 7)):
         path = tmp_path / "config.yaml"
         save_config(load_config(continuation | {"decoding": decoding}), path)
         assert load_saved_config(path).config.decoding.max_loop_characters == expected
@@ -482,7 +482,7 @@ def test_a_saved_config_older_than_a_key_means_what_held_before_it(tmp_path: Pat
         older = [line for line in lines if "max_loop" not in line and not line.startswith("#")]
         path.write_text("".join(older))
         assert load_saved_config(path).config.decoding.max_loop_characters == 0
-        assert load_config(path).decoding.max_loop_characters == 40
+        assert load_config(path).decoding.max_loop_characters == 24
 
 
 def test_a_saved_config_names_its_versions(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ def test_the_graph_of_an_export_answers_every_spelling_alike(answering: Seq2Seq)
         decoding=answering.config.decoding,
         max_source_length=100,
         continues=answering.config.task == "continuation",
+        metadata={},
     )
     for text in TEXTS[:7]:
         forms = spellings(text)

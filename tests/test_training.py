@@ -51,7 +51,7 @@ def random_rows(number: int = NUM_ROWS, seed: int = 0) -> PreparedData:
     rng = np.random.default_rng(seed)
     bounds = np.concatenate([[0], np.cumsum(rng.integers(1, 10, 2 * number))])
     ids = rng.integers(4, VOCAB_SIZE, bounds[-1]).astype(np.uint16)
-    report = PreparationReport(number, number, 0, 0, 0, 0, 0, (), ())
+    report = PreparationReport(number, number, 0, 0, 0, 0, 0, 0, (), (), ())
     corpora = (CorpusRows("tsv", 1.0, 0, number),)
     return PreparedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], corpora, report)
 

@@ -75,7 +75,8 @@ class NoLoop:
     something else between them are never forbidden.
 
     Args:
-        num_characters: int32 `(vocab_size,)`. Characters that each token adds to a text.
+        num_characters: int32 `(vocab_size,)`. Characters that each token adds to a text, as
+            `count_characters` counts them.
         max_characters: 1 or more.
     """
 
@@ -114,7 +115,10 @@ class NoLoop:
 
 
 def count_characters(surfaces: Sequence[bytes]) -> np.ndarray:
-    r"""Returns how many characters each token adds to a text.
+    r"""Returns how many characters each token adds to a text; a wide one counts as two.
+
+    Wide are those from U+3000 on, such as Chinese, kana, Hangul and emoji: each of them says as
+    much as several letters.
 
     Args:
         surfaces: What each token adds, in UTF-8. Of a character that several tokens spell, byte by
@@ -125,12 +129,13 @@ def count_characters(surfaces: Sequence[bytes]) -> np.ndarray:
 
     Example:
 
-    >>> count_characters([b"", "né".encode(), b"\xc3", b"\xa9"]).tolist()
-    [0, 2, 1, 0]
+    >>> count_characters([b"", "né".encode(), "春".encode(), b"\xc3", b"\xa9"]).tolist()
+    [0, 2, 2, 1, 0]
     """
-    # In UTF-8 all bytes of a character but the first are 10xxxxxx.
-    counts = [sum(byte & 0b11000000 != 0b10000000 for byte in surface) for surface in surfaces]
-    return np.array(counts, np.int32)
+    # In UTF-8 all bytes of a character but the first are 10xxxxxx; those from U+3000 on begin with
+    # 0xE3 or more.
+    width = [0 if byte & 0b11000000 == 0b10000000 else 1 + (byte >= 0xE3) for byte in range(256)]
+    return np.array([sum(width[byte] for byte in surface) for surface in surfaces], np.int32)
 
 
 def repeats_ngram(
