@@ -161,10 +161,11 @@ def _still_falls(history: Sequence[Mapping[str, float]]) -> bool:
     if len(history) < 2:
         return bool(history)  # Not even two validations: an end before anything could settle.
     last = history[-1]
-    before = [record for record in history[:-1] if record["step"] <= 0.8 * last["step"]]
-    reference = (before or history)[-1 if before else 0]["val_loss"]
     is_best = last["val_loss"] <= min(record["val_loss"] for record in history)
-    return is_best and last["val_loss"] < (1 - _STILL_FALLING) * reference
+    before = [record for record in history[:-1] if record["step"] <= 0.8 * last["step"]]
+    if not before:  # Two close together near the end show as little as one.
+        return is_best
+    return is_best and last["val_loss"] < (1 - _STILL_FALLING) * before[-1]["val_loss"]
 
 
 def _faulty_outputs(config: Config, results: Mapping[str, Any]) -> Iterator[str]:

@@ -317,6 +317,7 @@ def generate(
 
     if prompt is not None and input_path is not None:
         raise click.UsageError(f"Expected INPUT or --prompt. Received both, INPUT: {input_path}.")
+    _check_output_is_not_input(input_path, output)
     chunks = read_in_chunks(input_path) if prompt is None else iter([(1, [prompt])])
     plain = as_line if prompt is None else as_text
     layout = as_tsv if scores or num_hypotheses is not None else plain
@@ -481,10 +482,11 @@ def info(run: Path) -> None:
     of validations, the results, and what to change if they are poor; of an export what it says of
     itself.
     """
-    from seq2seq_kit.export_folder import as_json, is_export, read_metadata
+    from seq2seq_kit.export_folder import as_json, check_digests, is_export, read_metadata
     from seq2seq_kit.run_folder import RunFolder
 
     if is_export(run):
+        check_digests(run)
         metadata = read_metadata(run)
         click.echo(as_json(metadata) if metadata else _NO_METADATA, nl=not metadata)
         return
@@ -503,6 +505,17 @@ def info(run: Path) -> None:
         )
     for sentence in model.advice():
         click.echo(f"Advice: {sentence}")
+
+
+def _check_output_is_not_input(source: Path | None, output: Path | None) -> None:
+    """Refuses to replace the inputs by their outputs; both may be the same device or terminal."""
+    if source is None or output is None or not (source.is_file() and output.is_file()):
+        return
+    if source.samefile(output):
+        raise click.UsageError(
+            f"--output must be another file than INPUT, which it would replace. Received: {output}"
+            " for both."
+        )
 
 
 def _load_seq2seq() -> "type[Seq2Seq]":

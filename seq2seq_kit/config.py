@@ -648,8 +648,11 @@ def load_config(
     Raises:
         ConfigError: If anything is wrong; the message lists every fault under its key.
     """
-    if isinstance(overrides, str):
-        raise ConfigError(f"Expected a list of overrides. Received a text: use [{overrides!r}].")
+    if isinstance(overrides, str | Mapping):
+        raise ConfigError(
+            f"`overrides` must be a list of texts such as 'training.epochs=3'. Received: "
+            f"{shorten(overrides)}."
+        )
     return _resolve(*_read_values(config), overrides)
 
 
@@ -660,6 +663,7 @@ def _resolve(
     faults = _check_format_version(values)
     if overrides:
         _name_corpus_kinds(values)
+        name = f"{name} with its overrides"
     for override in overrides:
         faults += apply_override(values, override)
     if faults:
@@ -695,7 +699,10 @@ def load_saved_config(path: Path) -> SavedConfig:
         # A file that lost its end can be a config too, with defaults for what is lost.
         body, end, seal = text.rpartition(f"\n{_END}\n")
         if not end and not text.endswith(f"\n{_END}"):
-            raise ConfigError(f"{path} does not end with `{_END}`.")
+            raise ConfigError(
+                f"{path} does not end with a line `{_END}`: its end was lost, or removed in an "
+                f"edit. To keep an edit, add that line."
+            )
         if end and seal.strip() and seal.strip() != _sealing(body + end):
             raise ConfigError(
                 f"{path} is not as it was written: it was edited, or is damaged. To keep an edit, "
@@ -710,7 +717,8 @@ def load_saved_config(path: Path) -> SavedConfig:
     except (ConfigError, UnicodeDecodeError) as error:
         problem = error if isinstance(error, ConfigError) else f"{path} is not UTF-8."
         raise RunError(
-            f"The run folder {path.parent} is damaged. {problem} Restore the file from a copy."
+            f"The config of the run folder {path.parent} cannot be used. {problem} Fix the file, "
+            f"or restore it from a copy."
         ) from error
 
 

@@ -93,7 +93,7 @@ def check_unused(path: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(
             f"Expected a new or empty folder to export to. Received: {path}, which exists. Choose "
-            f"another one, or remove it."
+            f"another one."
         )
 
 
@@ -150,7 +150,7 @@ def check_digests(folder: Path) -> None:
             raise RunError(f"{path} cannot be read ({error.strerror}). {_RESTORE}") from error
         if found != expected:
             raise RunError(
-                f"{path} is damaged: its contents are not those that were exported. {_RESTORE}"
+                f"{path} is damaged: its contents are not those that {_DIGESTS} lists. {_RESTORE}"
             )
 
 

@@ -63,6 +63,8 @@ def user_path(path: str | Path) -> Path:
     Raises:
         InputError: If no file can have it.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"Expected a path. Received: {shorten(path)}.")
     path = Path(path)
     if fault := path_fault(path):
         raise InputError(f"Expected a path. Received: {shorten(str(path))}: {fault}.")

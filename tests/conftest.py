@@ -3,6 +3,7 @@
 import itertools
 import logging
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
 load_tensorflow()  # Before a test module imports it.
+
+# A shell without job control starts background jobs with Ctrl-C ignored, and processes inherit
+# that: the tests of Ctrl-C would then wait for a signal that never comes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALPHABET = "abcde"
 CYCLE = "one two three four five six seven\n"

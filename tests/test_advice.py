@@ -90,6 +90,12 @@ def test_an_end_while_the_loss_falls_names_the_limit(ended: str, key: str, numbe
     assert f"raise {key}" in sentence
 
 
+def test_two_validations_close_together_at_the_end_do_not_show_a_settled_loss() -> None:
+    records = [SETTLED[3] | {"step": 318}, SETTLED[3] | {"step": 319, "val_loss": 2.399}]
+    (sentence,) = advice(records, ended="0.7 minutes are over")
+    assert "raise training.max_minutes" in sentence
+
+
 def test_an_end_by_early_stopping_is_no_limit() -> None:
     assert advice(SETTLED[:3], ended="a callback asked to stop") == []
 

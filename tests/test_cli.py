@@ -462,6 +462,18 @@ def test_a_piped_file_is_read_in_large_chunks(
 
 
 @pytest.mark.usefixtures("model")
+def test_output_never_replaces_the_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_bytes(b"ab\n")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for output in ("in", "link"):
+        assert main(["generate", "run", str(tmp_path / "in"), "-o", str(tmp_path / output)]) == 2
+        assert "must be another file than INPUT" in capsys.readouterr().err
+    assert (tmp_path / "in").read_bytes() == b"ab\n"
+
+
+@pytest.mark.usefixtures("model")
 def test_output_is_written_whole_or_not_at_all(tmp_path: Path, stdin: Any) -> None:
     output = tmp_path / "out.txt"
     output.write_text("before", encoding="utf-8")
@@ -941,6 +953,6 @@ def test_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["init", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("s2s: error: ")
-    assert "nothing is overwritten" in error
+    assert "Nothing was written or overwritten" in error
     assert list(tmp_path.iterdir()) == [mine]
     assert mine.read_text(encoding="utf-8") == "mine"

@@ -208,6 +208,18 @@ def test_a_single_corpus_is_number_0_with_and_without_a_list(train: Any) -> None
     )
 
 
+@pytest.mark.parametrize("overrides", ["training.epochs=3", {"training.epochs": 3}])
+def test_overrides_must_be_a_list(overrides: Any) -> None:
+    with pytest.raises(ConfigError, match=r"`overrides` must be a list of texts"):
+        load_config(minimal(), overrides)
+
+
+def test_a_fault_of_an_override_is_not_said_to_be_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("data: {train: a.tsv}")
+    with pytest.raises(ConfigError, match=r"my\.yaml with its overrides: training\.epoch: "):
+        load_config(tmp_path / "my.yaml", ["training.epoch=3"])
+
+
 def test_a_corpus_written_as_a_path_takes_further_keys() -> None:
     data = load_config({"data": {"train": "a.tsv"}}, ["data.train.weight=2"]).data
     assert (data.train[0].weight, data.train[0].tsv) == (2, Path("a.tsv").absolute())

@@ -343,7 +343,7 @@ def test_the_card_says_what_the_metadata_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["flip", "truncate", "empty", "remove"])
 def test_a_damaged_file_of_an_export_is_named(
-    translation_export: Path, tmp_path: Path, fault: str
+    translation_export: Path, tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = [
         "saved_model.pb",
@@ -369,6 +369,9 @@ def test_a_damaged_file_of_an_export_is_named(
                 (path / name).unlink()
         with pytest.raises((RunError, InputError), match=re.escape(Path(name).name)):
             ExportedModel(path)
+        if name != "saved_model.pb":  # Without it, there is no export.
+            assert main(["info", str(path)]) == 1
+            assert Path(name).name in capsys.readouterr().err
 
 
 def test_a_flipped_bit_in_the_tokenizer_of_an_export_is_found(

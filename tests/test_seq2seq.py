@@ -449,9 +449,9 @@ def test_a_config_that_lost_its_end_is_refused(
     lines = (copied_run / "config.yaml").read_text().splitlines(keepends=True)
     (copied_run / "config.yaml").write_text("".join(lines[: lines.index("decoding:\n")]))
     assert load_config(copied_run / "config.yaml").task == "translation"
-    with pytest.raises(RunError, match=r"is damaged\. .*config\.yaml does not end with"):
+    with pytest.raises(RunError, match=r"cannot be used\. .*config\.yaml does not end with"):
         Seq2Seq.load(copied_run)
-    with pytest.raises(RunError, match=r"is damaged\. .*config\.yaml does not end with"):
+    with pytest.raises(RunError, match=r"cannot be used\. .*config\.yaml does not end with"):
         Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
 
 

@@ -40,8 +40,8 @@ def write_starter(folder: str | Path) -> list[Path]:
     present = [folder / file for file in files if (folder / file).exists()]
     if present:
         raise InputError(
-            f"{folder} must not hold a starter yet, and nothing is overwritten."
-            f" Received a folder with {present[0]}. Name another folder, or remove it."
+            f"{present[0]} exists and differs from the file that would be written. Nothing was"
+            f" written or overwritten: name another folder."
         )
     try:
         for file in files:
