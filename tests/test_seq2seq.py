@@ -78,7 +78,7 @@ def test_a_loaded_run_answers_as_the_fitted_one(
         (lambda it: it.fit({}, epocs=3), "Did you mean `training.epochs`.* `overrides="),
         (lambda it: it.fit({}, rundir="x"), "Did you mean `run_dir`"),
         (lambda it: it.fit({}, beam_size=3), "Did you mean `decoding.beam_size`"),
-        (lambda it: it.fit({}, overrides="training.epochs=3"), "Expected a list of overrides"),
+        (lambda it: it.fit({}, overrides="training.epochs=3"), "`overrides` must be a list"),
     ],
 )
 def test_an_unknown_option_is_refused_with_a_suggestion(
@@ -535,7 +535,7 @@ def test_a_missing_text_is_said_under_the_name_of_the_config(tmp_path: Path) -> 
     (tmp_path / "my.yaml").write_text("data: {train: gone.tsv}")
     with pytest.raises(InputError, match=r"my\.yaml: data\.train: .*gone\.tsv"):
         Seq2Seq.fit(tmp_path / "my.yaml", overrides=["seed=2"], run_dir=tmp_path / "run")
-    with pytest.raises(InputError, match=r"my\.yaml: seeds"):
+    with pytest.raises(InputError, match=r"my\.yaml with its overrides: seeds"):
         Seq2Seq.fit(tmp_path / "my.yaml", overrides=["seeds=2"], run_dir=tmp_path / "run")
 
 
