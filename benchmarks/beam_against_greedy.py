@@ -27,10 +27,10 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from seq2seq_kit.config import CorpusConfig, load_config  # noqa: E402
-from seq2seq_kit.corpus import read_corpus  # noqa: E402
-from seq2seq_kit.evaluation import compare_texts  # noqa: E402
+from seq2seq_kit.inference.evaluation import compare_texts  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
-from seq2seq_kit.tokenizer import Tokenizer  # noqa: E402
+from seq2seq_kit.text.corpus import read_corpus  # noqa: E402
+from seq2seq_kit.tokens.tokenizer import Tokenizer  # noqa: E402
 
 ROOT = Path(__file__).parent
 BEAM_SIZE = 5

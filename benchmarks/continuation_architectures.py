@@ -17,10 +17,10 @@ from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()
 
 from seq2seq_kit.config import Config, load_config  # noqa: E402
-from seq2seq_kit.pipeline import Tokenizers, prepare_data, validation_examples  # noqa: E402
-from seq2seq_kit.scoring import Scorer  # noqa: E402
+from seq2seq_kit.inference.scorer import Scorer  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
-from seq2seq_kit.tokenizer import Tokenizer  # noqa: E402
+from seq2seq_kit.tokens.tokenizer import Tokenizer  # noqa: E402
+from seq2seq_kit.training.pipeline import Tokenizers, prepare_data, validation_examples  # noqa: E402
 
 
 def held_out_perplexities(model: Seq2Seq, config: Config) -> tuple[float, float]:

@@ -29,17 +29,17 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from seq2seq_kit.config import DecodingConfig, ModelConfig, TrainingConfig, load_config  # noqa: E402
-from seq2seq_kit.generation import search_model  # noqa: E402
-from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model  # noqa: E402
-from seq2seq_kit.pipeline import (  # noqa: E402
+from seq2seq_kit.inference.generator import search_model  # noqa: E402
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model  # noqa: E402
+from seq2seq_kit.samples import write_starter  # noqa: E402
+from seq2seq_kit.training.pipeline import (  # noqa: E402
     batch_set,
     build_tokenizers,
     learn_shortlist,
     prepare_data,
 )
-from seq2seq_kit.run_folder import RunFolder  # noqa: E402
-from seq2seq_kit.samples import write_starter  # noqa: E402
-from seq2seq_kit.training import Trainer, make_strategy  # noqa: E402
+from seq2seq_kit.training.run_folder import RunFolder  # noqa: E402
+from seq2seq_kit.training.trainer import Trainer, make_strategy  # noqa: E402
 
 COMMON = {"vocab_size": 8000, "units": 512, "length": 16, "batch": 64, "beam": 5}
 MODEL = {"embedding_dim": 256, "attention": "multiplicative", "tie_embeddings": False}

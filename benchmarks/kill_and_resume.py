@@ -66,7 +66,7 @@ wrap(Path, "replace")
 from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()
 print("started", flush=True)
-from seq2seq_kit.cli import main
+from seq2seq_kit.cli.commands import main
 code = main(sys.argv[3:])
 print("calls", calls["fsync"], calls["replace"], flush=True)
 sys.exit(code)
@@ -244,11 +244,11 @@ def train_killed(
 
 def difference(one: Path, other: Path) -> list[str]:
     """Returns what differs between two finished runs."""
-    from seq2seq_kit.checkpoint import load_checkpoint
+    from seq2seq_kit.archive import load_archive
 
     found = []
     for name in ("best.npz", "last.npz"):
-        first, second = load_checkpoint(one / name), load_checkpoint(other / name)
+        first, second = load_archive(one / name), load_archive(other / name)
         if first.arrays.keys() != second.arrays.keys():
             found.append(f"{name}: other arrays")
             continue
@@ -257,8 +257,8 @@ def difference(one: Path, other: Path) -> list[str]:
                 array, second.arrays[key]
             ):
                 found.append(f"{name}: {key}")
-        if without_clock(first.facts) != without_clock(second.facts):
-            found.append(f"{name}: facts")
+        if without_clock(first.metadata) != without_clock(second.metadata):
+            found.append(f"{name}: metadata")
     for name in ("shared.model", "shortlist.npz"):
         if (one / name).exists() and (one / name).read_bytes() != (other / name).read_bytes():
             found.append(name)
@@ -267,7 +267,7 @@ def difference(one: Path, other: Path) -> list[str]:
 
 
 def without_clock(value: Any) -> Any:
-    """Returns facts without what the clock says."""
+    """Returns metadata without what the clock says."""
     if isinstance(value, Mapping):
         return {k: without_clock(v) for k, v in value.items() if k not in CLOCK | {"run", "digest"}}
     return [without_clock(item) for item in value] if isinstance(value, list) else value
@@ -275,9 +275,9 @@ def without_clock(value: Any) -> Any:
 
 def count_arrays(run: Path) -> int:
     """Returns the number of arrays in both checkpoints of a run."""
-    from seq2seq_kit.checkpoint import load_checkpoint
+    from seq2seq_kit.archive import load_archive
 
-    return sum(len(load_checkpoint(run / name).arrays) for name in ("best.npz", "last.npz"))
+    return sum(len(load_archive(run / name).arrays) for name in ("best.npz", "last.npz"))
 
 
 def kill_runs(work: Path, kinds: Mapping[str, Kind], kills: int, seed: int) -> int:
@@ -333,7 +333,7 @@ class Answer(NamedTuple):
 
 def ask(*arguments: str) -> Answer:
     """Runs a command within this process."""
-    from seq2seq_kit.cli import main
+    from seq2seq_kit.cli.commands import main
 
     # With a buffer of bytes, as the streams of a process have.
     out, log = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))

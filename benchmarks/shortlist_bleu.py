@@ -17,10 +17,11 @@ from seq2seq_kit.startup import load_tensorflow
 
 load_tensorflow()
 
-from seq2seq_kit import pipeline, shortlist  # noqa: E402
-from seq2seq_kit.evaluation import compare_texts  # noqa: E402
-from seq2seq_kit.generation import Generator  # noqa: E402
+from seq2seq_kit.data import shortlist  # noqa: E402
+from seq2seq_kit.inference.evaluation import compare_texts  # noqa: E402
+from seq2seq_kit.inference.generator import Generator  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
+from seq2seq_kit.training import pipeline  # noqa: E402
 
 SIZES = [(500, 20), (1000, 10), (1000, 20), (1500, 10), (1500, 20)]
 

@@ -34,10 +34,10 @@ from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()
 
 from seq2seq_kit.config import CorpusConfig  # noqa: E402
-from seq2seq_kit.corpus import read_corpus  # noqa: E402
-from seq2seq_kit.evaluation import compare_texts  # noqa: E402
-from seq2seq_kit.scoring import perplexity  # noqa: E402
+from seq2seq_kit.inference.evaluation import compare_texts  # noqa: E402
+from seq2seq_kit.inference.scorer import perplexity  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
+from seq2seq_kit.text.corpus import read_corpus  # noqa: E402
 
 WANTED = 0.9
 

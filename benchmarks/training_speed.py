@@ -30,7 +30,7 @@ VOCAB_SIZE, EMBEDDING_DIM, UNITS = 8000, 256, 512
 def load(data: Path, *overrides: str) -> tuple[Any, Any, Any]:
     """Returns the config, the tokenizers and the prepared data."""
     from seq2seq_kit.config import load_config
-    from seq2seq_kit.pipeline import build_tokenizers, prepare_data
+    from seq2seq_kit.training.pipeline import build_tokenizers, prepare_data
 
     path = FOLDER / "configs" / "common.yaml"
     config = load_config(path, [f"data.root={data.absolute()}", *overrides])
@@ -96,9 +96,9 @@ def train(data: Path, seconds: float, precision: str) -> dict[str, float]:
     load_tensorflow()
     import keras
 
-    from seq2seq_kit.pipeline import batch_set, network
-    from seq2seq_kit.run_folder import RunFolder
-    from seq2seq_kit.training import Trainer, make_strategy
+    from seq2seq_kit.training.pipeline import batch_set, network
+    from seq2seq_kit.training.run_folder import RunFolder
+    from seq2seq_kit.training.trainer import Trainer, make_strategy
 
     config, tokenizers, sets = load(data, f"training.precision={precision}")
     keras.utils.set_random_seed(config.seed)

@@ -1,16 +1,18 @@
 """Word-level sequence-to-sequence learning: a line in, a line out, or a prompt and what follows it.
 
-The way of the data, a module or two a stage:
+The folders are the stages that data pass through, and each imports only from those before it:
 
-1. text: `corpus` (files to aligned lines), `checks` (what is wrong with them)
-2. ids: `tokenizer` (SentencePiece)
-3. batches: `prepared` (encoded once, memory-mapped), `dataset` (the plan of an epoch, tf.data)
-4. model: `lstm`, `attention`, `encoder`, `decoder`, `model` (Keras layers and models)
-5. training: `losses`, `checkpoint`, `run_folder`, `training`
-6. decoding: `decoding` (search over ids), `generation`, `scoring`, `evaluation` (texts)
-7. export: `export` (a SavedModel from string to string), `export_safety` (what one may hold)
+1. `config`: what a run is, from and to YAML, and the defaults that suit the data
+2. `text`: files to aligned lines, normalized and checked
+3. `tokens`: SentencePiece, from text to ids and back
+4. `data`: corpora encoded once and memory-mapped, the plan of an epoch, tf.data, the shortlist
+5. `model`: Keras layers and the two networks
+6. `training`: the loop and its parts, checkpoints, the run folder
+7. `decoding`: search over a step function; ids only, and nothing of the other folders
+8. `inference`: text in, text or scores out
+9. `export`: a SavedModel from string to string, and the check of what one may hold
 
-`config` says what a run is, `pipeline` and `seq2seq` put the stages together, `cli` is `s2s`.
+`seq2seq` puts the stages together as the class that a notebook uses, `cli` is the command `s2s`.
 The names below are loaded on first use, so that importing the package costs nothing.
 """
 
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
     from seq2seq_kit.config import Config, load_config
     from seq2seq_kit.decoding import beam_search, greedy_search
     from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError, TrainingInterrupted
-    from seq2seq_kit.generation import Hypothesis
-    from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
+    from seq2seq_kit.inference.generator import Hypothesis
+    from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model
     from seq2seq_kit.seq2seq import Seq2Seq
-    from seq2seq_kit.tokenizer import Tokenizer
+    from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
@@ -52,20 +54,20 @@ _MODULES = {
     "Config": "config",
     "ConfigError": "errors",
     "DataError": "errors",
-    "EncoderDecoder": "model",
-    "Hypothesis": "generation",
+    "EncoderDecoder": "model.networks",
+    "Hypothesis": "inference.generator",
     "InputError": "errors",
-    "LanguageModel": "model",
+    "LanguageModel": "model.networks",
     "RunError": "errors",
     "Seq2Seq": "seq2seq",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "tokens.tokenizer",
     "TrainingInterrupted": "errors",
     "beam_search": "decoding",
-    "build_model": "model",
+    "build_model": "model.networks",
     "greedy_search": "decoding",
     "load_config": "config",
 }
-_WITHOUT_TENSORFLOW = frozenset({"config", "errors", "tokenizer"})
+_WITHOUT_TENSORFLOW = frozenset({"config", "errors", "tokens.tokenizer"})
 
 
 def __getattr__(name: str) -> Any:

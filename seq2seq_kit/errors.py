@@ -1,7 +1,10 @@
-"""The errors a user can meet, one class a kind of answer. Knows nothing of the rest."""
+"""The errors a user can meet, one class a kind of answer, and words that their messages share."""
 
+import difflib
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -35,3 +38,48 @@ class TrainingInterrupted(RunError):
         name = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
         saved = f"; its state is saved in {run_dir}." if can_resume else " before its first step."
         super().__init__(f"Training was interrupted by {name}{saved}")
+
+
+def shorten(value: Any, width: int = 60) -> str:
+    """Returns `repr(value)`, cut to `width` characters; what is cut off is never built."""
+    text = ""
+    for piece in _pieces(value, width):
+        text += piece
+        if len(text) > width:
+            return f"{text[: width - 3]}..."
+    return text
+
+
+def _pieces(value: Any, width: int) -> Iterator[str]:
+    """Yields the parts of `repr(value)` in order, none much longer than `width`."""
+    if isinstance(value, str | bytes):
+        yield repr(value[:width]) if len(value) > width else repr(value)
+    elif type(value) is int and value.bit_length() > 4 * width:
+        # Python refuses to write out thousands of digits.
+        yield f"a whole number of about {value.bit_length() * 30103 // 100000} digits"
+    elif type(value) is dict:
+        yield "{"
+        for place, (key, item) in enumerate(value.items()):
+            yield ", " if place else ""
+            yield from _pieces(key, width)
+            yield ": "
+            yield from _pieces(item, width)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if isinstance(value, list) else "("
+        for place, item in enumerate(value):
+            yield ", " if place else ""
+            yield from _pieces(item, width)
+        if isinstance(value, tuple):
+            yield ",)" if len(value) == 1 else ")"
+        else:
+            yield "]"
+    else:
+        yield repr(value)
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Returns what a misspelled name may have been meant to be, or else all that is known."""
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"Did you mean `{close[0]}`?"
+    return f"Known: {', '.join(known)}."

@@ -4,8 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from seq2seq_kit.config_faults import shorten
-from seq2seq_kit.errors import InputError
+from seq2seq_kit.errors import InputError, shorten
 
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),

@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # With what they import, all that registers a class.
-_MODULES = ("model", "losses", "optimizer")
+_MODULES = ("model.networks", "training.losses", "training.optimizer")
 
 
 def register_with_keras() -> None:

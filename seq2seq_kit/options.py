@@ -5,8 +5,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from seq2seq_kit.config_faults import suggest
-from seq2seq_kit.errors import InputError
+from seq2seq_kit.errors import InputError, suggest
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")

@@ -17,9 +17,7 @@ import keras
 import tensorflow as tf
 from pydantic import BaseModel
 
-from seq2seq_kit.advice import advise, describe_cut, describe_outputs
-from seq2seq_kit.checkpoint import assign_variables, load_checkpoint, load_of_run
-from seq2seq_kit.checks import check_files
+from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import (
     Config,
     DecodingConfig,
@@ -28,21 +26,36 @@ from seq2seq_kit.config import (
     load_saved_config,
     package_versions,
 )
-from seq2seq_kit.config_faults import shorten, suggest_key
-from seq2seq_kit.config_rules import choose_defaults, keep_chosen
-from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
-from seq2seq_kit.evaluation import TextScores, compare_texts
-from seq2seq_kit.export import ExportModule, Outputs, export_model, long_line, probe_lines
-from seq2seq_kit.export_folder import FORMAT_VERSION, LongLines, check_unused
+from seq2seq_kit.config.faults import suggest_key
+from seq2seq_kit.config.rules import choose_defaults, keep_chosen
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted, shorten
+from seq2seq_kit.export.folder import FORMAT_VERSION, LongLines, check_unused
+from seq2seq_kit.export.saved_model import (
+    ExportModule,
+    Outputs,
+    export_model,
+    long_line,
+    probe_lines,
+)
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.generation import Generator, Hypothesis, as_texts
-from seq2seq_kit.history import read_metrics
+from seq2seq_kit.inference.evaluation import TextScores, compare_texts
+from seq2seq_kit.inference.generator import Generator, Hypothesis, as_texts
+from seq2seq_kit.inference.scorer import Score, Scorer
 from seq2seq_kit.interruption import Interrupted, catch_signals
-from seq2seq_kit.memory import check_model
-from seq2seq_kit.model import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.memory import check_model
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.precision import has_bfloat16
 from seq2seq_kit.options import option_names, refuse_unknown_options
-from seq2seq_kit.pipeline import (
+from seq2seq_kit.startup import show_log
+from seq2seq_kit.text.checks import check_files
+from seq2seq_kit.text.statistics import measure_corpora
+from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
+from seq2seq_kit.training.checkpoint import assign_variables, load_of_run
+from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.pipeline import (
     Examples,
     Tokenizers,
     batch_set,
@@ -60,14 +73,8 @@ from seq2seq_kit.pipeline import (
     save_run,
     validation_examples,
 )
-from seq2seq_kit.precision import has_bfloat16
-from seq2seq_kit.run_folder import RunFolder, read_json, save_json
-from seq2seq_kit.scoring import Score, Scorer
-from seq2seq_kit.shortlist import Shortlist
-from seq2seq_kit.startup import show_log
-from seq2seq_kit.text_statistics import measure_corpora
-from seq2seq_kit.tokenizer import Tokenizer
-from seq2seq_kit.training import Trainer, check_callbacks, is_chief, make_strategy
+from seq2seq_kit.training.run_folder import RunFolder, read_json, save_json
+from seq2seq_kit.training.trainer import Trainer, check_callbacks, is_chief, make_strategy
 
 logger = logging.getLogger(__name__)
 
@@ -276,15 +283,15 @@ class Seq2Seq:
         state = trainer.fit()
         logger.info("Training ended: %s.", state.finished)
         fitted.history = trainer.history
-        best = load_checkpoint(run.best)
+        best = load_archive(run.best)
         assign_variables(model.trainable_variables, best, "weights")
         fitted.results = {
             "ended": state.finished,
             "steps": state.step,
             "minutes": round(state.seconds / 60, 2),
-            "best_step": best.facts["step"],
-            "validation_loss": best.facts["val_loss"],
-            "validation_perplexity": best.facts["val_perplexity"],
+            "best_step": best.metadata["step"],
+            "validation_loss": best.metadata["val_loss"],
+            "validation_perplexity": best.metadata["val_perplexity"],
             "guessing_perplexity": guessing_perplexity(data.validation),
         } | fitted._final_results(trainer, tokenizers, examples)
         if is_chief(strategy):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from seq2seq_kit.config import ModelConfig
-from seq2seq_kit.model import EncoderDecoder, LanguageModel, build_model
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:

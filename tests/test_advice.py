@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from seq2seq_kit.advice import advise, describe_outputs
 from seq2seq_kit.config import Config, load_config
+from seq2seq_kit.training.advice import advise, describe_outputs
 
 
 def config(**sections: Any) -> Config:

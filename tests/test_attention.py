@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import reference
 
-from seq2seq_kit.attention import AdditiveAttention, Attention, Memory, MultiplicativeAttention
+from seq2seq_kit.model.attention import (
+    AdditiveAttention,
+    Attention,
+    Memory,
+    MultiplicativeAttention,
+)
 
 KINDS = [MultiplicativeAttention, AdditiveAttention]
 WAYS = [Attention.__call__, Attention.step]

@@ -13,13 +13,9 @@ import keras
 import numpy as np
 import pytest
 
-from seq2seq_kit.checkpoint import (
-    assign_variables,
-    load_checkpoint,
-    save_checkpoint,
-    variable_arrays,
-)
+from seq2seq_kit.archive import load_archive, save_archive
 from seq2seq_kit.errors import RunError
+from seq2seq_kit.training.checkpoint import assign_variables, variable_arrays
 
 ARRAYS = {
     "model/0": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -31,13 +27,13 @@ FACTS = {"step": 3, "loss": 0.1, "finished": None, "text": "Grüße, 春天"}
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "last.npz", ARRAYS.items(), FACTS)
+    save_archive(tmp_path / "last.npz", ARRAYS.items(), FACTS)
     return tmp_path / "last.npz"
 
 
 def test_what_is_saved_is_loaded(path: Path) -> None:
-    loaded = load_checkpoint(path)
-    assert loaded.facts == FACTS
+    loaded = load_archive(path)
+    assert loaded.metadata == FACTS
     assert list(loaded.arrays) == list(ARRAYS)
     for name, array in ARRAYS.items():
         assert loaded.arrays[name].dtype == array.dtype
@@ -46,8 +42,8 @@ def test_what_is_saved_is_loaded(path: Path) -> None:
 
 def test_a_float_survives_bit_for_bit(tmp_path: Path) -> None:
     values = [0.1 + 0.2, 1e-308, 123456789.123456789]
-    save_checkpoint(tmp_path / "last.npz", [], {"values": values})
-    assert load_checkpoint(tmp_path / "last.npz").facts["values"] == values
+    save_archive(tmp_path / "last.npz", [], {"values": values})
+    assert load_archive(tmp_path / "last.npz").metadata["values"] == values
 
 
 def test_a_checkpoint_cut_at_any_byte_is_refused(path: Path) -> None:
@@ -55,7 +51,7 @@ def test_a_checkpoint_cut_at_any_byte_is_refused(path: Path) -> None:
     for size in range(len(content)):
         path.write_bytes(content[:size])
         with pytest.raises(RunError, match=r"last\.npz is damaged.*Restore it"):
-            load_checkpoint(path)
+            load_archive(path)
 
 
 def test_a_checkpoint_with_any_byte_changed_is_refused_or_loads_the_same(path: Path) -> None:
@@ -63,10 +59,10 @@ def test_a_checkpoint_with_any_byte_changed_is_refused_or_loads_the_same(path: P
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
         try:
-            loaded = load_checkpoint(path)
+            loaded = load_archive(path)
         except RunError:
             continue
-        assert loaded.facts == FACTS
+        assert loaded.metadata == FACTS
         for name, array in ARRAYS.items():
             np.testing.assert_array_equal(loaded.arrays[name], array)
 
@@ -74,7 +70,7 @@ def test_a_checkpoint_with_any_byte_changed_is_refused_or_loads_the_same(path: P
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"a": np.zeros(2)}, "damaged"),  # an archive without facts
+        ({"a": np.zeros(2)}, "damaged"),  # an archive without metadata
         ({"__facts__": np.array("{")}, "damaged"),
         ({"__facts__": np.array([{"step": 1}], dtype=object)}, "damaged"),  # a pickle
         (np.zeros(2), "damaged"),
@@ -88,7 +84,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: Any, r
         else:
             np.save(file, content)
     with pytest.raises(RunError, match=reason):
-        load_checkpoint(tmp_path / "last.npz")
+        load_archive(tmp_path / "last.npz")
 
 
 class Trap:
@@ -105,13 +101,13 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     trap = np.array([Trap(tmp_path / "trapped")], dtype=object)
     np.savez(tmp_path / "last.npz", trap=trap, __facts__=np.array("{}"))
     with pytest.raises(RunError, match="damaged"):
-        load_checkpoint(tmp_path / "last.npz")
+        load_archive(tmp_path / "last.npz")
     assert not (tmp_path / "trapped").exists()
 
 
 def test_a_missing_checkpoint_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no\.npz, which does not exist"):
-        load_checkpoint(tmp_path / "no.npz")
+        load_archive(tmp_path / "no.npz")
 
 
 def test_a_failure_while_writing_leaves_the_old_one(
@@ -122,17 +118,17 @@ def test_a_failure_while_writing_leaves_the_old_one(
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(RunError, match=r"No space left on device\. What was there before is unch"):
-        save_checkpoint(path, [], {"step": 4})
-    assert load_checkpoint(path).facts == FACTS
+        save_archive(path, [], {"step": 4})
+    assert load_archive(path).metadata == FACTS
     assert [entry.name for entry in path.parent.iterdir()] == ["last.npz"]
 
 
 def test_whoever_reads_the_old_one_reads_it_to_its_end(path: Path) -> None:
     content = path.read_bytes()
     with path.open("rb") as reader:
-        save_checkpoint(path, [], {"step": 4})
+        save_archive(path, [], {"step": 4})
         assert reader.read() == content
-    assert load_checkpoint(path).facts == {"step": 4}
+    assert load_archive(path).metadata == {"step": 4}
 
 
 def test_a_process_killed_while_writing_leaves_the_old_one(path: Path) -> None:
@@ -140,13 +136,13 @@ def test_a_process_killed_while_writing_leaves_the_old_one(path: Path) -> None:
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from seq2seq_kit.checkpoint import save_checkpoint
+from seq2seq_kit.archive import save_archive
 os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
-save_checkpoint(Path(sys.argv[1]), [], {{"step": 4}})
+save_archive(Path(sys.argv[1]), [], {{"step": 4}})
 """
     ended = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert load_checkpoint(path).facts == FACTS
+    assert load_archive(path).metadata == FACTS
 
 
 def variables(*shapes: tuple[int, ...]) -> list[keras.Variable]:
@@ -156,9 +152,9 @@ def variables(*shapes: tuple[int, ...]) -> list[keras.Variable]:
 def test_variables_get_the_values_of_their_places(tmp_path: Path) -> None:
     # Twelve, so that "10" must not come before "2".
     saved = [keras.Variable(float(value)) for value in range(12)]
-    save_checkpoint(tmp_path / "last.npz", variable_arrays(saved, "model"), {})
+    save_archive(tmp_path / "last.npz", variable_arrays(saved, "model"), {})
     fresh = [keras.Variable(-1.0) for _ in range(12)]
-    assign_variables(fresh, load_checkpoint(tmp_path / "last.npz"), "model")
+    assign_variables(fresh, load_archive(tmp_path / "last.npz"), "model")
     assert [float(variable) for variable in fresh] == list(range(12))
 
 
@@ -175,7 +171,7 @@ def test_a_checkpoint_of_another_network_changes_nothing(
 ) -> None:
     fresh = variables(*shapes)
     with pytest.raises(RunError, match=message):
-        assign_variables(fresh, load_checkpoint(path), "model")
+        assign_variables(fresh, load_archive(path), "model")
     assert all((variable.numpy() == 9.0).all() for variable in fresh)
 
 
@@ -190,5 +186,5 @@ def test_one_array_at_a_time_is_in_memory(tmp_path: Path) -> None:
             alive.append(weakref.ref(array))
             yield str(index), array
 
-    save_checkpoint(tmp_path / "last.npz", arrays(), {})
-    assert load_checkpoint(tmp_path / "last.npz").arrays["3"][0] == 3.0
+    save_archive(tmp_path / "last.npz", arrays(), {})
+    assert load_archive(tmp_path / "last.npz").arrays["3"][0] == 3.0

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from seq2seq_kit import cli, cli_io
-from seq2seq_kit.cli import main
+from seq2seq_kit.cli import commands as cli
+from seq2seq_kit.cli import text_io as cli_io
+from seq2seq_kit.cli.commands import main
 from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 
@@ -109,7 +110,7 @@ def run_s2s(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 def test_help_imports_click_alone(arguments: list[str]) -> None:
     code = (
         "import sys\n"
-        "from seq2seq_kit.cli import main\n"
+        "from seq2seq_kit.cli.commands import main\n"
         f"assert main({arguments!r}) == 0\n"
         "heavy = {'tensorflow', 'keras', 'numpy', 'pydantic', 'yaml', 'sentencepiece'}\n"
         "assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)\n"
@@ -331,9 +332,9 @@ def test_a_saved_model_answers_with_its_own_search(
                 for text in texts
             ]
 
-    module = types.ModuleType("seq2seq_kit.export")
+    module = types.ModuleType("seq2seq_kit.export.saved_model")
     module.ExportedModel = ExportedModel  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "seq2seq_kit.export", module)
+    monkeypatch.setitem(sys.modules, "seq2seq_kit.export.saved_model", module)
     (tmp_path / "saved_model.pb").touch()
     assert main(["generate", str(tmp_path), "--prompt", "ab", "--scores"]) == 0
     assert capsys.readouterr().out == "1\t1\t-0.250000\tba\tended\n"
@@ -366,7 +367,7 @@ _S2S = """
 import sys, types
 sys.path.insert(0, "tests")
 from test_cli import Backwards
-from seq2seq_kit import cli
+from seq2seq_kit.cli import commands as cli
 cli.load_tensorflow = lambda: None
 module = types.ModuleType("seq2seq_kit.seq2seq")
 module.Seq2Seq = types.SimpleNamespace(load=lambda path: Backwards())
@@ -658,8 +659,8 @@ def test_nohup_is_obeyed() -> None:
 @pytest.fixture
 def answers(model: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The references that `evaluate` was called with; every score is a log-probability of -2."""
-    from seq2seq_kit.evaluation import compare_texts
-    from seq2seq_kit.scoring import Score
+    from seq2seq_kit.inference.evaluation import compare_texts
+    from seq2seq_kit.inference.scorer import Score
 
     seen: list[list[str]] = []
 
@@ -898,7 +899,7 @@ def test_score_refuses_files_of_different_length(
 def test_init_writes_configs_that_find_their_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from seq2seq_kit.checks import check_files
+    from seq2seq_kit.text.checks import check_files
 
     assert main(["init", str(tmp_path / "start")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from seq2seq_kit.checks import check_files
-from seq2seq_kit.config import DecodingConfig, Section, load_config, load_saved_config, save_config
-from seq2seq_kit.config_faults import shorten
-from seq2seq_kit.errors import ConfigError, InputError
+from seq2seq_kit.config import DecodingConfig, load_config, load_saved_config, save_config
+from seq2seq_kit.config.sections import Section
+from seq2seq_kit.errors import ConfigError, InputError, shorten
+from seq2seq_kit.text.checks import check_files
 
 
 def minimal(**sections: Any) -> dict[str, Any]:

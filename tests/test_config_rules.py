@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from seq2seq_kit.config import Config, load_config, load_saved_config, save_config
-from seq2seq_kit.config_rules import Choice, choose_defaults, given_keys, keep_chosen
-from seq2seq_kit.text_statistics import measure_corpora
+from seq2seq_kit.config.rules import Choice, choose_defaults, given_keys, keep_chosen
+from seq2seq_kit.text.statistics import measure_corpora
 
 # A syllable each, so that words are many and look like words.
 SYLLABLES = [c + v for c in "bdfgklmnprstw" for v in "aeiou"]
@@ -120,7 +120,7 @@ def test_bleu_counts_the_words_of_the_target_s_script(
 def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from seq2seq_kit.pipeline import build_tokenizers
+    from seq2seq_kit.training.pipeline import build_tokenizers
 
     config = chosen(tmp_path, chinese, phones)
     built = build_tokenizers(config)
@@ -137,7 +137,7 @@ def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
 def test_characters_are_counted_as_the_tokenizer_will_see_them(
     tmp_path: Path, normalization: str, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from seq2seq_kit.pipeline import build_tokenizers
+    from seq2seq_kit.training.pipeline import build_tokenizers
 
     def accented(rng: random.Random) -> str:
         letters = "".join(rng.choices(["é", "ü", "å", "a", "b", "ệ", "\u200b", "한", "글"], k=6))
@@ -159,7 +159,7 @@ def test_characters_are_counted_as_the_tokenizer_will_see_them(
 )
 @pytest.mark.parametrize("lines", [1, 12, 200])
 def test_the_vocabulary_of_few_lines_can_be_trained(tmp_path: Path, sides: Any, lines: int) -> None:
-    from seq2seq_kit.pipeline import build_tokenizers
+    from seq2seq_kit.training.pipeline import build_tokenizers
 
     build_tokenizers(chosen(tmp_path, *sides, lines=lines))
 
@@ -204,7 +204,7 @@ def test_a_language_model_has_one_vocabulary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [phones, label])
 def test_lossless_text_is_never_cut_into_words(tmp_path: Path, side: Any) -> None:
-    from seq2seq_kit.pipeline import build_tokenizers
+    from seq2seq_kit.training.pipeline import build_tokenizers
 
     config = chosen(tmp_path, side)
     assert config.tokenizer.lossless
@@ -326,7 +326,7 @@ def test_lines_that_training_skips_do_not_count(tmp_path: Path, row: str) -> Non
 def test_a_large_file_is_sampled_evenly_and_counted_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seq2seq_kit import text_statistics
+    from seq2seq_kit.text import statistics as text_statistics
 
     # Sorted by length, as some collections are.
     rows = [f"{'a' * (n // 10 + 1)}\tb" for n in range(1000)]

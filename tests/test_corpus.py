@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from seq2seq_kit.config import CorpusConfig
-from seq2seq_kit.corpus import (
+from seq2seq_kit.errors import ConfigError, DataError
+from seq2seq_kit.text.corpus import (
     BadRow,
     Pair,
     check_corpus,
@@ -16,7 +17,6 @@ from seq2seq_kit.corpus import (
     read_corpus,
     read_lines,
 )
-from seq2seq_kit.errors import ConfigError, DataError
 
 
 def write(path: Path, content: bytes | str) -> Path:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.config import CorpusKind
-from seq2seq_kit.dataset import BatchSet, EpochPlan, make_dataset, padded_length, plan_epoch
-from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
+from seq2seq_kit.config.sections import CorpusKind
+from seq2seq_kit.data.dataset import BatchSet, EpochPlan, make_dataset, padded_length, plan_epoch
+from seq2seq_kit.data.prepared import CorpusRows, PreparationReport, PreparedData
 
 PAD, BOS, EOS = 0, 2, 3
 REPORT = PreparationReport(0, 0, 0, 0, 0, 0, 0, 0, (), (), ())

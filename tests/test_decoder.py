@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import reference
 
-from seq2seq_kit.attention import Memory
-from seq2seq_kit.decoder import LSTMDecoder
-from seq2seq_kit.lstm import LSTMState
+from seq2seq_kit.model.attention import Memory
+from seq2seq_kit.model.decoder import LSTMDecoder
+from seq2seq_kit.model.lstm import LSTMState
 
 BATCH, TIME, FEATURES, UNITS, VALUES, OUTPUT = 3, 4, 5, 6, 8, 7
 MASK = np.arange(5) < np.array([5, 3, 1])[:, None]

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import Healer, StepOutput, healing
-from seq2seq_kit.export import ExportModule
-from seq2seq_kit.generation import Generator
-from seq2seq_kit.model import EncoderDecoder, LanguageModel, Start, Step
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.export.saved_model import ExportModule
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, Start, Step
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 SENTENCES = """He eats an apple.
 She drives three buses to town.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import reference
 
-from seq2seq_kit.encoder import LSTMEncoder, reverse_sequences
+from seq2seq_kit.model.encoder import LSTMEncoder, reverse_sequences
 
 FEATURES, UNITS, TIME = 4, 6, 5
 LENGTHS = [5, 3, 1]

@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.evaluation import compare_texts
+from seq2seq_kit.inference.evaluation import compare_texts
 
 OUTPUTS = ["the cat sat on the mat .", "a dog barks loudly at night .", "春天到了。"]
 FIRST = ["the cat sat on a mat .", "a dog barks at night .", "春天来了。"]

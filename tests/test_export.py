@@ -18,15 +18,21 @@ import tensorflow as tf
 from conftest import TrainedRun
 
 from seq2seq_kit import cli, seq2seq
-from seq2seq_kit.cli import main
+from seq2seq_kit.cli.commands import main
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.export import ExportedModel, ExportModule, Outputs, export_model, probe_lines
-from seq2seq_kit.export_folder import read_metadata, write_metadata
-from seq2seq_kit.generation import Generator
-from seq2seq_kit.model import build_model
+from seq2seq_kit.export.folder import read_metadata, write_metadata
+from seq2seq_kit.export.saved_model import (
+    ExportedModel,
+    ExportModule,
+    Outputs,
+    export_model,
+    probe_lines,
+)
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.model.networks import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 ODD_LINES = [
     "",

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit import export as export_module
 from seq2seq_kit.config import load_config
-from seq2seq_kit.model import build_model
-from seq2seq_kit.pipeline import Tokenizers
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.export import saved_model as export_module
+from seq2seq_kit.model.networks import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.shortlist import Shortlist
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.training.pipeline import Tokenizers
 
 AXES: dict[str, tuple[Any, ...]] = {
     "tokenizer": ("unigram", "bpe", "char", "word"),

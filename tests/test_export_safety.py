@@ -15,8 +15,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.export import ExportedModel
-from seq2seq_kit.export_safety import check_saved_model, checked_copy
+from seq2seq_kit.export.safety import check_saved_model, checked_copy
+from seq2seq_kit.export.saved_model import ExportedModel
 
 
 def write_file(path: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.fast_lstm import FastLSTM, run_lstm
+from seq2seq_kit.model.fast_lstm import FastLSTM, run_lstm
 
 BATCH, TIME, FEATURES, UNITS = 4, 6, 3, 5
 MASKS = {

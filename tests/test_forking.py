@@ -12,10 +12,10 @@ from reference import NumberTokenizer, random_network
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import RunError
-from seq2seq_kit.export import ExportedModel
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.generation import Generator
-from seq2seq_kit.scoring import Scorer
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.scorer import Scorer
 from seq2seq_kit.seq2seq import Seq2Seq
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
@@ -60,8 +60,8 @@ child = os.fork()
 if child == 0:
     from reference import random_network
     from seq2seq_kit import EncoderDecoder
-    from seq2seq_kit.losses import MaskedCrossEntropy
-    from seq2seq_kit.optimizer import FusedAdam
+    from seq2seq_kit.training.losses import MaskedCrossEntropy
+    from seq2seq_kit.training.optimizer import FusedAdam
     from seq2seq_kit.forking import check_not_forked
     check_not_forked()
     model = random_network("additive", embedding_dim=4, units=4)

@@ -10,7 +10,7 @@ from reference import NETWORKS, NumberTokenizer, random_lines, random_network
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.generation import Generator, Hypothesis
+from seq2seq_kit.inference.generator import Generator, Hypothesis
 
 LINES = random_lines(24, longest=13)
 

@@ -12,13 +12,13 @@ import tensorflow as tf
 from reference import NumberTokenizer, random_lines, random_network
 from test_training import make_trainer
 
-from seq2seq_kit.checkpoint import load_checkpoint
+from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import DecodingConfig
-from seq2seq_kit.generation import Generator
-from seq2seq_kit.losses import MaskedCrossEntropy
-from seq2seq_kit.model import EncoderDecoder, LanguageModel
-from seq2seq_kit.optimizer import FusedAdam
-from seq2seq_kit.scoring import Scorer
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.scorer import Scorer
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.training.losses import MaskedCrossEntropy
+from seq2seq_kit.training.optimizer import FusedAdam
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_training_has_the_same_bits(tmp_path: Path, change: Callable[[], None]) 
     make_trainer(tmp_path / "changed", **options).fit()
     assert all_settings() == settings
     plain, changed = (
-        load_checkpoint(tmp_path / name / "last.npz").arrays for name in ("plain", "changed")
+        load_archive(tmp_path / name / "last.npz").arrays for name in ("plain", "changed")
     )
     assert plain.keys() == changed.keys()
     for name, array in plain.items():

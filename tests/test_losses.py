@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit import losses
-from seq2seq_kit.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
-from seq2seq_kit.model import OutputLayer
+from seq2seq_kit.model.networks import OutputLayer
+from seq2seq_kit.training import losses
+from seq2seq_kit.training.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
 
 VOCAB_SIZE = 7
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import reference
 
-from seq2seq_kit.lstm import LSTMStack, LSTMState
+from seq2seq_kit.model.lstm import LSTMStack, LSTMState
 
 BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 6
 

@@ -14,21 +14,22 @@ import pytest
 from conftest import TrainedRun
 
 from seq2seq_kit import bounds
-from seq2seq_kit.checkpoint import assign_variables, load_checkpoint, save_checkpoint
-from seq2seq_kit.checks import check_files
-from seq2seq_kit.cli_io import read_in_chunks
+from seq2seq_kit.archive import load_archive, save_archive
+from seq2seq_kit.cli.text_io import read_in_chunks
 from seq2seq_kit.config import CorpusConfig, ModelConfig, load_config
-from seq2seq_kit.corpus import read_corpus, read_lines
+from seq2seq_kit.data.prepared import PreparedData, prepare
+from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.digests import seal, unseal
 from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError
-from seq2seq_kit.export_safety import checked_copy
-from seq2seq_kit.model import build_model
-from seq2seq_kit.prepared import PreparedData, prepare
-from seq2seq_kit.run_folder import RunFolder, read_json
+from seq2seq_kit.export.safety import checked_copy
+from seq2seq_kit.model.networks import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.shortlist import Shortlist
-from seq2seq_kit.tokenizer import Tokenizer, _Model
-from seq2seq_kit.training import read_metrics
+from seq2seq_kit.text.checks import check_files
+from seq2seq_kit.text.corpus import read_corpus, read_lines
+from seq2seq_kit.tokens.tokenizer import Tokenizer, _Model
+from seq2seq_kit.training.checkpoint import assign_variables
+from seq2seq_kit.training.run_folder import RunFolder, read_json
+from seq2seq_kit.training.trainer import read_metrics
 
 TEXTS = ["a b c d", "hello world", "春天 来了"] * 30
 
@@ -181,9 +182,9 @@ def test_forged_weights_are_refused_and_change_nothing(
     before = [variable.numpy() for variable in variables]
     arrays = {f"weights/{place}": value + 1 for place, value in enumerate(before)}
     arrays["weights/0"] = array(arrays["weights/0"])
-    save_checkpoint(tmp_path / "best.npz", arrays.items(), {})
+    save_archive(tmp_path / "best.npz", arrays.items(), {})
     with pytest.raises(RunError, match=fault):
-        assign_variables(variables, load_checkpoint(tmp_path / "best.npz"), "weights")
+        assign_variables(variables, load_archive(tmp_path / "best.npz"), "weights")
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
@@ -191,7 +192,7 @@ def test_forged_weights_are_refused_and_change_nothing(
 def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "best.npz", np.zeros(10**6))
     with pytest.raises(RunError, match="is damaged"):
-        load_checkpoint(tmp_path / "best.npz")
+        load_archive(tmp_path / "best.npz")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_a_forged_shortlist_is_refused(
     shortlist = Shortlist.load(folder / "shortlist.npz")
     arrays = {"frequent": shortlist.frequent, "translations": shortlist.translations}
     kept = {key: value for key, value in (arrays | {name: array}).items() if value is not None}
-    save_checkpoint(folder / "shortlist.npz", kept.items(), {})
+    save_archive(folder / "shortlist.npz", kept.items(), {})
     with pytest.raises(RunError, match=r"shortlist.npz is (damaged|not of this run's vocab)"):
         Seq2Seq.load(folder)
 
@@ -292,7 +293,7 @@ def test_a_pipe_in_the_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.M
 def test_an_export_with_a_pipe_among_its_variables_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seq2seq_kit.export_safety.check_saved_model", lambda _path: b"")
+    monkeypatch.setattr("seq2seq_kit.export.safety.check_saved_model", lambda _path: b"")
     (tmp_path / "variables").mkdir()
     os.mkfifo(tmp_path / "variables" / "variables.data-00000-of-00001")
     with pytest.raises(InputError, match="named pipe"), checked_copy(tmp_path):

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 from conftest import TrainedRun
 
-from seq2seq_kit import memory
 from seq2seq_kit.config import ModelConfig, load_config
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.model import build_model
-from seq2seq_kit.pipeline import build_tokenizers, check_training_memory, prepare_data
+from seq2seq_kit.model import memory
+from seq2seq_kit.model.networks import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.training.pipeline import build_tokenizers, check_training_memory, prepare_data
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.config import ModelConfig
-from seq2seq_kit.losses import MaskedCrossEntropy
-from seq2seq_kit.lstm import LSTMState
-from seq2seq_kit.model import EncoderDecoder, LanguageModel, TokenModel, build_model
+from seq2seq_kit.model.lstm import LSTMState
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, TokenModel, build_model
+from seq2seq_kit.training.losses import MaskedCrossEntropy
 
 VOCAB_SIZE = 20
 SOURCES = np.array([[5, 6, 7, 3], [9, 3, 0, 0]], np.int32)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.config import Config, Normalization
-from seq2seq_kit.export import ExportModule
-from seq2seq_kit.normalization import TextRules, normalize, normalize_tensor
-from seq2seq_kit.pipeline import Tokenizers, network
+from seq2seq_kit.config import Config
+from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.export.saved_model import ExportModule
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.text.normalization import TextRules, normalize, normalize_tensor
+from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.training.pipeline import Tokenizers, network
 
 FORMS: tuple[Normalization, ...] = get_args(Normalization)
 CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from seq2seq_kit import Seq2Seq
-from seq2seq_kit.export import ExportedModel
+from seq2seq_kit.export.saved_model import ExportedModel
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TASKS = ("translation", "continuation")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.optimizer import FusedAdam
+from seq2seq_kit.training.optimizer import FusedAdam
 
 OPTIONS = {"learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
 

@@ -12,9 +12,9 @@ from packaging.requirements import Requirement
 
 import seq2seq_kit
 from seq2seq_kit import samples
-from seq2seq_kit.checks import check_files
 from seq2seq_kit.config import load_config
-from seq2seq_kit.corpus import count_lines, read_corpus, read_lines
+from seq2seq_kit.text.checks import check_files
+from seq2seq_kit.text.corpus import count_lines, read_corpus, read_lines
 
 ROOT = Path(__file__).parents[1]
 STARTERS = sorted(samples.FOLDER.glob("*.yaml"))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import CYCLE, FAST, TrainedRun
 
-from seq2seq_kit.corpus import read_lines
-from seq2seq_kit.model import EncoderDecoder
+from seq2seq_kit.model.networks import EncoderDecoder
 from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.text.corpus import read_lines
 
 
 def test_words_never_seen_are_reversed(

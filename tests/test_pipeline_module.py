@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from seq2seq_kit import pipeline
 from seq2seq_kit.config import Config, load_config, load_saved_config
 from seq2seq_kit.errors import RunError
-from seq2seq_kit.model import EncoderDecoder, LanguageModel
-from seq2seq_kit.run_folder import RunFolder
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.training import pipeline
+from seq2seq_kit.training.run_folder import RunFolder
 
 NUMBERS = [f"{number:06b}" for number in range(40)]
 PAIRS = [(n.translate({48: "a", 49: "b"}), n.translate({48: "x", 49: "yz"})) for n in NUMBERS]

@@ -10,9 +10,9 @@ import tensorflow as tf
 from conftest import TrainedRun
 
 from seq2seq_kit.config import Config
-from seq2seq_kit.fast_lstm import FastLSTM
-from seq2seq_kit.model import OutputLayer
-from seq2seq_kit.precision import (
+from seq2seq_kit.model.fast_lstm import FastLSTM
+from seq2seq_kit.model.networks import OutputLayer
+from seq2seq_kit.model.precision import (
     PreparedWeights,
     Projection,
     has_bfloat16,

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seq2seq_kit import prepared as prepared_module
 from seq2seq_kit.config import CorpusConfig
-from seq2seq_kit.corpus import Pair
-from seq2seq_kit.errors import DataError, InputError, RunError
-from seq2seq_kit.prepared import (
+from seq2seq_kit.data import prepared as prepared_module
+from seq2seq_kit.data.prepared import (
     PreparedData,
     _linked,
     cache_folder,
@@ -18,7 +16,9 @@ from seq2seq_kit.prepared import (
     prepare,
     split_holdout,
 )
-from seq2seq_kit.tokenizer import Tokenizer
+from seq2seq_kit.errors import DataError, InputError, RunError
+from seq2seq_kit.text.corpus import Pair
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
 class Letters:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from seq2seq_kit.progress import Limits, Place, ProgressLog, forecast, peak_memory
+from seq2seq_kit.training.progress import Limits, Place, ProgressLog, forecast, peak_memory
 
 
 class Clock:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from seq2seq_kit import run_folder
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.run_folder import RunFolder, read_json, save_json
+from seq2seq_kit.training import run_folder
+from seq2seq_kit.training.run_folder import RunFolder, read_json, save_json
 
 
 def test_every_file_has_a_name_of_its_own_inside_the_folder(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from reference import NETWORKS, NumberTokenizer, random_lines, random_network
 
-from seq2seq_kit import scoring
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.generation import Generator
-from seq2seq_kit.model import LanguageModel
-from seq2seq_kit.scoring import Score, Scorer, perplexity
+from seq2seq_kit.inference import scorer as scoring
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.scorer import Score, Scorer, perplexity
+from seq2seq_kit.model.networks import LanguageModel
 
 SOURCES = random_lines(40, longest=13, seed=1)
 TARGETS = random_lines(40, longest=13, seed=2)

@@ -22,14 +22,14 @@ import yaml
 from conftest import TrainedRun, reversal
 
 from seq2seq_kit import seq2seq
-from seq2seq_kit.cli import main
+from seq2seq_kit.cli.commands import main
 from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
-from seq2seq_kit.evaluation import compare_texts
-from seq2seq_kit.history import read_metrics
-from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.inference.evaluation import compare_texts
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.tokenizer import Tokenizer, _Model
+from seq2seq_kit.tokens.tokenizer import Tokenizer, _Model
+from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.run_folder import RunFolder
 
 WORDS = ["abc", "deed", "", "b", "aaaa", "edcb"]
 
@@ -437,7 +437,7 @@ def test_a_finished_run_is_resumed_with_a_higher_limit(
 
 
 def read_steps(run: Path) -> list[float]:
-    from seq2seq_kit.run_folder import RunFolder
+    from seq2seq_kit.training.run_folder import RunFolder
 
     return [record["step"] for record in read_metrics(RunFolder(run))]
 

@@ -10,14 +10,14 @@ import tensorflow as tf
 from conftest import TrainedRun
 from reference import VOCAB_SIZE, NumberTokenizer, random_lines, random_network
 
-from seq2seq_kit import shortlist as shortlist_module
 from seq2seq_kit.config import DecodingConfig, load_config
+from seq2seq_kit.data import shortlist as shortlist_module
+from seq2seq_kit.data.prepared import Sequences
+from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.decoding import BLOCK
 from seq2seq_kit.errors import ConfigError, InputError, RunError
-from seq2seq_kit.generation import Generator
-from seq2seq_kit.prepared import Sequences
+from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.shortlist import Shortlist
 
 EOS = 3
 LINES = random_lines(30, longest=9)

@@ -16,11 +16,11 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings, strategies
 
-from seq2seq_kit import tokenizer as tokenizer_module
-from seq2seq_kit.config import Normalization
+from seq2seq_kit.config.sections import Normalization
 from seq2seq_kit.errors import ConfigError, DataError
-from seq2seq_kit.normalization import TextRules
-from seq2seq_kit.tokenizer import Tokenizer, TokenizerType, _sample, _training_texts
+from seq2seq_kit.text.normalization import TextRules
+from seq2seq_kit.tokens import tokenizer as tokenizer_module
+from seq2seq_kit.tokens.tokenizer import Tokenizer, TokenizerType, _sample, _training_texts
 
 TEXTS = [
     "The cat sat on the mat, and the dog sat beside the cat.",
@@ -409,7 +409,7 @@ def test_training_again_gives_the_same_bytes(kind: str, lossless: bool) -> None:
 
 def test_training_in_another_process_gives_the_same_bytes() -> None:
     program = (
-        "import sys; from seq2seq_kit.tokenizer import Tokenizer;"
+        "import sys; from seq2seq_kit.tokens.tokenizer import Tokenizer;"
         f"tokenizer = Tokenizer.train({TEXTS!r}, vocab_size=420);"
         "sys.stdout.write(tokenizer.fingerprint)"
     )

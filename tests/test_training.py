@@ -22,17 +22,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit import training
-from seq2seq_kit.checkpoint import load_checkpoint
+from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import TrainingConfig
-from seq2seq_kit.dataset import BatchSet
+from seq2seq_kit.data.dataset import BatchSet
+from seq2seq_kit.data.prepared import CorpusRows, PreparationReport, PreparedData
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
-from seq2seq_kit.history import read_metrics
-from seq2seq_kit.model import EncoderDecoder, LanguageModel
-from seq2seq_kit.prepared import CorpusRows, PreparationReport, PreparedData
-from seq2seq_kit.run_folder import RunFolder
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.training import Trainer, check_callbacks, make_strategy
+from seq2seq_kit.training import trainer as training
+from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.run_folder import RunFolder
+from seq2seq_kit.training.trainer import Trainer, check_callbacks, make_strategy
 
 VOCAB_SIZE = 20
 NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
@@ -245,7 +245,7 @@ def test_a_long_epoch_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.Mo
     saved_steps = []
 
     def note() -> None:
-        saved_steps.append(load_checkpoint(tmp_path / "last.npz").facts["step"])
+        saved_steps.append(load_archive(tmp_path / "last.npz").metadata["step"])
 
     trainer = make_trainer(tmp_path, callbacks=[AtStep(3, note)])
     without_network(trainer).fit()
@@ -261,7 +261,7 @@ def test_ctrl_c_saves_and_says_where(tmp_path: Path) -> None:
     with pytest.raises(TrainingInterrupted, match=str(tmp_path)) as caught:
         trainer.fit()
     assert caught.value.run_dir == tmp_path
-    assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 2
+    assert load_archive(tmp_path / "last.npz").metadata["step"] == 2
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -272,7 +272,7 @@ def test_a_signal_saves_as_ctrl_c_does(tmp_path: Path, name: str) -> None:
     with pytest.raises(TrainingInterrupted, match=f"interrupted by {name}; .* saved in") as caught:
         without_network(trainer).fit()
     assert caught.value.signal == getattr(signal, name)
-    assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 2
+    assert load_archive(tmp_path / "last.npz").metadata["step"] == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send this signal")
@@ -300,7 +300,7 @@ def test_a_signal_does_not_wait_for_a_validation_and_the_resumed_run_makes_it(
     with pytest.raises(TrainingInterrupted, match="SIGTERM"):
         with_scripted_steps(trainer).fit()
     assert not done
-    assert load_checkpoint(tmp_path / "broken" / "last.npz").facts["step"] == 8
+    assert load_archive(tmp_path / "broken" / "last.npz").metadata["step"] == 8
     stage, recorder = "", EveryHook()
     for folder, callbacks in (("straight", []), ("broken", [recorder])):
         trainer = with_scripted_steps(
@@ -313,8 +313,8 @@ def test_a_signal_does_not_wait_for_a_validation_and_the_resumed_run_makes_it(
         trainer.fit()
     straight, resumed = (RunFolder(tmp_path / folder) for folder in ("straight", "broken"))
     assert comparable(read_metrics(resumed)) == comparable(read_metrics(straight))
-    for name, expected in load_checkpoint(straight.last).arrays.items():
-        np.testing.assert_array_equal(load_checkpoint(resumed.last).arrays[name], expected)
+    for name, expected in load_archive(straight.last).arrays.items():
+        np.testing.assert_array_equal(load_archive(resumed.last).arrays[name], expected)
     hooks = [hook for hook, *_ in recorder.seen if "_batch_" not in hook]
     assert hooks[1:6] == [
         f"on_{hook}"
@@ -502,7 +502,7 @@ def test_a_signal_to_one_worker_stops_both(
     workers[1].send_signal(signal.SIGINT if os.name == "nt" else signal.SIGTERM)
     errors = [worker.communicate(timeout=120)[1] for worker in workers]
     assert all("TrainingInterrupted" in error for error in errors), errors
-    assert load_checkpoint(run / "last.npz").facts["step"] < 99 * 23
+    assert load_archive(run / "last.npz").metadata["step"] < 99 * 23
 
 
 def test_gradients_are_clipped_to_the_global_norm(
@@ -538,7 +538,7 @@ def test_a_run_whose_loss_is_no_number_can_resume_from_before(tmp_path: Path) ->
     trainer.resume()
     with pytest.raises(RunError, match=r"loss became inf at step 5.*kept in last\.npz"):
         trainer.fit()
-    assert load_checkpoint(tmp_path / "last.npz").facts["step"] == 4
+    assert load_archive(tmp_path / "last.npz").metadata["step"] == 4
 
 
 # ---- Learning rate, early stopping, limits
@@ -587,7 +587,7 @@ def test_a_validation_before_its_time_costs_nothing(tmp_path: Path) -> None:
     again.resume()
     assert again.fit().finished == "8 steps are done"
     assert recorded(again, "learning_rate") == [1, 1, 1]
-    assert load_checkpoint(tmp_path / "best.npz").facts["step"] == 8
+    assert load_archive(tmp_path / "best.npz").metadata["step"] == 8
 
 
 @pytest.mark.parametrize(
@@ -605,7 +605,7 @@ def test_training_stops_after_so_many_validations_without_a_better_one(
     state = without_network(trainer, losses).fit()
     assert state.epoch == len(trainer.history) == validations
     assert state.finished == f"no better validation loss for {patience} validations"
-    assert load_checkpoint(tmp_path / "best.npz").facts["epoch"] == best
+    assert load_archive(tmp_path / "best.npz").metadata["epoch"] == best
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])
@@ -619,7 +619,7 @@ def test_early_stopping_may_go_by_a_score_that_rises(tmp_path: Path, metric: str
     )
     without_network(trainer).fit()
     assert recorded(trainer, f"val_{metric}") == [10.0, 30.0, 20.0, 30.0]
-    assert load_checkpoint(tmp_path / "best.npz").facts["epoch"] == 2
+    assert load_archive(tmp_path / "best.npz").metadata["epoch"] == 2
 
 
 def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
@@ -634,8 +634,8 @@ def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
 
     trainer.mean_loss = mean_loss
     trainer.fit()
-    best = load_checkpoint(tmp_path / "best.npz")
-    assert best.facts["val_loss"] == 2.0
+    best = load_archive(tmp_path / "best.npz")
+    assert best.metadata["val_loss"] == 2.0
     for found, expected in zip(best.arrays.values(), weights[2], strict=True):
         np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(weights[2][0], weights[3][0])
@@ -740,22 +740,22 @@ def test_a_disk_that_fills_up_leaves_a_run_that_resumes(
     without_network(resumed, [3.0, 2.0, 4.0][step // 4 :]).fit()
     assert comparable(resumed.history) == comparable(straight.history)
     for name in ("best.npz", "last.npz"):
-        found, expected = (load_checkpoint(t.run.path / name) for t in (resumed, straight))
+        found, expected = (load_archive(t.run.path / name) for t in (resumed, straight))
         assert found.arrays.keys() == expected.arrays.keys()
         for key, array in expected.arrays.items():
             np.testing.assert_array_equal(found.arrays[key], array)
-        assert found.facts["step"] == expected.facts["step"]
+        assert found.metadata["step"] == expected.metadata["step"]
 
 
 def test_best_weights_that_were_not_written_any_more_are_written_on_resuming(
     tmp_path: Path,
 ) -> None:
     trainer = finished(tmp_path, [3.0, 2.0], epochs=2)
-    expected = load_checkpoint(trainer.run.best)
+    expected = load_archive(trainer.run.best)
     trainer.run.best.unlink()
     make_trainer(tmp_path, seed=99, epochs=2).resume()
-    found = load_checkpoint(trainer.run.best)
-    assert found.facts == expected.facts
+    found = load_archive(trainer.run.best)
+    assert found.metadata == expected.metadata
     for key, array in expected.arrays.items():
         np.testing.assert_array_equal(found.arrays[key], array)
 
@@ -768,12 +768,12 @@ def test_lost_best_weights_are_noticed_on_resuming_and_chosen_again(
     resumed.resume()
     assert "best.npz is missing. Training resumes without it" in caplog.text
     resumed.fit()
-    assert load_checkpoint(resumed.run.best).facts["val_loss"] == 4.0
+    assert load_archive(resumed.run.best).metadata["val_loss"] == 4.0
     finished_again = make_trainer(tmp_path, epochs=4)  # Nothing is left to train.
     finished_again.run.best.unlink()
     finished_again.resume()
     without_network(finished_again, [6.0]).fit()
-    assert load_checkpoint(resumed.run.best).facts["val_loss"] == 6.0
+    assert load_archive(resumed.run.best).metadata["val_loss"] == 6.0
 
 
 def test_damaged_best_weights_are_refused_before_training_goes_on(tmp_path: Path) -> None:
@@ -796,7 +796,7 @@ def test_older_best_weights_count_by_their_own_value(
     third.resume()
     assert "best.npz is of step 4, where step 8 was the best" in caplog.text
     third.fit()
-    assert load_checkpoint(third.run.best).facts["val_loss"] == 2.9
+    assert load_archive(third.run.best).metadata["val_loss"] == 2.9
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

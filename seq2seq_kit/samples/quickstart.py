@@ -90,8 +90,8 @@ def _run(folder: Path) -> Iterator[str]:
 
 def _fit(name: str, folder: Path) -> "Seq2Seq":
     """Trains a starter, goes on with a run that was interrupted, or loads one that is done."""
-    from seq2seq_kit.run_folder import RunFolder
     from seq2seq_kit.seq2seq import Seq2Seq
+    from seq2seq_kit.training.run_folder import RunFolder
 
     run = RunFolder(folder / name)
     if run.results.is_file():
@@ -100,7 +100,7 @@ def _fit(name: str, folder: Path) -> "Seq2Seq":
 
 
 def _show_translations(translator: "Seq2Seq") -> Iterator[str]:
-    from seq2seq_kit.pipeline import corpus_examples
+    from seq2seq_kit.training.pipeline import corpus_examples
 
     results = translator.results
     yield (
@@ -135,7 +135,7 @@ def _show_continuations(writer: "Seq2Seq") -> Iterator[str]:
 
 
 def _training_text(writer: "Seq2Seq") -> str:
-    from seq2seq_kit.pipeline import corpus_examples
+    from seq2seq_kit.training.pipeline import corpus_examples
 
     return "".join(corpus_examples(writer.config.data.train).targets)
 

@@ -1,0 +1,192 @@
+r"""Lines in and lines out for the commands: UTF-8 whatever the locale, "\n" on every system.
+
+Standard input and output are read and written as bytes, since Python's text streams would decode
+by the locale and split lines in more places than `corpus` does.
+"""
+
+import itertools
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from seq2seq_kit import bounds
+from seq2seq_kit.atomic import write_file
+from seq2seq_kit.errors import InputError
+
+if TYPE_CHECKING:
+    from seq2seq_kit.inference.generator import Hypothesis
+
+STANDARD_STREAM = Path("-")
+
+NO_OUTPUT = "Standard output is closed, so there is nowhere to write to. Open it."
+
+# Enough that lines of like length fill their batches, few enough that a million fit in memory.
+LINES_AT_ONCE = 4096
+
+# Asked of the system at once.
+_READ_BYTES = 2**18
+
+
+def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
+    """Yields lines as they arrive, some thousands at most, with the number of the first.
+
+    A line is yielded as soon as it is complete and no more input is ready, so that a program that
+    writes a line and waits gets its answer. A last line needs no newline.
+
+    Args:
+        path: A file or a named pipe; None or `-` for standard input.
+
+    Raises:
+        InputError: If there is no standard input.
+        DataError: On the way, if the file cannot be read or a line is not UTF-8; the lines before
+            that one have been yielded.
+    """
+    from seq2seq_kit.errors import DataError
+    from seq2seq_kit.text.corpus import decode_lines
+
+    name = "standard input" if path is None or path == STANDARD_STREAM else str(path)
+    number = 1
+    for raw_lines in _groups(path):
+        lines: list[str] = []
+        try:
+            lines.extend(decode_lines(raw_lines, name=name, first_line=number))
+        except DataError:
+            if lines:
+                yield number, lines
+            raise
+        if lines:
+            yield number, lines
+        number += len(raw_lines)
+
+
+def _groups(path: Path | None) -> Iterator[list[bytes]]:
+    """Yields the raw lines of an input in the groups in which they are answered."""
+    from seq2seq_kit.errors import DataError
+    from seq2seq_kit.text.corpus import raw_lines, unreadable
+
+    if path is None or path == STANDARD_STREAM:
+        if sys.stdin is None:
+            raise InputError("Standard input is closed. Give INPUT or --prompt.")
+        yield from _arriving_lines(sys.stdin.buffer)
+    elif path.exists() and not path.is_file():  # a named pipe or a device
+        try:
+            with path.open("rb") as file:
+                yield from _arriving_lines(file)
+        except OSError as error:
+            raise DataError(unreadable(path, error)) from error
+    else:
+        lines = raw_lines(path)
+        yield from iter(lambda: list(itertools.islice(lines, LINES_AT_ONCE)), [])
+
+
+def _arriving_lines(file: Any) -> Iterator[list[bytes]]:
+    r"""Yields the complete lines that have arrived, each with its "\n", whenever no more is ready.
+
+    Args:
+        file: A binary stream with `read1`.
+    """
+    lines: list[bytes] = []
+    begun: list[bytes] = []  # the parts of a line whose end has not arrived
+    size = 0  # their bytes
+    while data := _read(file):
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            lines.append(b"".join([*begun, end, b"\n"]))
+            begun.clear()
+            size = 0
+        if rest:
+            begun.append(rest)
+            size += len(rest)
+            if size > bounds.MAX_LINE_BYTES:
+                break  # More than `decode_lines` takes: the rest of the line is not needed.
+        while len(lines) >= LINES_AT_ONCE:
+            yield lines[:LINES_AT_ONCE]
+            del lines[:LINES_AT_ONCE]
+        if lines and not _is_ready(file):
+            yield lines
+            lines = []
+    if begun:
+        lines.append(b"".join(begun))
+    if lines:
+        yield lines
+
+
+def _read(file: Any) -> bytes:
+    """Returns what one read of the system gives, waiting for the first byte; empty at the end."""
+    try:
+        if not os.get_blocking(file.fileno()):
+            # Another program that has the pipe too may have set it so: a read would not wait.
+            select.select([file], [], [])
+    except (AttributeError, OSError, ValueError):  # Windows, or a stream in memory: reads do wait.
+        pass
+    return bytes(file.read1(_READ_BYTES))
+
+
+def _is_ready(file: Any) -> bool:
+    """Whether a read would return at once. False where the system does not say, as on Windows."""
+    try:
+        return bool(select.select([file], [], [], 0)[0])
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def open_output(path: Path | None) -> Iterator[IO[bytes]]:
+    """Opens a file that is written whole or not at all, or standard output for None and `-`.
+
+    Raises:
+        InputError: If there is no folder for the file, it is a folder itself, or there is no
+            standard output.
+    """
+    if path is None or path == STANDARD_STREAM:
+        if sys.stdout is None:
+            raise InputError(NO_OUTPUT)
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else "has no folder to be in"
+        raise InputError(
+            f"The output must be a file in an existing folder. Received: {path}, which {problem}."
+        )
+    if path.exists() and not path.is_file():
+        # A device or a named pipe, such as /dev/null: it must not be replaced.
+        with path.open("wb") as file:
+            yield file
+        return
+    with write_file(path, "The output") as file:
+        yield file
+
+
+def escape(text: str) -> str:
+    r"""Returns a text as one line: a newline as `\n`, a backslash doubled.
+
+    Example:
+
+    >>> print(escape("one\ntwo"))
+    one\ntwo
+    """
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def as_text(_line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
+    """Returns the best output as it is."""
+    return f"{before}{hypotheses[0].text}\n"
+
+
+def as_line(_line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
+    """Returns the best output as one line."""
+    return f"{escape(before + hypotheses[0].text)}\n"
+
+
+def as_tsv(line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
+    """Returns a row for each hypothesis: line, rank, score, text, and how it came to its end."""
+    return "".join(
+        f"{line}\t{rank}\t{hypothesis.score:.6f}\t{escape(before + hypothesis.text)}"
+        f"\t{'cut' if hypothesis.is_cut else 'ended'}\n"
+        for rank, hypothesis in enumerate(hypotheses, start=1)
+    )

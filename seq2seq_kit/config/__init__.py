@@ -1,0 +1,37 @@
+"""What a run is: frozen, checked sections, from and to YAML. Imports no TensorFlow."""
+
+from seq2seq_kit.config.load import (
+    SavedConfig,
+    load_config,
+    load_saved_config,
+    package_versions,
+    save_config,
+)
+from seq2seq_kit.config.sections import (
+    Config,
+    CorpusConfig,
+    DataConfig,
+    DecodingConfig,
+    EarlyStoppingConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    VocabularyConfig,
+)
+
+__all__ = [
+    "Config",
+    "CorpusConfig",
+    "DataConfig",
+    "DecodingConfig",
+    "EarlyStoppingConfig",
+    "ModelConfig",
+    "SavedConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "VocabularyConfig",
+    "load_config",
+    "load_saved_config",
+    "package_versions",
+    "save_config",
+]

@@ -1,0 +1,606 @@
+"""What a run is: one frozen model a section, every key with its default and its meaning.
+
+The only place where defaults stand, but for those that depend on the data: when training starts,
+`rules.py` chooses vocabularies, length limits, sizes, dropout, batch, learning rate, label
+smoothing, validation interval, the part held out of running text and BLEU's tokenizer, where a
+config leaves them out; the defaults here are then those without data. Knows nothing of TensorFlow,
+so that a config is checked in an instant. `load_config` reads YAML; `Config` is what the rest of
+the package takes.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from seq2seq_kit import bounds
+from seq2seq_kit.config.faults import ContradictionError, explain
+from seq2seq_kit.errors import InputError, suggest
+from seq2seq_kit.files import path_fault
+
+# Without `validate_every` an epoch ends with a validation. After fewer steps than these a model has
+# learnt too little for the learning rate to be lowered, or training to be ended, by the result.
+MIN_STEPS_TO_VALIDATION = 100
+
+# Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64. Each has an
+# upper bound; `bounds` gives the reasons.
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
+Share = Annotated[float, Field(gt=0.0, le=1.0, strict=True)]
+Count = Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)]
+PositiveCount = Annotated[int, Field(ge=1, le=bounds.MAX_COUNT, strict=True)]
+Tokens = Annotated[int, Field(ge=1, le=bounds.MAX_TOKENS, strict=True)]
+BatchSize = Annotated[int, Field(ge=1, le=bounds.MAX_BATCH_SIZE, strict=True)]
+Width = Annotated[int, Field(ge=1, le=bounds.MAX_WIDTH, strict=True)]
+Layers = Annotated[int, Field(ge=1, le=bounds.MAX_LAYERS, strict=True)]
+Precision = Literal["float32", "bfloat16"]
+Switch = Annotated[bool, Field(strict=True)]
+Normalization = Literal["nfc", "nfd", "nfkc", "none"]
+
+
+def _as_list(value: Any) -> Any:
+    """A single entry may be written without the list around it."""
+    return value if value is None or isinstance(value, list | tuple) else [value]
+
+
+def as_corpus(value: Any) -> Any:
+    """A corpus may be written as the path of a TSV alone."""
+    return {"tsv": value} if isinstance(value, str | Path) else value
+
+
+def _column(value: Any) -> int | str:
+    if isinstance(value, str) or (type(value) is int and 1 <= value <= bounds.MAX_COLUMN):
+        return value
+    if type(value) is int and value > bounds.MAX_COLUMN:
+        raise ValueError(f"must be {bounds.MAX_COLUMN} or less")
+    raise ValueError("must be a column counted from 1, or a column's name")
+
+
+def _check_path(path: Path) -> Path:
+    if reason := path_fault(path):
+        raise ValueError(f"cannot be used: {reason}")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_check_path)]
+Column = Annotated[int | str, PlainValidator(_column)]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """What all sections share: they cannot be changed, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, values: Any) -> Any:
+        """In YAML, a section whose keys are all commented out is None."""
+        return {} if values is None else values
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        faults = self._contradictions()
+        if faults:
+            raise ContradictionError(faults)
+        return self
+
+    def _contradictions(self) -> dict[str, str]:
+        """Keys that are valid alone but not together, each with what is the matter."""
+        return {}
+
+
+CorpusKind = Literal["parallel", "tsv", "lines", "text"]
+
+
+class CorpusConfig(Section):
+    """One corpus: exactly one of parallel files, `tsv`, `lines` or `text`.
+
+    Files are UTF-8, plain or gzipped. A path without a key is a `tsv`.
+    """
+
+    source: FilePath | None = None
+    """Parallel files: the source side, one text a line; `target` is the other side."""
+    target: FilePath | None = None
+    """Parallel files: the target side, line by line with `source`."""
+    tsv: FilePath | None = None
+    """Tab-separated columns, a pair a line."""
+    source_columns: Columns = (1,)
+    """`tsv`: the source columns, counted from 1 or by name with `header`; several are joined."""
+    target_columns: Columns = (2,)
+    """`tsv`: the target columns, likewise."""
+    join: str = " "
+    """`tsv`: what stands between joined columns."""
+    header: Switch = False
+    """`tsv`: the first line names the columns."""
+    bad_lines: Literal["error", "skip"] = "error"
+    """`tsv`: what becomes of rows with another number of columns than the header, or without one
+    than most of the first 1,000 rows: a tab inside a text shifts the columns behind it. Those that
+    are skipped are counted and shown."""
+    lines: FilePath | None = None
+    """Continuation: one text of its own a line."""
+    text: FilePath | None = None
+    """Continuation: running text, one stream with the newline as a token."""
+    weight: Annotated[float, Field(gt=0.0, le=bounds.MAX_WEIGHT, strict=True)] = 1.0
+    """Times that each line is seen in an epoch; 0.5 sees a new random half each epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_means_tsv(cls, values: Any) -> Any:
+        return as_corpus(values)
+
+    @property
+    def kind(self) -> CorpusKind:
+        """Which of the four kinds of corpus this is."""
+        return self._kinds()[0]
+
+    @property
+    def named_files(self) -> dict[str, Path]:
+        """The files of texts under their keys."""
+        keys = ("source", "target", "tsv", "lines", "text")
+        return {key: path for key in keys if (path := getattr(self, key)) is not None}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of texts."""
+        return tuple(self.named_files.values())
+
+    def _kinds(self) -> list[CorpusKind]:
+        given: dict[CorpusKind, bool] = {
+            "parallel": self.source is not None or self.target is not None,
+            "tsv": self.tsv is not None,
+            "lines": self.lines is not None,
+            "text": self.text is not None,
+        }
+        return [kind for kind, is_given in given.items() if is_given]
+
+    def _contradictions(self) -> dict[str, str]:
+        kinds = self._kinds()
+        if len(kinds) != 1:
+            received = " and ".join(kinds) if kinds else "none of them"
+            return {
+                "": "must name exactly one kind of corpus: `source` with `target` (parallel files),"
+                f" `tsv`, `lines` or `text`. Received: {received}."
+            }
+        if kinds == ["tsv"]:
+            return self._column_faults()
+        faults = {}
+        if kinds == ["parallel"]:
+            for key, other in (("source", "target"), ("target", "source")):
+                if getattr(self, key) is None:
+                    faults[key] = (
+                        f"is required: parallel files need both sides, here `{other}` only."
+                    )
+        for key in ("source_columns", "target_columns", "join", "header", "bad_lines"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                faults[key] = "has a meaning only with `tsv`. Remove it, or name the file as `tsv`."
+        return faults
+
+    def _column_faults(self) -> dict[str, str]:
+        """Columns can be called by name only where a first line gives them names."""
+        faults = {}
+        for key in ("source_columns", "target_columns"):
+            names = [column for column in getattr(self, key) if isinstance(column, str)]
+            if names and not self.header:
+                faults[key] = f"names a column, {names[0]!r}: this needs `header: true`."
+        return faults
+
+
+Corpora = Annotated[tuple[CorpusConfig, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class DataConfig(Section):
+    """The texts and how long they may be."""
+
+    root: FilePath = Path()
+    """Folder that relative paths of the corpora start from; itself relative to the config file."""
+    train: Corpora
+    """One corpus or a list of them."""
+    validation: Corpora | None = None
+    """Chooses the best checkpoint. Without it, `holdout` lines are kept from the training data."""
+    test: Corpora | None = None
+    """Scored once, after training."""
+    holdout: PositiveCount = 1000
+    """Without `validation`: lines (running text: thousands of tokens) held out, up to 10 %."""
+    max_source_length: Tokens = 100
+    """Tokens of a source line, EOS not counted."""
+    max_target_length: Tokens = 100
+    """Tokens of a target line, EOS not counted."""
+    long_lines: Literal["skip", "truncate", "error"] = "skip"
+    """What becomes of longer training lines; skipped and truncated ones are counted and shown."""
+    window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
+    """Running text: tokens of one training sequence."""
+    bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
+    """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenised text."""
+
+    def corpora(self) -> Iterator[tuple[str, CorpusConfig]]:
+        """Every corpus under its key: `train`, or `train.0` where there are several."""
+        for name in ("train", "validation", "test"):
+            corpora = getattr(self, name) or ()
+            for index, corpus in enumerate(corpora):
+                yield (f"{name}.{index}" if len(corpora) > 1 else name), corpus
+
+    @property
+    def is_running_text(self) -> bool:
+        """Whether training cuts windows from streams; otherwise it takes line after line."""
+        return self.train[0].kind == "text"
+
+    def _contradictions(self) -> dict[str, str]:
+        faults = {}
+        for key, corpus in self.corpora():
+            if (corpus.kind == "text") != self.is_running_text:
+                faults[key] = (
+                    f"cannot be `{corpus.kind}` where `train` begins with `{self.train[0].kind}`:"
+                    " running text (`text`) and texts that stand one a line do not mix."
+                )
+            if corpus.weight != 1.0 and not key.startswith("train"):
+                faults[f"{key}.weight"] = "has a meaning only in `train`. Remove it."
+        return faults
+
+
+class VocabularyConfig(Section):
+    """A SentencePiece model: trained on the training data, or given ready."""
+
+    type: Literal["unigram", "bpe", "word", "char"] = "unigram"
+    """The SentencePiece algorithm."""
+    vocab_size: Annotated[int, Field(ge=8, le=bounds.MAX_VOCAB_SIZE, strict=True)] = 8000
+    """Pieces wanted; if the data cannot give so many, the feasible size is used and said."""
+    character_coverage: Share = 1.0
+    """Share of the characters that get pieces; lower it (0.9995) for Chinese and Japanese."""
+    byte_fallback: Switch | None = None
+    """Spell unknown characters in UTF-8 bytes (256 pieces) instead of one unknown token. Left out:
+    true where `vocab_size` has room for the bytes beside the characters, false otherwise."""
+    user_defined_symbols: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that always are one token, such as tags."""
+    lossless: Switch | None = None
+    """Keep runs of spaces and newlines. Left out: true for continuation, false otherwise."""
+    normalization: Normalization = "nfc"
+    """The Unicode form of all texts, so that equivalent spellings get the same output; characters
+    that nobody sees are dropped or become spaces (listed in seq2seq_kit/text/normalization.py). nfc
+    changes nothing visible. nfd splits accents and Hangul syllables into their parts, which suits
+    pronunciations; outputs are composed again. nfkc also replaces variants of characters: the
+    full-width comma becomes a plain one. none changes nothing. It is kept in the tokenizer's file;
+    the tokenizer of a run made before there was this key has none."""
+    model: FilePath | None = None
+    """A ready SentencePiece `.model` to use instead of training one; then of this section only
+    `normalization` has an effect, unless the file holds its own."""
+
+
+class TokenizerConfig(VocabularyConfig):
+    """One vocabulary for both sides, or one for each with `source` and `target`."""
+
+    source: VocabularyConfig | None = None
+    """The source side's own vocabulary (then `target` is needed too)."""
+    target: VocabularyConfig | None = None
+    """The target side's own vocabulary."""
+
+    def vocabularies(self) -> Iterator[tuple[str, VocabularyConfig]]:
+        """Each vocabulary in use under its key: the shared one under `""`, or the two sides."""
+        if self.source is None or self.target is None:
+            yield "", self
+        else:
+            yield "source", self.source
+            yield "target", self.target
+
+    def _contradictions(self) -> dict[str, str]:
+        if self.source is None and self.target is None:
+            return {}
+        if self.source is None:
+            return {"source": "is required beside `target`: each side has its own vocabulary."}
+        if self.target is None:
+            return {"target": "is required beside `source`: each side has its own vocabulary."}
+        shared_keys = set(VocabularyConfig.model_fields) - {"lossless"}  # filled in for every run
+        return {
+            key: "has no effect beside `source` and `target`. Set it under each of them."
+            for key in sorted(shared_keys)
+            if getattr(self, key) != VocabularyConfig.model_fields[key].default
+            # Earlier versions wrote `byte_fallback: true` into every run's config.
+            and not (key == "byte_fallback" and self.byte_fallback)
+        }
+
+
+class ModelConfig(Section):
+    """Sizes and choices of the network."""
+
+    architecture: Literal["encoder_decoder", "language_model"] | None = None
+    """Left out: encoder_decoder for translation, language_model for continuation."""
+    embedding_dim: Width = 256
+    """Size of a token's vector."""
+    units: Width = 512
+    """Size of the decoder's LSTM state; each direction of the encoder has half of it."""
+    encoder_layers: Layers = 1
+    """Bidirectional LSTM layers."""
+    decoder_layers: Layers = 1
+    """LSTM layers of the decoder or language model; residual connections from the second on."""
+    attention: Literal["additive", "multiplicative"] = "additive"
+    """How a decoder state is compared with the encoder outputs."""
+    attention_layer: Literal["first", "last"] = "last"
+    """The decoder layer that attends; after the first, later layers read its context."""
+    dropout: Fraction = 0.3
+    """On embeddings, between LSTM layers and before the output layer."""
+    tie_embeddings: Switch = True
+    """The output layer shares the target embeddings, and with one vocabulary the source's too. It
+    then reads `embedding_dim` numbers, else `units`."""
+    init_scale: Annotated[float, Field(gt=0.0, le=bounds.MAX_INIT_SCALE, strict=True)] = 0.1
+    """All weights start uniform in +-init_scale."""
+
+    def _contradictions(self) -> dict[str, str]:
+        if self.architecture != "language_model" and self.units % 2:
+            return {
+                "units": "must be even, since each direction of the encoder has half of it."
+                f" Received: {self.units}."
+            }
+        return {}
+
+
+class EarlyStoppingConfig(Section):
+    """When to stop, and what the best checkpoint is."""
+
+    metric: Literal["loss", "bleu", "chrf"] = "loss"
+    """Of the validation data. BLEU and chrF decode it greedily at each validation."""
+    patience: PositiveCount = 4
+    """Validations without a better value before training stops."""
+
+
+class TrainingConfig(Section):
+    """The optimisation, its limits and what is written while it runs."""
+
+    batch_size: BatchSize = 64
+    """Of the unit below. 4096 where `batch_unit: tokens` leaves it out."""
+    batch_unit: Literal["sentences", "tokens"] = "sentences"
+    """tokens: rows times padded length."""
+    epochs: PositiveCount | None = None
+    """Passes over the training data at most. Where this, `max_steps` and `max_minutes` are all left
+    out: 30, or as many as 3,000 steps take if the data are so few that these are more."""
+    max_steps: PositiveCount | None = None
+    """Steps at most."""
+    max_minutes: Annotated[float, Field(gt=0.0, le=bounds.MAX_MINUTES, strict=True)] | None = None
+    """Wall-clock minutes of training at most; a resumed run goes on counting."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=bounds.MAX_LEARNING_RATE, strict=True)] = 0.001
+    """Of Adam."""
+    warmup_steps: Count = 0
+    """Steps over which the learning rate rises from 0 in a straight line."""
+    plateau_factor: Share = 0.5
+    """The learning rate is multiplied by this ..."""
+    plateau_patience: PositiveCount = 1
+    """... after so many validations in a row without a better loss."""
+    clip_norm: Annotated[float, Field(gt=0.0, le=bounds.MAX_NORM, strict=True)] = 1.0
+    """Global norm to which gradients are clipped."""
+    label_smoothing: Fraction = 0.1
+    """Share of the probability spread over the whole vocabulary. It raises the training loss that
+    is shown, not the validation loss."""
+    validate_every: PositiveCount | None = None
+    """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
+    validation_samples: Count = 3
+    """Outputs printed at each validation."""
+    precision: Precision = "float32"
+    """Of the matrix products of a training step; all else is float32. bfloat16 is faster on
+    processors that have it (`s2s info RUN` tells) and slower on others."""
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    """When to stop, and what the best checkpoint is."""
+    strategy: Literal["default", "mirrored", "multi_worker"] = "default"
+    """The tf.distribute strategy: one device, all GPUs here, or several machines (TF_CONFIG)."""
+    tensorboard: Switch = True
+    """Write event files to RUN/logs."""
+
+    @property
+    def has_no_limit(self) -> bool:
+        """Whether nothing but early stopping was said to end training."""
+        return self.epochs is None and self.max_steps is None and self.max_minutes is None
+
+    @staticmethod
+    def default_epochs(steps_per_epoch: int) -> int:
+        """Returns the `epochs` that hold where no limit was said."""
+        return max(30, math.ceil(3000 / steps_per_epoch))
+
+
+class DecodingConfig(Section):
+    """Defaults of `generate` and of the export."""
+
+    beam_size: Annotated[int, Field(ge=1, le=bounds.MAX_BEAM_SIZE, strict=True)] = 5
+    """Hypotheses kept at each step; 1, which is greedy, where a continuation config leaves it out:
+    a beam makes continuations dull."""
+    length_penalty: Annotated[float, Field(ge=0.0, le=bounds.MAX_LENGTH_PENALTY, strict=True)] = 1.0
+    """Exponent of ((5 + length) / 6), which divides the log-probability; 0 ranks by that alone."""
+    max_length: Tokens = 100
+    """Generated tokens at most, EOS not counted; in a config that leaves it out, as many as
+    `data.max_target_length`. Outputs that it cuts are counted and marked."""
+    no_repeat_ngram: Annotated[int, Field(ge=0, le=bounds.MAX_NGRAM, strict=True)] = 0
+    """No output contains this many tokens in a row twice; 0 allows it."""
+    max_loop_characters: Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)] = 0
+    """Characters that an output may repeat back to back; a wide one, such as a Chinese character,
+    counts as two. A loop ends before they are so many, but not before a stretch has been said twice
+    in a row. Repeats with something else between them, such as refrains, are always possible. 0
+    allows loops; 24 where a continuation config leaves it out."""
+    batch_size: BatchSize = 64
+    """Lines decoded together; the output does not depend on it."""
+    shortlist: Switch = False
+    """Whether an output is made only of what its input's tokens are likely to come out as, and of
+    frequent tokens: faster, and seldom another output. Translation only."""
+    precision: Precision = "float32"
+    """Of the matrix products, as in `training`."""
+
+    def merge(self, other: Self | None) -> Self:
+        """Returns these options with those that were set in another object in place of them."""
+        if other is None:
+            return self
+        given = {name: getattr(other, name) for name in other.model_fields_set}
+        return self.model_copy(update=given)
+
+    def override(self, other_names: Sequence[str] = (), /, **options: Any) -> Self:
+        """Returns these options with others in place of some, checked as a config is.
+
+        Args:
+            other_names: What else the caller takes, for the message on an unknown name.
+            **options: Fields with their values; None leaves a field as it is. A NumPy scalar
+                counts as the number it holds.
+
+        Raises:
+            InputError: If a name is unknown or a value is not allowed.
+        """
+        names = [*type(self).model_fields, *other_names]
+        for name in options:
+            if name not in names:
+                raise InputError(f"`{name}` is an unknown option. {suggest(name, names)}")
+        given = {
+            name: value.item() if getattr(value, "shape", None) == () else value
+            for name, value in options.items()
+            if value is not None
+        }
+        try:
+            checked = type(self).model_validate(dict(self) | given)
+        except ValidationError as error:
+            faults = explain(error, given, type(self))
+            raise InputError("\n".join(f"`{key}` {text}" for key, text in faults)) from error
+        return self.model_copy(update={name: getattr(checked, name) for name in given})
+
+
+class Config(Section):
+    """A whole run.
+
+    What was left out is filled in, also where it hangs on the task: `model.architecture` and the
+    `lossless` of each vocabulary are never None here.
+    """
+
+    task: Literal["translation", "continuation"] = "translation"
+    """translation: a line in, a line out. continuation: a prompt in, what follows it out."""
+    seed: Annotated[int, Field(ge=0, lt=bounds.SEEDS, strict=True)] = 1
+    """Of the weights, the order of the data and dropout."""
+    data: DataConfig
+    """The texts."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """From text to ids."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    training: TrainingConfig = TrainingConfig()
+    """How it learns."""
+    decoding: DecodingConfig = DecodingConfig()
+    """How it answers."""
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        model = self.model.model_copy(update={"architecture": self._architecture()})
+        tokenizer = self._with_lossless(self.tokenizer)
+        sides = {
+            key: self._with_lossless(vocabulary)
+            for key, vocabulary in self.tokenizer.vocabularies()
+            if key
+        }
+        # A frozen model has no other way to set what depends on two of its sections.
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "tokenizer", tokenizer.model_copy(update=sides))
+        object.__setattr__(self, "decoding", self._decoding())
+        object.__setattr__(self, "training", self._training())
+        return self
+
+    @property
+    def joins_texts(self) -> bool:
+        """Whether prompts and continuations are parts of one text, cut anywhere.
+
+        Not where an encoder-decoder learns from pairs, whose sides are texts of their own, nor with
+        a vocabulary for each side.
+        """
+        if self.task != "continuation" or self.tokenizer.source is not None:
+            return False
+        is_cut = all(corpus.kind in ("lines", "text") for corpus in self.data.train)
+        return is_cut or self._architecture() == "language_model"
+
+    def _architecture(self) -> str:
+        default = "encoder_decoder" if self.task == "translation" else "language_model"
+        return self.model.architecture or default
+
+    def _training(self) -> TrainingConfig:
+        """A batch counted in tokens is as large as one of 64 sentences, or as the longest line."""
+        training = self.training
+        if training.batch_unit == "sentences" or "batch_size" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"batch_size": max(4096, self._longest_sequence())})
+
+    def _decoding(self) -> DecodingConfig:
+        defaults: dict[str, Any] = {"max_length": self.data.max_target_length}
+        if self.task == "continuation":
+            defaults |= {"beam_size": 1, "max_loop_characters": 24}
+        given = self.decoding.model_fields_set
+        # What is filled in here does not count as given.
+        return DecodingConfig.model_construct(
+            given, **dict(self.decoding) | {k: v for k, v in defaults.items() if k not in given}
+        )
+
+    def _with_lossless(self, vocabulary: VocabularyConfig) -> VocabularyConfig:
+        if vocabulary.lossless is not None:
+            return vocabulary
+        return vocabulary.model_copy(update={"lossless": self.task == "continuation"})
+
+    def _contradictions(self) -> dict[str, str]:
+        return self._task_faults() | self._architecture_faults() | self._training_faults()
+
+    def _task_faults(self) -> dict[str, str]:
+        if self.task == "continuation":
+            if not self.decoding.shortlist:
+                return {}
+            return {
+                "decoding.shortlist": "is for `task: translation` only: the tokens of a prompt do"
+                " not say what follows it. Received: true."
+            }
+        return {
+            f"data.{key}.{corpus.kind}": "is for continuation only: a translation needs pairs,"
+            " from `source` and `target` or `tsv`. Or set `task: continuation`."
+            for key, corpus in self.data.corpora()
+            if corpus.kind in ("lines", "text")
+        }
+
+    def _architecture_faults(self) -> dict[str, str]:
+        if self._architecture() != "language_model":
+            return {}
+        faults = {}
+        if self.task == "translation":
+            faults["model.architecture"] = (
+                "must be encoder_decoder for `task: translation`. Received: 'language_model'."
+            )
+        if self.tokenizer.source is not None:
+            faults["tokenizer.source"] = (
+                "cannot be used with a language model, which reads prompt and continuation as one"
+                " text. Use one vocabulary, or `model.architecture: encoder_decoder`."
+            )
+        return faults
+
+    def _training_faults(self) -> dict[str, str]:
+        faults = {}
+        metric = self.training.early_stopping.metric
+        if metric != "loss" and any(
+            c.kind in ("lines", "text") for c in self._validation_corpora()
+        ):
+            faults["training.early_stopping.metric"] = (
+                f"must be loss here: {metric} compares outputs with references, which `lines` and"
+                " `text` do not have."
+            )
+        longest = self._longest_sequence()
+        is_given = "batch_size" in self.training.model_fields_set
+        counts_tokens = is_given and self.training.batch_unit == "tokens"
+        if counts_tokens and self.training.batch_size < longest:
+            faults["training.batch_size"] = (
+                f"must be at least {longest} with `batch_unit: tokens`, so that the longest line"
+                f" allowed by `data` fits. Received: {self.training.batch_size}."
+            )
+        return faults
+
+    def _validation_corpora(self) -> tuple[CorpusConfig, ...]:
+        return self.data.validation or self.data.train
+
+    def _longest_sequence(self) -> int:
+        """Tokens of the longest row, with the EOS that a line gets."""
+        if self.data.is_running_text:
+            return self.data.window + 1
+        return max(self.data.max_source_length, self.data.max_target_length) + 1

@@ -1,0 +1,1 @@
+"""From ids to batches: corpora encoded once, the plan of an epoch, tf.data, the shortlist."""

@@ -1,0 +1,588 @@
+"""Exports a model as a SavedModel from string to string: tokenizer, search and weights in one.
+
+It runs wherever `tensorflow` and `tensorflow_text` are imported, without this package. It is
+traced without cuDNN, so that it runs on any machine whatever machine made it.
+"""
+
+import json
+import logging
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq_kit.atomic import explain_write_errors, write_folder
+from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.decoding import PromptEnds, SearchResult
+from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.export.folder import (
+    LongLines,
+    as_json,
+    check_digests,
+    check_unused,
+    write_digests,
+    write_metadata,
+)
+from seq2seq_kit.export.safety import check_saved_model, checked_copy
+from seq2seq_kit.files import user_path
+from seq2seq_kit.forking import check_not_forked
+from seq2seq_kit.inference.generator import Hypothesis, seams, search_model, take_back
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.precision import PreparedWeights
+from seq2seq_kit.startup import quiet_stderr
+from seq2seq_kit.text.normalization import TextRules
+from seq2seq_kit.tokens.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+# Scores are compared with those of the Python API up to this much: a GPU adds in another order.
+_SCORE_TOLERANCE = 1e-3
+
+# Followed by the place of the first such input, the limit and its length.
+_TOO_LONG = "An input has more tokens than the model takes (its place, the limit, its tokens):"
+
+# Followed by the place of the first such input.
+_NOT_TEXT = "An input is not UTF-8 (its place):"
+
+# What a server would do, in a process that knows nothing of this package.
+_FRESH_PROCESS = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+inputs = tf.constant(json.load(open(sys.argv[2], encoding="utf-8")), tf.string)
+found = signatures["serving_default"](inputs=inputs)
+texts = [text.decode("utf-8") for text in found["outputs"].numpy()]
+best = signatures["n_best"](inputs=inputs)
+assert (best["outputs"][:, 0] == found["outputs"]).numpy().all(), "n_best has other outputs"
+assert (best["scores"][:, 0] == found["scores"]).numpy().all(), "n_best has other scores"
+json.loads(signatures["describe"]()["description"].numpy())
+json.dump([texts, found["scores"].numpy().tolist()], open(sys.argv[3], "w", encoding="utf-8"))
+"""
+
+
+# What `n_best` gives, in the order of a `Hypothesis`.
+_COLUMNS = ("outputs", "log_probs", "scores", "is_cut")
+
+
+class Outputs(NamedTuple):
+    """What an export gives."""
+
+    texts: list[str]
+    """The best output of each input."""
+    scores: list[float]
+    """The number that the search ranked it by."""
+
+
+class ExportModule(tf.Module):
+    """The graph from strings to strings, as three signatures.
+
+    Args:
+        model: A network that uses no cuDNN.
+        source_tokenizer: Encodes inputs.
+        target_tokenizer: Decodes outputs.
+        decoding: The options of the search, fixed in the export.
+        max_source_length: Tokens of an input at most.
+        continues: Whether inputs are prompts, so that an empty one has a continuation and a
+            truncated one keeps its end.
+        heals: As for `Generator`.
+        long_lines: What becomes of an input with more tokens: "error" fails, "truncate" cuts it,
+            "mark" gives it an empty output with the score -inf. One that is not UTF-8 is marked
+            too, else fails.
+        shortlist: What outputs are narrowed to where `decoding.shortlist` asks for it.
+        metadata: What the export says of itself.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder | LanguageModel,
+        source_tokenizer: Tokenizer,
+        target_tokenizer: Tokenizer,
+        *,
+        decoding: DecodingConfig,
+        max_source_length: int,
+        continues: bool,
+        heals: bool = False,
+        long_lines: LongLines = "error",
+        shortlist: Shortlist | None = None,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        text = _tensorflow_text()
+        prepared = PreparedWeights(keep=True)
+        with quiet_stderr():
+            # A loaded export finds each by its name; without one, both would be the same.
+            self._encoder = text.SentencepieceTokenizer(
+                model=source_tokenizer.model_proto, name="source_tokenizer"
+            )
+            self._decoder = self._encoder
+            if target_tokenizer is not source_tokenizer:
+                self._decoder = text.SentencepieceTokenizer(
+                    model=target_tokenizer.model_proto, name="target_tokenizer"
+                )
+        search = _StringSearch(
+            self._encoder,
+            self._decoder,
+            model,
+            decoding,
+            max_source_length=max_source_length,
+            continues=continues,
+            heals=heals,
+            long_lines=long_lines,
+            shortlist=shortlist,
+            prepared=prepared,
+            source_rules=source_tokenizer.text_rules,
+            target_rules=target_tokenizer.text_rules,
+            surfaces=target_tokenizer.surfaces,
+            lossless=target_tokenizer.lossless,
+        )
+        strings = [tf.TensorSpec([None], tf.string, name="inputs")]
+        self.n_best = tf.function(
+            lambda inputs: search(inputs), input_signature=strings, autograph=False
+        )
+        self.serve = tf.function(self._best, input_signature=strings, autograph=False)
+        description = as_json(metadata)
+        self.describe = tf.function(
+            lambda: {"description": tf.constant(description)}, input_signature=[], autograph=False
+        )
+        # Loading needs all that the graph reads as attributes, and nothing else: neither the Keras
+        # model nor the weights from which others were prepared.
+        variables = [variable.value for variable in model.trainable_variables]
+        read = set(map(id, self.n_best.get_concrete_function().captured_inputs))
+        self._weights = [v for v in variables + prepared.variables if id(v.handle) in read]
+
+    def _best(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self.n_best(inputs)
+        return {name: found[name][:, 0] for name in ("outputs", "scores")}
+
+
+class _StringSearch:
+    """From strings to the best outputs of each, in graph; the arguments are `ExportModule`'s."""
+
+    def __init__(
+        self,
+        encoder: Any,
+        decoder: Any,
+        model: EncoderDecoder | LanguageModel,
+        decoding: DecodingConfig,
+        *,
+        max_source_length: int,
+        continues: bool,
+        heals: bool,
+        long_lines: LongLines,
+        shortlist: Shortlist | None,
+        prepared: PreparedWeights,
+        surfaces: tuple[bytes, ...],
+        lossless: bool,
+        source_rules: TextRules,
+        target_rules: TextRules,
+    ) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+        self._model = model
+        self._decoding = decoding
+        self._max_source_length = max_source_length
+        self._continues = continues
+        self._long_lines = long_lines
+        self._shortlist = shortlist
+        self._prepared = prepared
+        self._heals = heals
+        self._surfaces = surfaces
+        self._lossless = lossless
+        self._source_rules = source_rules
+        self._target_rules = target_rules
+
+    def __call__(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the best outputs of each input, best first.
+
+        Args:
+            inputs: string `(batch,)`.
+
+        Returns:
+            Of the shape `(batch, beam_size)`: `outputs`, string; `log_probs` and `scores`, float32;
+            `is_cut`, bool.
+        """
+        is_text = tf.strings.unicode_transcode(inputs, "UTF-8", "UTF-8", errors="ignore") == inputs
+        if self._long_lines != "mark":
+            _refuse(~is_text, _NOT_TEXT)
+        texts = self._source_rules.prepare_tensor(tf.where(is_text, inputs, ""))
+        ids = self._encoder.tokenize(texts)
+        lengths = tf.cast(ids.row_lengths(), tf.int32)
+        is_marked = ~is_text
+        match self._long_lines:
+            case "error":
+                is_long = lengths > self._max_source_length
+                _refuse(is_long, _TOO_LONG, self._max_source_length, lengths)
+            case "truncate":
+                kept = tf.minimum(lengths, self._max_source_length)
+                ids = _cut(ids, kept, keep_end=self._continues)
+                lengths = kept
+            case "mark":
+                is_marked |= lengths > self._max_source_length
+                lengths = tf.where(is_marked, 0, lengths)
+                ids = _cut(ids, lengths, keep_end=False)
+        place = tf.maximum(tf.strings.length(texts) - 1, 0)
+        last = tf.strings.substr(texts, place, tf.ones_like(place))
+        lost_space = (last == " ") & (lengths > 0) & (not self._lossless)
+        found, outputs = self._search(ids, lengths, lost_space)
+        answers = {
+            "outputs": outputs,
+            "log_probs": found.log_probs,
+            "scores": found.scores,
+            "is_cut": found.is_cut,
+        }
+        if not self._continues:
+            answers = _replace(lengths == 0, 0.0, answers)
+        if self._long_lines == "mark":
+            answers = _replace(is_marked, -math.inf, answers)
+        return answers
+
+    def _search(
+        self, ids: tf.RaggedTensor, lengths: tf.Tensor, lost_space: tf.Tensor
+    ) -> tuple[SearchResult, tf.Tensor]:
+        """Returns the hypotheses of each input and their texts, string `(batch, beam_size)`."""
+        number = ids.nrows()
+        if isinstance(self._model, LanguageModel):
+            ids = tf.concat([tf.fill([number, 1], Tokenizer.bos_id), ids], axis=1)
+        else:
+            ids = tf.concat([ids, tf.fill([number, 1], Tokenizer.eos_id)], axis=1)
+        given = rows, row_lengths = ids.to_tensor(), lengths + 1
+        ends: PromptEnds | None = None
+        if self._heals:
+            rows, row_lengths, ends = take_back(self._model, self._surfaces, *given, lost_space)
+        found = search_model(
+            self._model,
+            rows,
+            row_lengths,
+            self._decoding,
+            num_hypotheses=self._decoding.beam_size,
+            shortlist=self._shortlist,
+            surfaces=self._surfaces,
+            continues=self._continues,
+            prompt_ends=ends,
+            prepared=self._prepared,
+        )
+        shape = tf.shape(found.lengths)
+        ids = _ids_without_eos(found)
+        if ends is None:
+            return found, tf.reshape(self._detokenize(ids), shape)
+        before, taken = seams(*given, ends, is_encoded=isinstance(self._model, EncoderDecoder))
+        prompts = self._detokenize(tf.concat([before, taken], axis=1))
+        start = tf.strings.length(prompts) + tf.cast(lost_space, tf.int32)
+        line = tf.repeat(tf.range(shape[0]), shape[1])
+        texts = self._detokenize(tf.concat([tf.gather(before, line), ids], axis=1))
+        size = tf.strings.length(texts)
+        texts = tf.strings.substr(texts, tf.minimum(tf.gather(start, line), size), size)
+        return found, tf.reshape(texts, shape)
+
+    def _detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        return self._target_rules.restore_tensor(self._decoder.detokenize(ids))
+
+
+def _ids_without_eos(found: SearchResult) -> tf.RaggedTensor:
+    """Returns the tokens of each hypothesis, a row for each."""
+    ids = tf.reshape(found.token_ids, [-1, tf.shape(found.token_ids)[-1]])
+    ends = tf.reduce_any(ids == Tokenizer.eos_id, axis=1)
+    lengths = tf.reshape(found.lengths, [-1]) - tf.cast(ends, tf.int32)
+    return tf.RaggedTensor.from_tensor(ids, lengths=lengths)
+
+
+def _refuse(is_wrong: tf.Tensor, message: str, *values: Any) -> None:
+    """Fails where an input is wrong, with the place of the first one.
+
+    Args:
+        is_wrong: bool `(batch,)`.
+        message: What is wrong.
+        *values: What the message ends with: numbers, and of a tensor `(batch,)` that input's.
+    """
+    first = tf.where(is_wrong)[:1, 0]
+    values = tuple(tf.gather(v, first) if tf.is_tensor(v) else v for v in values)
+    tf.debugging.Assert(tf.size(first) == 0, [message, first, *values], summarize=1)
+
+
+def _cut(ids: tf.RaggedTensor, lengths: tf.Tensor, *, keep_end: bool) -> tf.RaggedTensor:
+    """Returns the first or last ids of each row.
+
+    Args:
+        ids: int32 `(batch, None)`.
+        lengths: int32 `(batch,)`. Ids to keep, of each row at most as many as it has.
+        keep_end: Whether to keep the last ones.
+    """
+    kept = tf.cast(lengths, tf.int64)
+    starts = ids.row_limits() - kept if keep_end else ids.row_starts()
+    values = tf.gather(ids.values, tf.ragged.range(starts, starts + kept).values)
+    return tf.RaggedTensor.from_row_lengths(values, kept, validate=False)
+
+
+def _replace(
+    where: tf.Tensor, number: float, answers: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Returns answers with an empty output in some lines.
+
+    Args:
+        where: bool `(batch,)`. Which lines.
+        number: Their log-probability and score.
+        answers: What `_StringSearch` returns.
+    """
+    empty = {"outputs": "", "log_probs": number, "scores": number, "is_cut": False}
+    where = where[:, tf.newaxis]
+    return {name: tf.where(where, empty[name], value) for name, value in answers.items()}
+
+
+class ExportedModel:
+    """A loaded export.
+
+    Args:
+        path: The folder of the SavedModel.
+
+    Raises:
+        InputError: If it is no export of this package, or holds something that none needs.
+        RunError: If a file of it is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        check_not_forked()
+        path = user_path(path)
+        _tensorflow_text()
+        check_digests(path)
+        with checked_copy(path) as folder:
+            try:
+                with quiet_stderr(), _functions_as_graphs():
+                    self._loaded = tf.saved_model.load(str(folder))
+            except Exception as error:  # Damaged variables can raise almost anything.
+                raise RunError(
+                    f"The export {path} is damaged and cannot be loaded. Export the run again."
+                ) from error
+        self._signatures = self._loaded.signatures
+        self.metadata: dict[str, Any] = {}
+        """What the export says of itself; nothing where it was made before exports did."""
+        if "describe" in self._signatures:
+            self.metadata = json.loads(self._signatures["describe"]()["description"].numpy())
+
+    def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:
+        """Returns the best output of each text and its score.
+
+        Args:
+            texts: The inputs.
+            first_line: The line number of the first text, for messages.
+
+        Raises:
+            InputError: If an input is longer than the model takes, unless the export truncates or
+                marks such lines.
+        """
+        best = [one for (one,) in self.hypotheses(texts, first_line=first_line)]
+        return Outputs([one.text for one in best], [one.score for one in best])
+
+    def hypotheses(
+        self, texts: Sequence[str], *, num_hypotheses: int = 1, first_line: int = 1
+    ) -> list[list[Hypothesis]]:
+        """Returns the best hypotheses of each text, best first; they have no `token_ids`.
+
+        An input that the export marks has empty ones with log-probability and score -inf.
+
+        Args:
+            texts: The inputs.
+            num_hypotheses: Hypotheses returned, at most as many as the exported beam has.
+            first_line: The line number of the first text, for messages.
+
+        Raises:
+            InputError: If the export gives fewer hypotheses, or an input is longer than the model
+                takes, unless the export truncates or marks such lines.
+        """
+        check_not_forked()
+        _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
+        if "n_best" in self._signatures:
+            found = self._call("n_best", texts, first_line)
+        else:  # An export made before there was one.
+            found = self._call("serving_default", texts, first_line)
+            found = {name: value[:, np.newaxis] for name, value in found.items()}
+            found |= {"log_probs": found["scores"], "is_cut": np.zeros((len(texts), 1), bool)}
+        values = zip(*(found[name].tolist() for name in _COLUMNS), strict=True)
+        return [
+            [
+                Hypothesis(text.decode("utf-8"), (), log_prob, score, is_cut)
+                for text, log_prob, score, is_cut in zip(*line, strict=True)
+            ][:num_hypotheses]
+            for line in values
+        ]
+
+    def _call(self, name: str, texts: Sequence[str], first_line: int) -> dict[str, np.ndarray]:
+        """Returns what a signature gives, as arrays."""
+        for place, text in enumerate(texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise _not_text(first_line + place) from error
+        try:
+            found = self._signatures[name](inputs=tf.constant(list(texts), tf.string))
+        except tf.errors.InvalidArgumentError as error:
+            raise _explain(error, first_line) or error from error
+        return {key: value.numpy() for key, value in found.items()}
+
+
+def _check_number(num_hypotheses: int, most: int) -> None:
+    if num_hypotheses > most:
+        raise InputError(
+            f"`num_hypotheses` must be at most {most}: the export searches with a beam of that "
+            f"size. Received: {num_hypotheses}. Export the run again with a larger beam."
+        )
+
+
+def _explain(error: tf.errors.InvalidArgumentError, first_line: int) -> InputError | None:
+    """Returns what is wrong with an input, in words for people; None if that is not it."""
+    _, is_long, rest = error.message.partition(_TOO_LONG)
+    numbers = [int(number) for number in re.findall(r"\[+(\d+)\]+", rest)]
+    if is_long and len(numbers) >= 3:
+        place, limit, length, *_ = numbers
+        return InputError(
+            f"Line {first_line + place} has {length} tokens; the model takes at most {limit}. "
+            f"Split the line, or export the run with --long-lines truncate or mark."
+        )
+    _, is_not_text, rest = error.message.partition(_NOT_TEXT)
+    if is_not_text and (number := re.search(r"\[+(\d+)\]+", rest)):
+        return _not_text(first_line + int(number[1]))
+    return None
+
+
+def _not_text(line: int) -> InputError:
+    return InputError(f"Line {line} is not UTF-8. Save the text as UTF-8.")
+
+
+def export_model(
+    module: ExportModule,
+    path: Path,
+    probes: Sequence[str],
+    expected: Outputs,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Writes a SavedModel, whole or not at all, once a fresh process has answered as expected.
+
+    Args:
+        module: What to write.
+        path: A folder that does not exist yet, or is empty.
+        probes: Inputs to try.
+        expected: What the Python API gives for them.
+        metadata: What the export says of itself.
+
+    Raises:
+        InputError: If `path` is in use.
+        RunError: If the fresh process fails or answers otherwise, or the disk is full; nothing is
+            left at `path`.
+    """
+    check_unused(path)
+    with explain_write_errors(path, "The export"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_folder(path, "The export") as building:
+        with quiet_stderr(), _functions_as_graphs():
+            tf.saved_model.save(
+                module,
+                str(building),
+                signatures={
+                    "serving_default": module.serve,
+                    "n_best": module.n_best,
+                    "describe": module.describe,
+                },
+                # An export is not trained.
+                options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            )
+        check_saved_model(building)
+        _check_answers(_ask_fresh_process(building, probes), expected, probes)
+        write_metadata(building, metadata)
+        write_digests(building)
+        building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
+
+
+@contextmanager
+def _functions_as_graphs() -> Iterator[None]:
+    """Has TensorFlow's own functions traced in the body, though other code has all run eagerly."""
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
+
+
+def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:
+    """Returns lines to compare two ways of generating by: of several lengths, and odd ones.
+
+    Args:
+        tokenizer: The tokenizer of the inputs, from whose pieces the lines are made.
+        longest: Tokens that a line may have.
+    """
+    first_piece = Tokenizer.eos_id + 1
+    plain = np.random.default_rng(0).integers(first_piece, tokenizer.vocab_size, (8, 24)).tolist()
+    lines = tokenizer.decode([row[: 3 * (place + 1)] for place, row in enumerate(plain)])
+    lines += ["", " ", "a\0b", "\u6625\u5929\u5230\u4e86\u3002", "\U0001f600 ?!", "Aa Bb 12."]
+    # Spellings that normalization makes one, and SentencePiece's mark of a space.
+    lines += ["\ufeffcafe\u0301\u00a0\uac01\u1101\u1161", "a\u2581b\x10", "\uff21\u00ad\r"]
+    return [
+        line
+        for line, ids in zip(lines, tokenizer.encode(lines), strict=True)
+        if len(ids) <= longest
+    ]
+
+
+def long_line(tokenizer: Tokenizer, limit: int) -> str:
+    """Returns a line of more tokens than `limit`."""
+    line = " ".join(probe_lines(tokenizer, limit)) or "a"
+    while len(tokenizer.encode([line])[0]) <= limit:
+        line = f"{line} {line}"
+    return line
+
+
+def _ask_fresh_process(path: Path, probes: Sequence[str]) -> Outputs:
+    """Returns what an export answers where only tensorflow and tensorflow_text are imported."""
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder, "asked.json"), Path(folder, "answered.json")
+        asked.write_text(json.dumps(list(probes)), encoding="utf-8")
+        ended = subprocess.run(
+            [sys.executable, "-c", _FRESH_PROCESS, path, asked, answered],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            raise RunError(
+                f"A fresh process could not run the export, so it was not kept. It said: "
+                f"{ended.stderr.strip().rpartition(chr(10))[2]}"
+            )
+        return Outputs(*json.loads(answered.read_text(encoding="utf-8")))
+
+
+def _check_answers(found: Outputs, expected: Outputs, probes: Sequence[str]) -> None:
+    """Raises RunError where an export answers other than the Python API."""
+    rows = zip(probes, found.texts, found.scores, expected.texts, expected.scores, strict=True)
+    for probe, text, score, expected_text, expected_score in rows:
+        if text != expected_text or abs(score - expected_score) > _SCORE_TOLERANCE:
+            raise RunError(
+                f"The export answers {probe!r} with {text!r} ({score:.4f}), the run with "
+                f"{expected_text!r} ({expected_score:.4f}), so it was not kept. Please report this "
+                f"with the versions that `s2s info` shows."
+            )
+
+
+def _tensorflow_text() -> ModuleType:
+    """Returns the module whose ops tokenize within the graph.
+
+    Raises:
+        InputError: Where it is not installed.
+    """
+    try:
+        import tensorflow_text
+    except ImportError as error:
+        raise InputError(
+            "Exports need tensorflow-text, which is not installed here (it has no wheel for "
+            "Windows and for Macs with Intel processors). Use Linux, WSL, Colab or a Mac with "
+            "Apple silicon."
+        ) from error
+    return tensorflow_text

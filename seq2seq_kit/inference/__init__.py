@@ -1,0 +1,1 @@
+"""Text in, text or scores out: joins tokenizer, model and search."""

@@ -1,0 +1,254 @@
+"""How likely a model finds given texts: log-probabilities, and the perplexities made of them."""
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq_kit import bounds
+from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
+from seq2seq_kit.errors import InputError, shorten
+from seq2seq_kit.forking import check_not_forked
+from seq2seq_kit.inference.generator import as_texts, encode_sources
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.training.losses import cross_entropy
+
+# Numbers in the largest tensors of a batch at most: 1 GB. Computing takes a few times as much.
+_MAX_NUMBERS = 2**28
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely one text is."""
+
+    log_prob: float
+    """Summed over its tokens, EOS included, in nats."""
+    num_tokens: int
+    """Tokens of the text, EOS included."""
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """How surprising texts are, a unit; lower is better.
+
+    Each is `exp(-log_prob / units)`: those per word and character compare across vocabularies.
+    """
+
+    per_token: float
+    """A token of the model's vocabulary, EOS included."""
+    per_word: float
+    """A whitespace-separated word; the end of a line counts as one."""
+    per_character: float
+    """A character; the end of a line counts as one."""
+
+
+def perplexity(scores: Sequence[Score], texts: Sequence[str]) -> Perplexity:
+    """Returns the perplexities of scored texts.
+
+    Raises:
+        InputError: If there is no text.
+    """
+    if not scores:
+        raise InputError("Expected at least one line to score. Received: none.")
+    nats = -sum(score.log_prob for score in scores)
+    units = (
+        sum(score.num_tokens for score in scores),
+        sum(len(text.split()) + 1 for text in texts),
+        sum(len(text) + 1 for text in texts),
+    )
+    # Beyond exp(700) a float has no room.
+    return Perplexity(*(math.exp(min(nats / number, 700.0)) for number in units))
+
+
+class _Row(NamedTuple):
+    source: list[int]  # what the encoder reads; a language model ignores it
+    target: list[int]  # what the decoder predicts
+    unscored: int  # so many first targets are a prompt
+
+
+class _Shape(NamedTuple):
+    """Padded lengths."""
+
+    source: int
+    target: int
+
+
+class Scorer:
+    """Scores texts with a model and its tokenizers.
+
+    A text's score is the same whatever texts stand beside it.
+
+    Args:
+        model: The network.
+        source_tokenizer: Encodes sources, or prompts.
+        target_tokenizer: Encodes the texts to score.
+        ends_with: What follows a text: EOS, or the newline's token for a model of running text.
+        max_source_length: Tokens of a source or prompt at most.
+        keep_end: Whether a truncated source keeps its end, as a prompt should.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder | LanguageModel,
+        source_tokenizer: Tokenizer,
+        target_tokenizer: Tokenizer,
+        *,
+        ends_with: int,
+        max_source_length: int,
+        keep_end: bool,
+    ) -> None:
+        self.model = model
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self.ends_with = ends_with
+        self.max_source_length = max_source_length
+        self.keep_end = keep_end
+        ids = tf.TensorSpec([None, None], tf.int32)
+        weights = tf.TensorSpec([None, None], tf.float32)
+        self._sizes = group_sizes(model.units // 2)
+        self._function = tf.function(
+            self._compute, input_signature=[ids, ids, weights], autograph=False
+        )
+
+    def score(
+        self,
+        sources: Iterable[str],
+        targets: Iterable[str],
+        *,
+        batch_size: int = 64,
+        truncate: bool = False,
+    ) -> list[Score]:
+        """Returns how likely each target is after its source.
+
+        Args:
+            sources: The inputs; for a language model the prompts, "" for none. An empty input
+                is the model's to score, though `generate` answers it without asking the model.
+            targets: The texts to score, one for each source.
+            batch_size: Texts scored together at most; the result does not depend on it.
+            truncate: Cut over-long sources instead of refusing them; a target never is cut.
+
+        Raises:
+            InputError: If the numbers of sources and targets differ, a source is over-long, a
+                target is longer than memory allows, or `batch_size` is out of range.
+        """
+        check_not_forked()
+        if (
+            not isinstance(batch_size, numbers.Integral)
+            or not 1 <= batch_size <= bounds.MAX_BATCH_SIZE
+        ):
+            raise InputError(
+                f"`batch_size` must be a whole number from 1 to {bounds.MAX_BATCH_SIZE}. Received: "
+                f"{shorten(batch_size)}."
+            )
+        sources, targets = as_texts(sources), as_texts(targets)
+        if len(sources) != len(targets):
+            raise InputError(
+                f"Expected one target for each source. Received: {len(sources)} sources, "
+                f"{len(targets)} targets."
+            )
+        source_ids = encode_sources(
+            self.source_tokenizer,
+            sources,
+            max_length=self.max_source_length,
+            keep_end=self.keep_end,
+            truncate=truncate,
+        )
+        target_ids = self.target_tokenizer.encode(targets)
+        return self.score_ids(
+            source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
+        )
+
+    def score_ids(
+        self,
+        source_ids: Sequence[Sequence[int]],
+        target_ids: Sequence[Sequence[int]],
+        batch_size: int = 64,
+    ) -> list[Score]:
+        """Returns how likely each row of target ids, its end included, is after its source."""
+        rows = [self._layout(*pair) for pair in zip(source_ids, target_ids, strict=True)]
+        scores = np.zeros(len(rows))
+        for shape, indices in _by_shape(rows).items():
+            at_once = min(batch_size, self._most_rows(shape, indices[0] + 1))
+            for first in range(0, len(indices), at_once):
+                members = indices[first : first + at_once]
+                scores[members] = self._score_batch([rows[index] for index in members], shape)
+        return [
+            Score(float(log_prob), len(target))
+            for log_prob, target in zip(scores, target_ids, strict=True)
+        ]
+
+    def _layout(self, source: Sequence[int], target: Sequence[int]) -> _Row:
+        if isinstance(self.model, LanguageModel):
+            return _Row([Tokenizer.bos_id], [*source, *target], len(source))
+        return _Row([*source, Tokenizer.eos_id], list(target), 0)
+
+    def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
+        # The same row counts as in search_in_groups, for the same reason.
+        size = min(size for size in self._sizes if size >= len(rows))
+        # As a graph, even where other code has functions run eagerly.
+        log_probs = self._function.get_concrete_function()
+        return log_probs(**_pad(rows, size, shape)).numpy()[: len(rows)]
+
+    def _most_rows(self, shape: _Shape, line: int) -> int:
+        """Returns how many rows of a shape fit into memory together.
+
+        Raises:
+            InputError: If not even the smallest group does; names `line`.
+        """
+        numbers = shape.target * self.model.vocab_size
+        if isinstance(self.model, EncoderDecoder):
+            # Additive attention compares each target with each source token.
+            numbers += shape.target * shape.source * self.model.units
+        fitting = [size for size in self._sizes if size * numbers <= _MAX_NUMBERS]
+        if not fitting:
+            raise InputError(
+                f"Line {line} has about {shape.target} tokens to score, more than fit into memory "
+                f"with this model. Split the line."
+            )
+        return fitting[-1]
+
+    def _compute(
+        self, source_ids: tf.Tensor, target_ids: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the log-probability of each row's weighted targets, float32 `(batch,)`."""
+        bos = tf.fill([tf.shape(target_ids)[0], 1], Tokenizer.bos_id)
+        decoder_input_ids = tf.concat([bos, target_ids[:, :-1]], axis=1)
+        logits = self.model(
+            {"source_ids": source_ids, "decoder_input_ids": decoder_input_ids}, training=False
+        )
+        nll = cross_entropy(logits, target_ids).negative_log_likelihood
+        return -tf.reduce_sum(nll * weights, axis=1)
+
+
+def _by_shape(rows: Sequence[_Row]) -> dict[_Shape, list[int]]:
+    """Returns which rows have which padded lengths."""
+    members: dict[_Shape, list[int]] = {}
+    for index, row in enumerate(rows):
+        shape = _Shape(_round_up(len(row.source)), _round_up(len(row.target)))
+        members.setdefault(shape, []).append(index)
+    return members
+
+
+def _round_up(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def _pad(rows: Sequence[_Row], size: int, shape: _Shape) -> dict[str, tf.Tensor]:
+    """Returns the arguments of `Scorer._compute` for rows; missing ones are copies of the first."""
+    source_ids = np.zeros((size, shape.source), np.int32)
+    target_ids = np.zeros((size, shape.target), np.int32)
+    weights = np.zeros((size, shape.target), np.float32)
+    for place, row in enumerate([*rows, *[rows[0]] * (size - len(rows))]):
+        source_ids[place, : len(row.source)] = row.source
+        target_ids[place, : len(row.target)] = row.target
+        weights[place, row.unscored : len(row.target)] = 1.0
+    return {
+        "source_ids": tf.constant(source_ids),
+        "target_ids": tf.constant(target_ids),
+        "weights": tf.constant(weights),
+    }

@@ -1,0 +1,187 @@
+"""The LSTM decoder with attention: whole target sequences in training, single steps in decoding."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from seq2seq_kit.model.attention import AdditiveAttention, Memory, MultiplicativeAttention
+from seq2seq_kit.model.lstm import LSTMStack, LSTMState, uniform
+from seq2seq_kit.model.precision import Projection
+
+_ATTENTIONS = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAttention}
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class LSTMDecoder(keras.layers.Layer):
+    """Stacked LSTM layers that attend to a memory.
+
+    No layer depends on the attention of the step before (no input feeding), so that each runs the
+    whole target sequence at once. With `attention_layer="first"` the context of the first layer
+    is input to the layers above, which thus see the history of contexts: what input feeding is
+    for, at the price of one sequence.
+
+    The output is the attentional state `tanh(W [state; context])` of Luong et al., 2015, equation
+    5, https://arxiv.org/abs/1508.04025.
+
+    Args:
+        units: Size of the LSTM states.
+        num_layers: Number of LSTM layers.
+        output_dim: Size of the outputs.
+        attention: "additive" or "multiplicative".
+        attention_layer: "last", or "first": the layer whose output queries the memory.
+        dropout: Share of each layer's inputs and of the outputs that is zeroed in training.
+        init_scale: Weights start uniform in +-init_scale.
+        use_cudnn: "auto" or False, as in `LSTMStack`.
+
+    Call arguments:
+        inputs: float `(batch, time, features)`. Embedded decoder inputs.
+        memory: A `Memory` from `memorize`.
+        initial_state: One `LSTMState` a layer.
+        training: Whether dropout is active.
+
+    Returns:
+        The outputs, float `(batch, time, output_dim)`, and the attention weights, float
+        `(batch, time, source_time)`.
+
+    Raises:
+        ValueError: If `attention` or `attention_layer` is none of the above.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        num_layers: int = 1,
+        *,
+        output_dim: int,
+        attention: str = "additive",
+        attention_layer: str = "last",
+        dropout: float = 0.0,
+        init_scale: float = 0.1,
+        use_cudnn: str | bool = "auto",
+        **kwargs: Any,
+    ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if attention not in _ATTENTIONS:
+            raise ValueError(
+                f"`attention` must be one of {sorted(_ATTENTIONS)}. Received: {attention!r}."
+            )
+        if attention_layer not in ("first", "last"):
+            raise ValueError(
+                f"`attention_layer` must be 'first' or 'last'. Received: {attention_layer!r}."
+            )
+        self.units = units
+        self.num_layers = num_layers
+        self.output_dim = output_dim
+        self.attention = attention
+        self.attention_layer = attention_layer
+        self.dropout = dropout
+        self.init_scale = init_scale
+        self.use_cudnn = use_cudnn
+        num_below = 1 if attention_layer == "first" else num_layers
+        self.below = self._stack(num_below, "below")
+        self.above = self._stack(num_layers - num_below, "above")
+        self.attend = _ATTENTIONS[attention](
+            units, init_scale=init_scale, dtype=self.dtype_policy, name="attention"
+        )
+        self.combine = Projection(
+            output_dim,
+            activation="tanh",
+            use_bias=False,
+            kernel_initializer=uniform(init_scale),
+            dtype=self.dtype_policy,
+            name="combine",
+        )
+        self.output_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="output_dropout"
+        )
+
+    def _stack(self, num_layers: int, name: str) -> LSTMStack:
+        return LSTMStack(
+            self.units,
+            num_layers,
+            dropout=self.dropout,
+            init_scale=self.init_scale,
+            use_cudnn=self.use_cudnn,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, input_shape: tuple[int | None, ...], values_dim: int) -> None:
+        """Creates the weights for embeddings of `input_shape` and memory of `values_dim`."""
+        self.below.build(input_shape)
+        self.attend.build(self.units, values_dim)
+        self.above.build((*input_shape[:-1], self.units + values_dim))
+        self.combine.build((*input_shape[:-1], self.units + values_dim))
+        self.built = True
+
+    def memorize(self, values: Any, mask: Any) -> Memory:
+        """Returns the `Memory` of encoder outputs `(batch, source_time, features)`."""
+        return self.attend.memorize(values, mask)
+
+    def call(
+        self,
+        inputs: Any,
+        memory: Memory,
+        initial_state: tuple[LSTMState, ...],
+        training: bool = False,
+    ) -> tuple[Any, Any]:
+        num_below = self.below.num_layers
+        outputs, _ = self.below(inputs, initial_state[:num_below], training=training)
+        context, weights = self.attend(outputs, memory)
+        if self.above.num_layers:
+            above, _ = self.above(
+                ops.concatenate([outputs, context], axis=-1),
+                initial_state[num_below:],
+                training=training,
+            )
+            outputs = outputs + above
+        return self._output(outputs, context, training), weights
+
+    def step(
+        self, inputs: Any, memory: Memory, states: tuple[LSTMState, ...]
+    ) -> tuple[Any, tuple[LSTMState, ...], Any]:
+        """Runs one time step without dropout, for one or several rows a source.
+
+        Args:
+            inputs: float `(batch * rows, features)`: the rows of a source stand together.
+            memory: The `Memory` of `batch` sources.
+            states: One `LSTMState` a layer, `(batch * rows, units)`.
+
+        Returns:
+            The output `(batch * rows, output_dim)`, the new states and the attention weights
+            `(batch * rows, source_time)`.
+        """
+        num_below = self.below.num_layers
+        outputs, below_states = self.below.step(inputs, states[:num_below])
+        # The rows of a source are queries of one memory: it need not be copied for each beam.
+        # (batch * rows, units) -> (batch, rows, units)
+        query = ops.reshape(outputs, (ops.shape(memory.mask)[0], -1, self.units))
+        context, weights = self.attend.step(query, memory)
+        context = ops.reshape(context, (-1, context.shape[-1]))
+        weights = ops.reshape(weights, (-1, ops.shape(weights)[-1]))
+        above_states: tuple[LSTMState, ...] = ()
+        if self.above.num_layers:
+            above, above_states = self.above.step(
+                ops.concatenate([outputs, context], axis=-1), states[num_below:]
+            )
+            outputs = outputs + above
+        return self._output(outputs, context, False), below_states + above_states, weights
+
+    def _output(self, outputs: Any, context: Any, training: bool) -> Any:
+        combined = self.combine(ops.concatenate([outputs, context], axis=-1))
+        return self.output_dropout(combined, training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "output_dim": self.output_dim,
+            "attention": self.attention,
+            "attention_layer": self.attention_layer,
+            "dropout": self.dropout,
+            "init_scale": self.init_scale,
+            "use_cudnn": self.use_cudnn,
+        }

@@ -1,0 +1,150 @@
+"""Stacked Keras LSTM layers that run whole sequences in training and single steps in decoding.
+
+Whole sequences go through `keras.layers.LSTM`, on a CPU through its faster equal `FastLSTM`; on a
+GPU it takes cuDNN as long as the mask is right-padded without empty rows. A decoding loop must not
+call that layer on one time step (cuDNN repacks the weights at each call), so `step` computes one
+with the same weights.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from seq2seq_kit.model.fast_lstm import FastLSTM
+
+
+class LSTMState(NamedTuple):
+    """The state of one LSTM layer."""
+
+    hidden: Any
+    """float32 `(batch, units)`. The output of the last step."""
+    cell: Any
+    """float32 `(batch, units)`. The memory cell."""
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class LSTMStack(keras.layers.Layer):
+    """Unidirectional LSTM layers on top of each other, with residual connections.
+
+    Dropout stands on the input of each layer. From the second layer on, a layer's input is added
+    to its output (He et al., 2016, https://arxiv.org/abs/1512.03385), so that deep stacks learn.
+
+    Args:
+        units: Size of the state and of the output of each layer.
+        num_layers: Number of layers.
+        dropout: Share of each layer's inputs that is zeroed in training.
+        init_scale: Kernels start uniform in +-init_scale, the forget gate's bias at 1.
+        use_cudnn: "auto" takes cuDNN where it can; False never does (for an export that must run
+            on any machine).
+
+    Call arguments:
+        inputs: float `(batch, time, features)`.
+        initial_state: One `LSTMState` a layer, or None for zeros.
+        mask: bool `(batch, time)`, right-padded, no row all False; None if only the outputs at
+            real positions matter: padding on the right cannot reach them.
+        training: Whether dropout is active.
+
+    Returns:
+        The outputs, `(batch, time, units)`, and a tuple of the final `LSTMState`s.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        num_layers: int = 1,
+        *,
+        dropout: float = 0.0,
+        init_scale: float = 0.1,
+        use_cudnn: str | bool = "auto",
+        **kwargs: Any,
+    ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.units = units
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.init_scale = init_scale
+        self.use_cudnn = use_cudnn
+        self.layers = [
+            FastLSTM(
+                units,
+                return_sequences=True,
+                return_state=True,
+                kernel_initializer=uniform(init_scale),
+                recurrent_initializer=uniform(init_scale),
+                use_cudnn=use_cudnn,
+                dtype=self.dtype_policy,
+                name=f"lstm_{index}",
+            )
+            for index in range(num_layers)
+        ]
+        self.input_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="input_dropout"
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for index, layer in enumerate(self.layers):
+            layer.build(input_shape if index == 0 else (*input_shape[:-1], self.units))
+        self.built = True
+
+    def call(
+        self,
+        inputs: Any,
+        initial_state: tuple[LSTMState, ...] | None = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> tuple[Any, tuple[LSTMState, ...]]:
+        states = []
+        for index, layer in enumerate(self.layers):
+            outputs, hidden, cell = layer(
+                self.input_dropout(inputs, training=training),
+                initial_state=None if initial_state is None else list(initial_state[index]),
+                mask=mask,
+                training=training,
+            )
+            inputs = outputs + inputs if index > 0 else outputs
+            states.append(LSTMState(hidden, cell))
+        return inputs, tuple(states)
+
+    def step(self, inputs: Any, states: tuple[LSTMState, ...]) -> tuple[Any, tuple[LSTMState, ...]]:
+        """Runs one time step without dropout.
+
+        Args:
+            inputs: float `(batch, features)`.
+            states: One `LSTMState` a layer.
+
+        Returns:
+            The output, `(batch, units)`, and the new states: what `call` gives for that step.
+        """
+        new_states = []
+        for index, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            outputs, hidden, cell = layer.step(inputs, *state)
+            inputs = outputs + inputs if index > 0 else outputs
+            new_states.append(LSTMState(hidden, cell))
+        return inputs, tuple(new_states)
+
+    def zero_state(self, batch_size: Any) -> tuple[LSTMState, ...]:
+        """Returns the state before the first step: zeros, `(batch_size, units)` each."""
+        zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
+        return tuple(LSTMState(zeros, zeros) for _ in self.layers)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "dropout": self.dropout,
+            "init_scale": self.init_scale,
+            "use_cudnn": self.use_cudnn,
+        }
+
+
+def uniform(scale: float) -> keras.initializers.Initializer:
+    """Returns an initializer that draws from +-scale.
+
+    Such a start, of +-0.08 or +-0.1, is that of Sutskever et al., 2014, section 3.4
+    (https://arxiv.org/abs/1409.3215), and of Luong et al., 2015, section 4.1.
+    """
+    return keras.initializers.RandomUniform(-scale, scale)

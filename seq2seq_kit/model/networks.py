@@ -1,0 +1,484 @@
+"""The two networks, `EncoderDecoder` and `LanguageModel`, and `build_model`.
+
+Both are `keras.Model`s over ids: `call` runs whole sequences in training, `start` and `step` one
+token at a time in decoding. Neither knows text, search or loss.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from seq2seq_kit.config import ModelConfig
+from seq2seq_kit.model.attention import Memory
+from seq2seq_kit.model.decoder import LSTMDecoder
+from seq2seq_kit.model.encoder import LSTMEncoder
+from seq2seq_kit.model.lstm import LSTMStack, LSTMState, uniform
+from seq2seq_kit.model.precision import Projection, product, weight_factor
+
+PAD_ID = 0
+BOS_ID = 2
+
+
+class Start(NamedTuple):
+    """Where decoding begins."""
+
+    token_ids: Any
+    """int32 `(batch,)`. The first token to feed."""
+    states: tuple[LSTMState, ...]
+    """The state of each layer before that token, `(batch, units)`."""
+    memory: Memory | None
+    """What the decoder attends to; None in a language model."""
+
+
+class Step(NamedTuple):
+    """What one token more gives."""
+
+    logits: Any
+    """float32 `(rows, columns of the output layer)`. Of the token after the one fed."""
+    states: tuple[LSTMState, ...]
+    """The state of each layer after the token fed."""
+    attention: Any
+    """float32 `(rows, source_time)`; None in a language model."""
+
+
+class OutputLayer(NamedTuple):
+    """From a decoder's outputs to logits, as plain tensors.
+
+    A search takes it once and not at each step, and some of its columns can stand for all.
+    """
+
+    kernel: Any
+    """float `(output_dim, columns)`."""
+    bias: Any
+    """float `(columns,)`, or `(lines, columns)`: each line's own."""
+
+    def logits(self, outputs: Any) -> Any:
+        """Returns float32 `(..., columns)` of outputs `(..., output_dim)`.
+
+        Where each line has its own bias, outputs are `(lines * rows, output_dim)`: the rows of a
+        line stand together.
+        """
+        logits = ops.cast(product(outputs, self.kernel), "float32")
+        if len(self.bias.shape) == 1:
+            return logits + self.bias
+        lines, columns = ops.shape(self.bias)
+        by_line = ops.reshape(logits, (lines, -1, columns)) + self.bias[:, None]
+        return ops.reshape(by_line, (-1, columns))
+
+
+class TokenModel(keras.Model):
+    """What both networks share: the embedding that is the output layer too.
+
+    Args:
+        vocab_size: Target vocabulary.
+        embedding_dim: Size of the embeddings.
+        dropout: Share zeroed in training: of the embeddings, between layers, of the outputs.
+        tie_embeddings: Whether the output layer shares the embeddings. Its inputs then have the
+            size of an embedding, else that of a state.
+        init_scale: Weights start uniform in +-init_scale.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        *,
+        dropout: float,
+        tie_embeddings: bool,
+        init_scale: float,
+        **kwargs: Any,
+    ) -> None:
+        # Its own, whatever policy other code in the process has set for all layers.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.embedding_dim = embedding_dim
+        self.dropout = dropout
+        self.tie_embeddings = tie_embeddings
+        self.init_scale = init_scale
+        self.embedding = keras.layers.Embedding(
+            vocab_size,
+            embedding_dim,
+            embeddings_initializer=uniform(init_scale),
+            dtype=self.dtype_policy,
+            name="embedding",
+        )
+
+    def _build_output(self, output_dim: int) -> None:
+        self.embedding.build()
+        if not self.tie_embeddings:
+            self.output_kernel = self.add_weight(
+                shape=(output_dim, self.vocab_size),
+                initializer=uniform(self.init_scale),
+                name="output_kernel",
+            )
+        self.output_bias = self.add_weight(
+            shape=(self.vocab_size,), initializer="zeros", name="output_bias"
+        )
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        return self.output_layer().logits(self.outputs_before_logits(inputs, training=training))
+
+    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Returns what the output layer reads, float `(batch, target_time, output_dim)`.
+
+        Args:
+            inputs: As in a call.
+            training: Whether dropout is active.
+        """
+        raise NotImplementedError
+
+    def output_layer(self, token_ids: Any = None) -> OutputLayer:
+        """Returns the layer that gives a logit for each token of the vocabulary.
+
+        Args:
+            token_ids: int32 `(columns,)`. Only these tokens, in this order.
+        """
+        weight = self.embedding.embeddings if self.tie_embeddings else self.output_kernel
+        bias = ops.convert_to_tensor(self.output_bias)
+        if token_ids is None:
+            return OutputLayer(weight_factor(weight, transpose=self.tie_embeddings), bias)
+        # To gather rows takes a twentieth of the time of columns.
+        by_token = weight_factor(weight, transpose=not self.tie_embeddings)
+        kernel = ops.transpose(ops.take(by_token, token_ids, axis=0))
+        return OutputLayer(kernel, ops.take(bias, token_ids, axis=0))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "vocab_size": self.vocab_size,
+            "embedding_dim": self.embedding_dim,
+            "dropout": self.dropout,
+            "tie_embeddings": self.tie_embeddings,
+            "init_scale": self.init_scale,
+        }
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class EncoderDecoder(TokenModel):
+    """A bidirectional LSTM encoder and an LSTM decoder with attention.
+
+    Args:
+        vocab_size: Target vocabulary.
+        source_vocab_size: Source vocabulary; None shares the target's embeddings.
+        embedding_dim: Size of the embeddings.
+        units: Size of the LSTM states; even.
+        encoder_layers: Bidirectional layers.
+        decoder_layers: Layers; layer `i` starts from the final state of encoder layer `i`, those
+            above the encoder's number from its last.
+        attention: "additive" or "multiplicative".
+        attention_layer: "first" or "last", as in `LSTMDecoder`.
+        dropout: As in `TokenModel`.
+        tie_embeddings: As in `TokenModel`.
+        init_scale: As in `TokenModel`.
+        use_cudnn: "auto" or False, as in `LSTMStack`.
+
+    Call arguments:
+        inputs: A dict of `source_ids`, int32 `(batch, source_time)`, right-padded with 0 and no
+            row empty, and `decoder_input_ids`, int32 `(batch, target_time)`.
+        training: Whether dropout is active.
+
+    Returns:
+        Logits, float32 `(batch, target_time, vocab_size)`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        source_vocab_size: int | None = None,
+        *,
+        embedding_dim: int = 256,
+        units: int = 512,
+        encoder_layers: int = 1,
+        decoder_layers: int = 1,
+        attention: str = "additive",
+        attention_layer: str = "last",
+        dropout: float = 0.0,
+        tie_embeddings: bool = True,
+        init_scale: float = 0.1,
+        use_cudnn: str | bool = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocab_size,
+            embedding_dim,
+            dropout=dropout,
+            tie_embeddings=tie_embeddings,
+            init_scale=init_scale,
+            **kwargs,
+        )
+        self.source_vocab_size = source_vocab_size
+        self.units = units
+        self.encoder_layers = encoder_layers
+        self.decoder_layers = decoder_layers
+        self.attention = attention
+        self.attention_layer = attention_layer
+        self.use_cudnn = use_cudnn
+        self.source_embedding = (
+            self.embedding
+            if source_vocab_size is None
+            else keras.layers.Embedding(
+                source_vocab_size,
+                embedding_dim,
+                embeddings_initializer=uniform(init_scale),
+                dtype=self.dtype_policy,
+                name="source_embedding",
+            )
+        )
+        layer_options: dict[str, Any] = {
+            "dropout": dropout,
+            "init_scale": init_scale,
+            "use_cudnn": use_cudnn,
+            "dtype": self.dtype_policy,
+        }
+        self.encoder = LSTMEncoder(units, encoder_layers, name="encoder", **layer_options)
+        self.decoder = LSTMDecoder(
+            units,
+            decoder_layers,
+            output_dim=embedding_dim if tie_embeddings else units,
+            attention=attention,
+            attention_layer=attention_layer,
+            name="decoder",
+            **layer_options,
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.source_vocab_size is not None:
+            self.source_embedding.build()
+        self.encoder.build((None, None, self.embedding_dim))
+        self.decoder.build((None, None, self.embedding_dim), values_dim=self.units)
+        self._build_output(self.decoder.output_dim)
+        self.built = True
+
+    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        memory, states = self.encode(inputs["source_ids"], training=training)
+        embedded = self.embedding(inputs["decoder_input_ids"])
+        return self.decoder(embedded, memory, initial_state=states, training=training)[0]
+
+    def encode(
+        self, source_ids: Any, training: bool = False
+    ) -> tuple[Memory, tuple[LSTMState, ...]]:
+        """Returns the memory of the sources and the decoder's first states.
+
+        Args:
+            source_ids: int32 `(batch, source_time)`, right-padded, EOS included.
+            training: Whether dropout is active.
+        """
+        mask = ops.not_equal(source_ids, PAD_ID)
+        values, states = self.encoder(
+            self.source_embedding(source_ids), mask=mask, training=training
+        )
+        top = len(states) - 1
+        return self.decoder.memorize(values, mask), tuple(
+            states[min(layer, top)] for layer in range(self.decoder_layers)
+        )
+
+    def start(self, source_ids: Any) -> Start:
+        """Returns where decoding of the sources begins: BOS, after encoding them."""
+        memory, states = self.encode(source_ids)
+        bos = ops.full((ops.shape(source_ids)[0],), BOS_ID, dtype="int32")
+        return Start(bos, states, memory)
+
+    def step(
+        self,
+        token_ids: Any,
+        states: tuple[LSTMState, ...],
+        memory: Any,
+        output_layer: OutputLayer | None = None,
+    ) -> Step:
+        """Feeds one token to each row.
+
+        Args:
+            token_ids: int32 `(batch * rows,)`: the rows of a source stand together.
+            states: As in `Start`, `(batch * rows, units)`.
+            memory: The `Memory` of `batch` sources.
+            output_layer: What `output_layer()` gives, or some columns of it; None takes the whole.
+
+        Returns:
+            The `Step`, of `batch * rows` rows.
+        """
+        outputs, states, attention = self.decoder.step(self.embedding(token_ids), memory, states)
+        return Step((output_layer or self.output_layer()).logits(outputs), states, attention)
+
+    def attention_weights(self, source_ids: Any, decoder_input_ids: Any) -> Any:
+        """Returns where each target position looks, float32 `(batch, target_time, source_time)`."""
+        memory, states = self.encode(source_ids)
+        return self.decoder(self.embedding(decoder_input_ids), memory, initial_state=states)[1]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "source_vocab_size": self.source_vocab_size,
+            "units": self.units,
+            "encoder_layers": self.encoder_layers,
+            "decoder_layers": self.decoder_layers,
+            "attention": self.attention,
+            "attention_layer": self.attention_layer,
+            "use_cudnn": self.use_cudnn,
+        }
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class LanguageModel(TokenModel):
+    """A stack of LSTM layers that predicts each token from those before it.
+
+    Args:
+        vocab_size: Vocabulary.
+        embedding_dim: Size of the embeddings.
+        units: Size of the LSTM states.
+        num_layers: LSTM layers.
+        dropout: As in `TokenModel`.
+        tie_embeddings: As in `TokenModel`.
+        init_scale: As in `TokenModel`.
+        use_cudnn: "auto" or False, as in `LSTMStack`.
+
+    Call arguments:
+        inputs: A dict of `decoder_input_ids`, int32 `(batch, time)`, right-padded.
+        training: Whether dropout is active.
+
+    Returns:
+        Logits, float32 `(batch, time, vocab_size)`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        embedding_dim: int = 256,
+        units: int = 512,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tie_embeddings: bool = True,
+        init_scale: float = 0.1,
+        use_cudnn: str | bool = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocab_size,
+            embedding_dim,
+            dropout=dropout,
+            tie_embeddings=tie_embeddings,
+            init_scale=init_scale,
+            **kwargs,
+        )
+        self.units = units
+        self.num_layers = num_layers
+        self.use_cudnn = use_cudnn
+        self.lstm = LSTMStack(
+            units,
+            num_layers,
+            dropout=dropout,
+            init_scale=init_scale,
+            use_cudnn=use_cudnn,
+            dtype=self.dtype_policy,
+            name="lstm",
+        )
+        self.combine = Projection(
+            embedding_dim if tie_embeddings else units,
+            activation="tanh",
+            kernel_initializer=uniform(init_scale),
+            dtype=self.dtype_policy,
+            name="combine",
+        )
+        self.output_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="output_dropout"
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        self.lstm.build((None, None, self.embedding_dim))
+        self.combine.build((None, None, self.units))
+        self._build_output(self.combine.units)
+        self.built = True
+
+    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        embedded = self.embedding(inputs["decoder_input_ids"])
+        outputs, _ = self.lstm(embedded, training=training)
+        return self.output_dropout(self.combine(outputs), training=training)
+
+    def start(self, source_ids: Any) -> Start:
+        """Returns where the continuation of the prompts begins: after all but their last token.
+
+        Args:
+            source_ids: int32 `(batch, time)`: BOS and the prompt, right-padded.
+        """
+        mask = ops.not_equal(source_ids, PAD_ID)
+        last = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True) - 1
+        positions = ops.arange(ops.shape(mask)[1], dtype="int32")[None, :]
+        # cuDNN takes no empty row: a prompt of BOS alone runs one step, whose state is zeroed.
+        _, states = self.lstm(
+            self.embedding(source_ids), mask=positions < ops.maximum(last, 1), training=False
+        )
+        states = tuple(
+            LSTMState(*(ops.where(last > 0, part, 0.0) for part in state)) for state in states
+        )
+        return Start(ops.take_along_axis(source_ids, last, axis=1)[:, 0], states, None)
+
+    def step(
+        self,
+        token_ids: Any,
+        states: tuple[LSTMState, ...],
+        memory: Any = None,
+        output_layer: OutputLayer | None = None,
+    ) -> Step:
+        """Feeds one token to each row.
+
+        Args:
+            token_ids: int32 `(rows,)`.
+            states: As in `Start`, `(rows, units)`.
+            memory: Not used: a language model has none.
+            output_layer: What `output_layer()` gives, or some columns of it; None takes the whole.
+
+        Returns:
+            The `Step`, of `rows` rows.
+        """
+        outputs, states = self.lstm.step(self.embedding(token_ids), states)
+        return Step(
+            (output_layer or self.output_layer()).logits(self.combine(outputs)), states, None
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "use_cudnn": self.use_cudnn,
+        }
+
+
+def build_model(
+    config: ModelConfig,
+    vocab_size: int,
+    source_vocab_size: int | None = None,
+    *,
+    use_cudnn: str | bool = "auto",
+) -> EncoderDecoder | LanguageModel:
+    """Returns the network that a config describes, built, with fresh weights.
+
+    Args:
+        config: The `model` section, resolved.
+        vocab_size: Target vocabulary.
+        source_vocab_size: Source vocabulary if it is another than the target's; without one, and
+            with tied embeddings, both sides share them.
+        use_cudnn: False for a network that must run on any machine, such as an export.
+    """
+    shared: dict[str, Any] = {
+        "embedding_dim": config.embedding_dim,
+        "units": config.units,
+        "dropout": config.dropout,
+        "tie_embeddings": config.tie_embeddings,
+        "init_scale": config.init_scale,
+        "use_cudnn": use_cudnn,
+    }
+    model: EncoderDecoder | LanguageModel
+    if config.architecture == "language_model":
+        model = LanguageModel(vocab_size, num_layers=config.decoder_layers, **shared)
+    else:
+        model = EncoderDecoder(
+            vocab_size,
+            source_vocab_size if config.tie_embeddings else source_vocab_size or vocab_size,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            attention=config.attention,
+            attention_layer=config.attention_layer,
+            **shared,
+        )
+    model.build()
+    return model

@@ -1,0 +1,218 @@
+"""What to change when a result is poor: plain sentences from the history and results of a run.
+
+The rules are functions of numbers alone. Each is silent unless it is sure: a run that learnt well
+gets no advice.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from seq2seq_kit.config import Config
+from seq2seq_kit.text.statistics import measure_texts
+
+# Sentences shown at most: those of the causes come first, those of the scores last.
+_MOST = 2
+
+# A limit by what `Trainer` says when it is reached, with the key that raises it.
+_LIMITS = {
+    "minutes are over": "training.max_minutes",
+    "epochs are done": "training.epochs",
+    "steps are done": "training.max_steps",
+}
+
+# A loss that fell by this share in the last fifth of a training had not settled.
+_STILL_FALLING = 0.02
+# Early stopping lets the validation loss rise a little in every run that it ends.
+_OVERFITTING_RISE = 0.1
+_TRAINING_FALL = 0.1
+# A perplexity above this share of what guessing by frequency has is no knowledge of the context.
+_GUESSING = 0.7
+# Where that is not known: of the vocabulary's size.
+_GUESSING_OF_VOCABULARY = 0.15
+# So many tokens may be equally likely in random data such as digits, and nothing be wrong.
+_EQUALLY_LIKELY = 20
+# Shares of the outputs.
+_MANY_EMPTY = 0.05
+_MANY_CUT = 0.05
+_MANY_COPIES = 0.2
+
+
+def advise(
+    config: Config,
+    history: Sequence[Mapping[str, float]],
+    results: Mapping[str, Any],
+    vocab_size: int,
+) -> list[str]:
+    """Returns at most two sentences, each naming the key to change; none for a good run.
+
+    Args:
+        config: Of the run.
+        history: A record a validation, oldest first.
+        results: What training ended with.
+        vocab_size: Of the target tokenizer.
+    """
+    rules: tuple[Callable[[], Iterator[str]], ...] = (
+        lambda: _learnt_nothing(history, results, vocab_size),
+        lambda: _overfits(config, history),
+        lambda: _stopped_early(config, history, results),
+        lambda: _faulty_outputs(config, results),
+        lambda: _unsuitable_scores(config, results),
+    )
+    return [sentence for rule in rules for sentence in rule()][:_MOST]
+
+
+def describe_cut(num_cut: int, num_outputs: int, max_length: int) -> str:
+    """Returns a sentence on outputs that the limit cut, with what to raise."""
+    return (
+        f"{num_cut:,} of {num_outputs:,} outputs were cut at {max_length} tokens, before their "
+        f"end: raise the limit (decoding.max_length, --max-length), or train longer if they repeat "
+        f"themselves."
+    )
+
+
+def describe_outputs(
+    sources: Sequence[str], references: Sequence[str], outputs: Sequence[str]
+) -> dict[str, float]:
+    """Returns numbers that tell good outputs from faulty ones, for `results`.
+
+    Args:
+        sources: The inputs.
+        references: What the data have for them.
+        outputs: What the model answered.
+    """
+    target = measure_texts(references)
+    return {
+        "empty_outputs": sum(not output for output in outputs),
+        "copied_inputs": sum(map(_same, sources, outputs)),
+        "copied_inputs_in_references": sum(map(_same, sources, references)),
+        "words_per_reference": round(target.words_per_line, 2),
+        "references_without_spaces": float(target.is_unspaced),
+    }
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(one) and one == other
+
+
+# ---- The rules, causes before scores
+
+
+def _learnt_nothing(
+    history: Sequence[Mapping[str, float]], results: Mapping[str, Any], vocab_size: int
+) -> Iterator[str]:
+    perplexities = [record["val_perplexity"] for record in history]
+    if not perplexities:
+        return
+    best, guessing = min(perplexities), results.get("guessing_perplexity")
+    limit = _GUESSING * guessing if guessing else _GUESSING_OF_VOCABULARY * vocab_size
+    if best < max(limit, _EQUALLY_LIKELY):
+        return
+    steps = int(history[-1]["step"])
+    cure = (
+        f"{steps:,} steps are too few: train longer (training.max_minutes, training.epochs), or "
+        "with smaller sizes (model.units, tokenizer.vocab_size)."
+        if steps < 1000
+        else "try another training.learning_rate, a tenth or three times of the present one, and "
+        "check that the lines of both sides belong together."
+    )
+    known = (
+        f"guessing by frequency has {guessing:,.0f}" if guessing else f"of {vocab_size:,} pieces"
+    )
+    yield f"The model has learnt next to nothing: its perplexity is {best:,.0f} ({known}); {cure}"
+
+
+def _overfits(config: Config, history: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    if len(history) < 3:
+        return
+    best = min(range(len(history)), key=lambda index: history[index]["val_loss"])
+    at_best, last = history[best], history[-1]
+    rose = last["val_loss"] > (1 + _OVERFITTING_RISE) * at_best["val_loss"]
+    fell = last["loss"] < (1 - _TRAINING_FALL) * at_best["loss"]
+    if not (rose and fell):
+        return
+    dropout = config.model.dropout
+    cure = (
+        f"raise model.dropout (now {dropout:g})"
+        if dropout < 0.5
+        else f"lower model.units (now {config.model.units})"
+    )
+    yield (
+        f"The model learns its training data by heart: from step {at_best['step']:.0f} on the "
+        f"validation loss rose from {at_best['val_loss']:.3g} to {last['val_loss']:.3g} while the "
+        f"training loss fell. To learn more from the same data, {cure}, or add data."
+    )
+
+
+def _stopped_early(
+    config: Config, history: Sequence[Mapping[str, float]], results: Mapping[str, Any]
+) -> Iterator[str]:
+    ended = str(results.get("ended", ""))
+    keys = [key for words, key in _LIMITS.items() if ended.endswith(words)]
+    if not keys or not _still_falls(history):
+        return
+    yield (
+        f"Training ended ({ended}) before the validation loss had settled: raise {keys[0]} and "
+        "resume with --resume."
+    )
+
+
+def _still_falls(history: Sequence[Mapping[str, float]]) -> bool:
+    """Whether the last fifth of the steps still brought something, as far as can be seen."""
+    if len(history) < 2:
+        return bool(history)  # Not even two validations: an end before anything could settle.
+    last = history[-1]
+    is_best = last["val_loss"] <= min(record["val_loss"] for record in history)
+    before = [record for record in history[:-1] if record["step"] <= 0.8 * last["step"]]
+    if not before:  # Two close together near the end show as little as one.
+        return is_best
+    return is_best and last["val_loss"] < (1 - _STILL_FALLING) * before[-1]["val_loss"]
+
+
+def _faulty_outputs(config: Config, results: Mapping[str, Any]) -> Iterator[str]:
+    name = _scored(results)
+    if name is None:
+        return
+    lines = results[f"{name}_num_lines"]
+    cut, empty, copied, right = (
+        results.get(f"{name}_{key}", 0) / max(lines, 1)
+        for key in ("cut_outputs", "empty_outputs", "copied_inputs", "copied_inputs_in_references")
+    )
+    if cut > _MANY_CUT:
+        yield (
+            f"{cut:.0%} of the outputs were cut at the limit: raise decoding.max_length, or train "
+            "longer if they repeat themselves."
+        )
+    if empty > _MANY_EMPTY:
+        yield (
+            f"{empty:.0%} of the outputs are empty: raise decoding.length_penalty (now "
+            f"{config.decoding.length_penalty:g}), or train longer (training.max_minutes)."
+        )
+    if copied > right + _MANY_COPIES:
+        yield (
+            f"{copied:.0%} of the outputs repeat their input, where {right:.0%} of the references "
+            "do: check data.train (source_columns, target_columns), or train longer."
+        )
+
+
+def _unsuitable_scores(config: Config, results: Mapping[str, Any]) -> Iterator[str]:
+    name = _scored(results)
+    if name is None or f"{name}_words_per_reference" not in results:
+        return
+    tokenize = config.data.bleu_tokenize
+    if tokenize in ("zh", "char"):
+        return
+    if results[f"{name}_references_without_spaces"]:
+        yield (
+            f"BLEU counts words between spaces (data.bleu_tokenize: {tokenize}), and the "
+            "references have no spaces: set data.bleu_tokenize to zh for Chinese, else to char."
+        )
+    elif results[f"{name}_words_per_reference"] < 1.5:
+        yield (
+            "BLEU counts runs of four words and says nothing of lines of one word: go by exact "
+            "match and chrF instead (training.early_stopping.metric: chrf)."
+        )
+
+
+def _scored(results: Mapping[str, Any]) -> str | None:
+    """Returns which data the outputs in the results are for, if there are any."""
+    return next((name for name in ("test", "validation") if f"{name}_bleu" in results), None)

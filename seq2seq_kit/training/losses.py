@@ -1,0 +1,206 @@
+"""The training loss: cross-entropy over real tokens only."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from seq2seq_kit.model.networks import OutputLayer
+from seq2seq_kit.model.precision import as_factor, product
+
+_ROWS_AT_ONCE = 512
+"""Positions whose logits stand in memory at the same time: 16 MB for 8,000 tokens. Each part costs
+one more pass over the kernel's gradient."""
+
+
+class CrossEntropy(NamedTuple):
+    """Cross-entropy of each position, in nats."""
+
+    loss: tf.Tensor
+    """float32 `(batch, time)`. With label smoothing: what training minimises."""
+    negative_log_likelihood: tf.Tensor
+    """float32 `(batch, time)`. Without: what perplexity is made of."""
+
+
+def cross_entropy(
+    logits: tf.Tensor, target_ids: tf.Tensor, *, label_smoothing: float = 0.0
+) -> CrossEntropy:
+    """Returns the cross-entropy of each position; the caller weighs and sums.
+
+    With smoothing `e` the target distribution is `1 - e` on the right token plus `e / vocab_size`
+    on every token (Szegedy et al., 2016, section 7, https://arxiv.org/abs/1512.00567).
+
+    Args:
+        logits: float `(batch, time, vocab_size)`.
+        target_ids: int32 `(batch, time)`.
+        label_smoothing: The share `e`, at least 0 and below 1.
+
+    Returns:
+        Both kinds, float32 `(batch, time)`.
+
+    Raises:
+        ValueError: If `label_smoothing` is out of range.
+    """
+    _check_smoothing(label_smoothing)
+    logits = tf.cast(logits, tf.float32)
+    shape = tf.shape(target_ids)
+    flat_logits = tf.reshape(logits, (-1, logits.shape[-1]))
+    targets = tf.cast(tf.reshape(target_ids, [-1]), tf.int32)  # NumPy's own integers have 64 bits.
+    losses, _ = _losses_and_probabilities(flat_logits, targets, label_smoothing)
+    return CrossEntropy(*(tf.reshape(part, shape) for part in losses))
+
+
+def projected_cross_entropy(
+    outputs: tf.Tensor,
+    output_layer: OutputLayer,
+    target_ids: tf.Tensor,
+    weights: tf.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> tf.Tensor:
+    """Returns the weighted sum of the cross-entropies of all positions, for training.
+
+    The same as `cross_entropy` of `output_layer.logits(outputs)`, without the memory for it: some
+    positions at a time have their logits, their losses and, forward already, their gradients
+    computed.
+
+    Args:
+        outputs: float `(batch, time, output_dim)`. What the output layer reads.
+        output_layer: Makes logits of them.
+        target_ids: int32 `(batch, time)`.
+        weights: float32 `(batch, time)`. 0 where a position does not count. No gradient reaches
+            them.
+        label_smoothing: As in `cross_entropy`.
+
+    Returns:
+        float32, one number, in nats.
+
+    Raises:
+        ValueError: If `label_smoothing` is out of range.
+    """
+    _check_smoothing(label_smoothing)
+    targets = tf.reshape(target_ids, [-1])
+    weights = tf.reshape(weights, [-1])
+    num_rows = tf.size(targets)
+
+    def of_part(
+        first: tf.Tensor | int, rows: tf.Tensor, layer: OutputLayer
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns the loss of the rows from `first` on, and what they add to the gradients."""
+        here = slice(first, first + _ROWS_AT_ONCE)
+        rows, weight = rows[here], weights[here]
+        losses, probabilities = _losses_and_probabilities(
+            layer.logits(rows), targets[here], label_smoothing
+        )
+        logits_grad = _logits_gradient(probabilities, targets[here], label_smoothing)
+        # A row's weight goes to what is small: each pass over logits costs as much as a product.
+        by_row = weight[:, tf.newaxis]
+        return (
+            tf.reduce_sum(losses.loss * weight),
+            product(logits_grad, layer.kernel, transpose_b=True) * by_row,
+            product(rows * by_row, logits_grad, transpose_a=True),
+            tf.linalg.matvec(logits_grad, weight, transpose_a=True),
+        )
+
+    @tf.custom_gradient
+    def compute(
+        rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        layer = OutputLayer(as_factor(kernel), bias)
+        loss, rows_grad, *layer_grads = of_part(0, rows, layer)
+        rows_grads = tf.TensorArray(
+            rows_grad.dtype,
+            size=-(-num_rows // _ROWS_AT_ONCE),
+            element_shape=[None, rows.shape[1]],
+            infer_shape=False,
+        ).write(0, rows_grad)
+
+        def add_part(first: tf.Tensor, rows_grads: tf.TensorArray, *sums: tf.Tensor) -> Any:
+            loss, rows_grad, *layer_grads = of_part(first, rows, layer)
+            rows_grads = rows_grads.write(first // _ROWS_AT_ONCE, rows_grad)
+            parts = zip(sums, (loss, *layer_grads), strict=True)
+            return first + _ROWS_AT_ONCE, rows_grads, *(total + part for total, part in parts)
+
+        _, rows_grads, loss, *layer_grads = tf.while_loop(
+            lambda first, *_: first < num_rows,
+            add_part,
+            (_ROWS_AT_ONCE, rows_grads, loss, *layer_grads),
+            parallel_iterations=1,  # Two parts at a time would need the memory of two.
+        )
+        rows_grad = rows_grads.concat()
+        return loss, lambda loss_grad: tuple(part * loss_grad for part in (rows_grad, *layer_grads))
+
+    rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
+    return compute(rows, output_layer.kernel, output_layer.bias)
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(
+            f"`label_smoothing` must be at least 0 and below 1. Received: {label_smoothing}."
+        )
+
+
+def _losses_and_probabilities(
+    logits: tf.Tensor, targets: tf.Tensor, smoothing: float
+) -> tuple[CrossEntropy, tf.Tensor]:
+    """Returns both cross-entropies of rows, `(rows,)`, and the softmax `(rows, vocab_size)`.
+
+    Args:
+        logits: float32 `(rows, vocab_size)`.
+        targets: int32 `(rows,)`.
+        smoothing: The share of label smoothing.
+    """
+    probabilities = tf.nn.softmax(logits)
+    # log(sum(exp(logits))), from the largest probability because it cannot underflow.
+    log_normalizer = tf.reduce_max(logits, axis=-1) - tf.math.log(
+        tf.reduce_max(probabilities, axis=-1)
+    )
+    nll = log_normalizer - tf.gather(logits, targets, batch_dims=1)
+    loss = nll
+    if smoothing:
+        loss = (1 - smoothing) * nll + smoothing * (
+            log_normalizer - tf.reduce_mean(logits, axis=-1)
+        )
+    return CrossEntropy(loss, nll), probabilities
+
+
+def _logits_gradient(probabilities: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Returns the gradient of each row's loss, `(rows, vocab_size)`.
+
+    It is the softmax less the target distribution, written into the softmax's own memory; automatic
+    differentiation passes over logits eight times.
+    """
+    indices = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
+    if smoothing:
+        probabilities -= smoothing / probabilities.shape[-1]
+    on_target = tf.fill([tf.shape(targets)[0]], 1 - smoothing)
+    return tf.tensor_scatter_nd_sub(probabilities, indices, on_target)
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class MaskedCrossEntropy(keras.losses.Loss):
+    """Mean cross-entropy over real tokens, for `keras.Model.compile`.
+
+    Positions whose target is padding (id 0) count neither above nor below the line.
+
+    Args:
+        label_smoothing: As in `cross_entropy`.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "loss") -> None:
+        super().__init__(name=name, dtype="float32")
+        self.label_smoothing = label_smoothing
+
+    def __call__(
+        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        loss = cross_entropy(y_pred, y_true, label_smoothing=self.label_smoothing).loss
+        weights = tf.cast(tf.not_equal(y_true, 0), tf.float32)
+        if sample_weight is not None:
+            weights *= tf.cast(sample_weight, tf.float32)
+        return tf.math.divide_no_nan(tf.reduce_sum(loss * weights), tf.reduce_sum(weights))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing, "name": self.name}
