@@ -80,6 +80,8 @@ def test_results_of_an_older_version_get_no_wrong_advice() -> None:
     ("ended", "key"),
     [
         ("10 minutes are over", "training.max_minutes"),
+        ("1 minute is over", "training.max_minutes"),
+        ("1 minutes are over", "training.max_minutes"),  # as runs of earlier versions say
         ("30 epochs are done", "training.epochs"),
         ("500 steps are done", "training.max_steps"),
     ],

@@ -650,6 +650,9 @@ def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
         ({"epochs": 2, "max_steps": 5, "validate_every": 2}, 5, "5 steps are done", [2, 4, 5]),
         ({"epochs": 2, "validate_every": 3}, 8, "2 epochs are done", [3, 6, 8]),
         ({"epochs": 2, "validate_every": 100}, 8, "2 epochs are done", [8]),
+        ({"epochs": 1}, 4, "1 epoch is done", [4]),
+        ({"epochs": 6, "max_steps": 11, "validate_every": 10}, 11, "11 steps are done", [10]),
+        ({"epochs": 6, "max_steps": 12, "validate_every": 10}, 12, "12 steps are done", [10, 12]),
         ({"max_minutes": 1e-9}, 2, "1e-09 minutes are over", [2]),
     ],
 )
@@ -660,6 +663,63 @@ def test_training_ends_at_its_limits_with_a_validation(
     state = without_network(trainer).fit()
     assert (state.step, state.finished) == (steps, reason)
     assert recorded(trainer, "step") == validated
+
+
+class Clock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(training.time, "monotonic", lambda: self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def timed(clock: Clock, folder: Path, **options: Any) -> Trainer:
+    """A trainer whose steps take a second, and whose validations take 20."""
+    step = AtStep(0, lambda: None)
+    step.on_train_batch_end = lambda *_, **__: clock.wait(1)
+    trainer = without_network(
+        make_trainer(folder, epochs=99, max_minutes=1, callbacks=[step], **options)
+    )
+    trainer.show_samples = lambda: clock.wait(20)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("every", "validated"),
+    [
+        (10, [10, 20]),  # ends at 60 seconds, not at 61 with a validation a step later
+        (15, [15, 21]),  # one step is done before the clock is looked at again
+        (100, [61]),  # nothing is known of how long the first one takes
+    ],
+)
+def test_the_last_validation_counts_among_the_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, validated: list[int]
+) -> None:
+    trainer = timed(Clock(monkeypatch), tmp_path, validate_every=every)
+    assert trainer.fit().finished == "1 minute is over"
+    assert recorded(trainer, "step") == validated
+    again = timed(Clock(monkeypatch), tmp_path, validate_every=every)
+    again.resume()
+    assert again.fit().step == validated[-1]
+
+
+def test_a_path_of_results_has_a_validation_in_the_last_epoch_however_short(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "{val_loss}.weights.h5")
+    trainer = make_trainer(
+        tmp_path,
+        epochs=None,
+        max_steps=12,
+        batch_size=2,  # eleven steps an epoch
+        validate_every=11,
+        callbacks=[keras.callbacks.ModelCheckpoint(path, save_weights_only=True)],
+    )
+    without_network(trainer).fit()
+    assert recorded(trainer, "step") == [11, 12]
 
 
 def test_short_epochs_end_without_a_validation(
@@ -1028,7 +1088,7 @@ def test_backup_and_restore_of_keras_yields_to_the_runs_own_state(tmp_path: Path
     straight.fit()
     with pytest.raises(TrainingInterrupted):
         fit(AtStep(6, press_ctrl_c))  # The backup is of step 4.
-    with pytest.raises(InputError, match=r"ended after 1 epochs into a new run\. Remove its back"):
+    with pytest.raises(InputError, match=r"ended before epoch 2 into a new run\. Remove its back"):
         fit(folder="new")
     for found, expected in zip(fit(resume=True), weights_of(straight), strict=True):
         np.testing.assert_array_equal(found, expected)

@@ -367,7 +367,8 @@ class TrainingConfig(Section):
     max_steps: PositiveCount | None = None
     """Steps at most."""
     max_minutes: Annotated[float, Field(gt=0.0, le=bounds.MAX_MINUTES, strict=True)] | None = None
-    """Wall-clock minutes of training at most; a resumed run goes on counting."""
+    """Wall-clock minutes of training at most, the last validation included as far as the one before
+    it tells how long that takes; a resumed run goes on counting."""
     learning_rate: Annotated[float, Field(gt=0.0, le=bounds.MAX_LEARNING_RATE, strict=True)] = 0.001
     """Of Adam."""
     warmup_steps: Count = 0
@@ -382,7 +383,8 @@ class TrainingConfig(Section):
     """Share of the probability spread over the whole vocabulary. It raises the training loss that
     is shown, not the validation loss."""
     validate_every: PositiveCount | None = None
-    """Steps between validations; left out: each epoch, or every 100 steps if that is longer."""
+    """Steps between validations; left out: each epoch, or every 100 steps if that is longer. There
+    is one more at the end of training, unless the last one was less than a tenth of this ago."""
     validation_samples: Count = 3
     """Outputs printed at each validation."""
     precision: Precision = "float32"

@@ -4,6 +4,7 @@ The rules are functions of numbers alone. Each is silent unless it is sure: a ru
 gets no advice.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,11 @@ from seq2seq_kit.text.statistics import measure_texts
 # Sentences shown at most: those of the causes come first, those of the scores last.
 _MOST = 2
 
-# A limit by what `Trainer` says when it is reached, with the key that raises it.
+# The unit of a limit in what `Trainer` says when it is reached, with the key that raises it.
 _LIMITS = {
-    "minutes are over": "training.max_minutes",
-    "epochs are done": "training.epochs",
-    "steps are done": "training.max_steps",
+    "minute": "training.max_minutes",
+    "epoch": "training.epochs",
+    "step": "training.max_steps",
 }
 
 # A loss that fell by this share in the last fifth of a training had not settled.
@@ -147,7 +148,11 @@ def _stopped_early(
     config: Config, history: Sequence[Mapping[str, float]], results: Mapping[str, Any]
 ) -> Iterator[str]:
     ended = str(results.get("ended", ""))
-    keys = [key for words, key in _LIMITS.items() if ended.endswith(words)]
+    keys = [
+        key
+        for unit, key in _LIMITS.items()
+        if re.fullmatch(rf"\S+ ({unit} is|{unit}s are) (over|done)", ended)
+    ]
     if not keys or not _still_falls(history):
         return
     yield (

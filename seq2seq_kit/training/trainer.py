@@ -57,6 +57,8 @@ class TrainingState:
     """The step of the last validation."""
     seconds: float = 0.0
     """Wall-clock training time, over all resumptions."""
+    validation_seconds: float = 0.0
+    """Wall-clock time of the last validation, for which `max_minutes` leaves room."""
     loss_sum: float = 0.0
     """Training loss since the last validation, in nats, summed over tokens."""
     num_tokens: float = 0.0
@@ -135,11 +137,12 @@ class Trainer:
                 loss=MaskedCrossEntropy(config.label_smoothing),
             )
             model.optimizer.build(model.trainable_variables)
-        self._check_paths(callbacks)
+        self._epochs_need_validation = self._check_paths(callbacks)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), add_history=True, model=model
         )
         self._begun_epoch: int | None = None
+        self._started = time.monotonic()
         self._is_resumed = False
         self._signals = SignalCatcher(holds=True)
         self._train_function = tf.function(self._replicated_train_step, autograph=False)
@@ -245,7 +248,7 @@ class Trainer:
         self.model.stop_training = False
         self._begin_training()
         state = self.state  # Another one, if a callback made it resume again.
-        started = time.monotonic() - state.seconds
+        self._started = time.monotonic() - state.seconds
         self._speed_since = (time.monotonic(), state.num_tokens)
         if state.step_is_open:
             self._begin_epoch(state.epoch - (state.batch == 0))
@@ -254,7 +257,7 @@ class Trainer:
             plan = self.train_set.plan(state.epoch)
             with self._progress(plan) as progress:
                 for logs in self._epoch(plan):
-                    state.seconds = self._agree(time.monotonic() - started)
+                    self._note_time()
                     self._show(progress, plan, logs)
                     if self._agree(self._signals.received is not None):
                         # Of several workers another one may have been signaled.
@@ -277,8 +280,8 @@ class Trainer:
             return
         if not self._is_resumed:
             raise InputError(
-                f"BackupAndRestore has put the weights of a training that ended after "
-                f"{self.model._initial_epoch} epochs into a new run. Remove its backup_dir to "
+                f"BackupAndRestore has put the weights of a training that ended before epoch "
+                f"{self.model._initial_epoch + 1} into a new run. Remove its backup_dir to "
                 f"train from the start, or resume that run (--resume, in Python resume=True)."
             )
         self.model._initial_epoch = None
@@ -347,8 +350,9 @@ class Trainer:
         ended = state.batch == 0
         self._check_limits()
         is_due = self._validation_is_due(ended)
-        if state.validated_step < state.step and (is_due or state.finished):
+        if state.validated_step < state.step and (is_due or self._needs_last_validation()):
             self._validate(counts=is_due)
+            self._note_time()
             self._check_limits()
             self._save_last()
         if ended or state.finished:
@@ -359,6 +363,9 @@ class Trainer:
         is_old = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
         if ended or state.finished or state.validated_step == state.step or is_old:
             self._save_last()
+
+    def _note_time(self) -> None:
+        self.state.seconds = self._agree(time.monotonic() - self._started)
 
     def _train(self, batch: Any) -> dict[str, float]:
         """Runs one optimizer step; returns the epoch's mean loss so far."""
@@ -440,6 +447,7 @@ class Trainer:
                 and a resumption with a higher limit would pay for it.
         """
         state = self.state
+        began = time.monotonic()
         try:
             # Several workers must do the same: theirs end after the validation.
             alone = self.strategy.cluster_resolver is None
@@ -454,6 +462,7 @@ class Trainer:
         self._decay_learning_rate(record["val_loss"], counts)
         if self.show_samples is not None:
             self.show_samples()
+        state.validation_seconds = self._agree(time.monotonic() - began)
         self._speed_since = (time.monotonic(), 0.0)
 
     def _measure(self) -> dict[str, float]:
@@ -534,15 +543,26 @@ class Trainer:
             return state.step % every == 0
         return epoch_ended and state.step - state.validated_step >= MIN_STEPS_TO_VALIDATION
 
+    def _needs_last_validation(self) -> bool:
+        """Whether training is finished and the weights have changed since the last validation.
+
+        Within a tenth of the usual interval they have changed too little to be worth another one.
+        """
+        state = self.state
+        interval = self.config.validate_every or MIN_STEPS_TO_VALIDATION
+        is_recent = state.step - state.validated_step <= interval / 10
+        skips = is_recent and state.best_value is not None and not self._epochs_need_validation
+        return state.finished is not None and not skips
+
     def _check_limits(self) -> None:
         """Notes why training is finished, if it is."""
         state, config = self.state, self.config
         if self._max_epochs is not None and state.epoch >= self._max_epochs:
-            state.finished = f"{self._max_epochs} epochs are done"
+            state.finished = _limit_reached(self._max_epochs, "epoch", "done")
         elif config.max_steps is not None and state.step >= config.max_steps:
-            state.finished = f"{config.max_steps} steps are done"
-        elif config.max_minutes is not None and state.seconds >= 60 * config.max_minutes:
-            state.finished = f"{config.max_minutes:g} minutes are over"
+            state.finished = _limit_reached(config.max_steps, "step", "done")
+        elif config.max_minutes is not None and self._seconds_needed() >= 60 * config.max_minutes:
+            state.finished = _limit_reached(config.max_minutes, "minute", "over")
         elif state.validations_since_best >= config.early_stopping.patience:
             state.finished = (
                 f"no better validation {config.early_stopping.metric} for "
@@ -550,6 +570,12 @@ class Trainer:
             )
         elif getattr(self.model, "stop_training", False):
             state.finished = "a callback asked to stop"
+
+    def _seconds_needed(self) -> float:
+        """Returns the time trained and, where one is still to come, that of a last validation."""
+        state = self.state
+        is_validated = state.validated_step == state.step
+        return state.seconds + (0.0 if is_validated else state.validation_seconds)
 
     def _share_done(self, plan: EpochPlan) -> float:
         """Returns how much of the nearest limit is used up, from 0 to 1."""
@@ -604,12 +630,16 @@ class Trainer:
             logs |= _validation(self.history[-1])
         return logs
 
-    def _check_paths(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Raises InputError if a callback's path asks for results that are not always there."""
+    def _check_paths(self, callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+        """Returns whether a callback's path needs the results of a validation in each epoch.
+
+        Raises:
+            InputError: If epochs end without a validation.
+        """
         paths = [getattr(callback, "filepath", "") for callback in callbacks]
         wants = [path for path in paths if "{val_" in str(path)]
         if not wants:
-            return
+            return False
         num_steps = len(self.train_set.plan(0))
         every = self.config.validate_every
         if num_steps < (MIN_STEPS_TO_VALIDATION if every is None else every):
@@ -618,6 +648,7 @@ class Trainer:
                 f"{num_steps} steps end without a validation. Set training.validate_every to "
                 f"{num_steps}, or choose another path."
             )
+        return True
 
     def _note(self, record: dict[str, float]) -> None:
         """Adds a validation to the history: in memory, metrics.jsonl, TensorBoard and the log."""
@@ -693,6 +724,12 @@ class Trainer:
             f"loss {logs['loss']:.3f}, {self._tokens_per_second():.0f} tokens/s, "
             f"at most {tqdm.format_interval(left)} left"
         )
+
+
+def _limit_reached(number: float, unit: str, how: str) -> str:
+    """Returns why training is finished, such as `1 epoch is done` or `2.5 minutes are over`."""
+    shown = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{shown} {unit} is {how}" if number == 1 else f"{shown} {unit}s are {how}"
 
 
 def _has_bar() -> bool:
