@@ -1,8 +1,8 @@
 """The largest value of every number that a user can give, each with its reason.
 
 Config fields, options and Python arguments take their upper bounds from here. A value within its
-bound can still be too much for a machine: `model/memory.py` looks at that. Imports nothing, since the
-command line reads it at start.
+bound can still be too much for a machine: `model/memory.py` looks at that. Imports nothing, since
+the command line reads it at start.
 """
 
 MAX_TOKENS = 1_000_000
