@@ -377,7 +377,7 @@ class Worker:
 
 def work(memory: int) -> None:
     """Runs the cases that come on standard input and answers each on standard output."""
-    from seq2seq_kit.cli.commands import main
+    from seq2seq_kit.cli import main
     from seq2seq_kit.startup import load_tensorflow
 
     load_tensorflow()

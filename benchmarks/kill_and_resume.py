@@ -66,7 +66,7 @@ wrap(Path, "replace")
 from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()
 print("started", flush=True)
-from seq2seq_kit.cli.commands import main
+from seq2seq_kit.cli import main
 code = main(sys.argv[3:])
 print("calls", calls["fsync"], calls["replace"], flush=True)
 sys.exit(code)
@@ -333,7 +333,7 @@ class Answer(NamedTuple):
 
 def ask(*arguments: str) -> Answer:
     """Runs a command within this process."""
-    from seq2seq_kit.cli.commands import main
+    from seq2seq_kit.cli import main
 
     # With a buffer of bytes, as the streams of a process have.
     out, log = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))

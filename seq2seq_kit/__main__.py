@@ -2,7 +2,7 @@
 
 import sys
 
-from seq2seq_kit.cli.commands import main
+from seq2seq_kit.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

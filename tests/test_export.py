@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 from conftest import TrainedRun
 
-from seq2seq_kit import cli, seq2seq
-from seq2seq_kit.cli.commands import main
+from seq2seq_kit import seq2seq
+from seq2seq_kit.cli import main
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export.folder import read_metadata, write_metadata
@@ -308,7 +308,7 @@ def test_an_export_to_a_path_in_use_is_refused_at_once(
     monkeypatch.setattr(seq2seq, "ExportModule", fail)
     with pytest.raises(InputError, match="new or empty folder"):
         translation_run.fitted.export(tmp_path)
-    monkeypatch.setattr(cli, "_load_model", fail)
+    monkeypatch.setattr(seq2seq.Seq2Seq, "load", fail)
     for path in (tmp_path, tmp_path / "used.txt"):
         assert main(["export", str(translation_run.path), str(path)]) == 2
 

@@ -22,7 +22,7 @@ import yaml
 from conftest import TrainedRun, reversal
 
 from seq2seq_kit import seq2seq
-from seq2seq_kit.cli.commands import main
+from seq2seq_kit.cli import main
 from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.inference.evaluation import compare_texts

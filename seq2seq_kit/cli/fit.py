@@ -1,0 +1,54 @@
+"""`s2s fit`: trains a model as a config describes."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from seq2seq_kit.cli.exit_codes import SIGNALED
+from seq2seq_kit.cli.options import FILE, debug_option
+from seq2seq_kit.cli.tables import table
+
+
+@click.command
+@click.argument("config", type=FILE, metavar="CONFIG.yaml")
+@click.option("--run-dir", type=FILE, metavar="DIR", help="Run folder.  [default: runs/CONFIG]")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Override a key of the config by a YAML value: training.epochs=3. Can be repeated.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
+@debug_option
+def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: bool) -> int:
+    """Train a model as CONFIG.yaml describes.
+
+    Trains a tokenizer unless the config names one, encodes the data, trains the model, keeps the
+    best checkpoint and prints the results. Settings that the config leaves out are chosen to suit
+    the data, and printed. Ctrl-C, SIGTERM and SIGHUP save the state and stop; --resume continues.
+    Relative paths in the config and in --set start from the folder of the config file.
+    """
+    from seq2seq_kit.config import load_config
+    from seq2seq_kit.errors import TrainingInterrupted
+
+    load_config(config, overrides)  # Faults are reported before TensorFlow's seconds of start.
+    from seq2seq_kit import Seq2Seq
+
+    run_dir = run_dir or Path("runs", config.stem)
+    try:
+        fitted = Seq2Seq.fit(config, overrides=overrides, run_dir=run_dir, resume=resume)
+    except TrainingInterrupted as error:
+        settings = [argument for override in overrides for argument in ("--set", override)]
+        again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings]
+        if error.can_resume:
+            message = f"Resume it with: {shlex.join([*again, '--resume'])}"
+        else:
+            message = f"Start it again with: {shlex.join(again)}"
+        click.echo(f"{error} {message}", err=True)
+        return SIGNALED + error.signal
+    click.echo(table(fitted.results))
+    try_it = shlex.join(["s2s", "generate", str(run_dir), "--prompt"])
+    click.echo(f"Try it: {try_it} TEXT", err=True)
+    return 0

@@ -1,0 +1,158 @@
+"""`s2s generate`: writes an output for each input line."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from seq2seq_kit import bounds
+from seq2seq_kit.cli.lengths import count_overlong
+from seq2seq_kit.cli.options import (
+    FILE,
+    SearchCommand,
+    check_text,
+    debug_option,
+    long_lines_option,
+    run_argument,
+)
+from seq2seq_kit.cli.text_io import as_line, as_text, as_tsv, open_output, read_in_chunks
+
+if TYPE_CHECKING:
+    from seq2seq_kit.inference.generator import Hypothesis
+
+_SHOWN_LINES = 20
+
+
+@click.command(cls=SearchCommand)
+@run_argument
+@click.argument("input_path", type=FILE, required=False, metavar="[INPUT]")
+@click.option("-o", "--output", type=FILE, help="Write to this file, once all outputs are known.")
+@click.option(
+    "--num-hypotheses",
+    type=click.IntRange(1, bounds.MAX_BEAM_SIZE),
+    help="Write a TSV with this many outputs for each input; at most the beam size.",
+)
+@click.option(
+    "--scores", is_flag=True, help="Write a TSV: line, rank, score, text, `cut` or `ended`."
+)
+@click.option("--prompt", metavar="TEXT", callback=check_text, help="Use TEXT as the only input.")
+@click.option("--echo", is_flag=True, help="Write each input before its output.")
+@long_lines_option
+@debug_option
+def generate(
+    run: Path,
+    input_path: Path | None,
+    output: Path | None,
+    num_hypotheses: int | None,
+    scores: bool,
+    prompt: str | None,
+    echo: bool,
+    long_lines: str,
+    **options: Any,
+) -> None:
+    r"""Write an output for each line of INPUT, or of standard input.
+
+    RUN is a run folder or an exported SavedModel. Outputs come in the order of the inputs, one a
+    line: a newline inside an output is written as \n and a backslash as \\, except with --prompt.
+    Options that are not given are as in the run's config.
+    """
+    if prompt is not None and input_path is not None:
+        raise click.UsageError(f"Expected INPUT or --prompt. Received both, INPUT: {input_path}.")
+    _check_output_is_not_input(input_path, output)
+    chunks = read_in_chunks(input_path) if prompt is None else iter([(1, [prompt])])
+    plain = as_line if prompt is None else as_text
+    layout = as_tsv if scores or num_hypotheses is not None else plain
+    given = {name: value for name, value in options.items() if value is not None}
+    if long_lines == "truncate":
+        given["truncate"] = True
+    counts = _Counts()
+    with open_output(output) as file:
+        model = _load(run, given)
+        for first_line, chunk in chunks:
+            found = model.hypotheses(
+                chunk, num_hypotheses=num_hypotheses or 1, first_line=first_line, **given
+            )
+            for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
+                file.write(layout(line, text if echo else "", hypotheses).encode())
+                counts.add(line, hypotheses)
+            file.flush()
+            if "truncate" in given:
+                counts.truncated += count_overlong(model, chunk)
+    for sentence in counts.notices(model, given):
+        click.echo(sentence, err=True)
+
+
+@dataclass
+class _Counts:
+    """What deserves a notice once all outputs are written."""
+
+    outputs: int = 0
+    cut: int = 0
+    truncated: int = 0
+    unanswered: list[int] = field(default_factory=list)
+    """The numbers of the lines that an export marked as too long."""
+
+    def add(self, line: int, hypotheses: "Sequence[Hypothesis]") -> None:
+        self.outputs += len(hypotheses)
+        self.cut += sum(one.is_cut for one in hypotheses)
+        if hypotheses[0].score == -math.inf:
+            self.unanswered.append(line)
+
+    def notices(self, model: Any, given: Mapping[str, Any]) -> Iterator[str]:
+        """Yields a sentence for each number worth knowing."""
+        from seq2seq_kit.training.advice import describe_cut
+
+        if "truncate" in given:
+            yield f"{self.truncated} over-long inputs were truncated."
+        if self.unanswered:
+            shown = ", ".join(map(str, self.unanswered[:_SHOWN_LINES]))
+            more = ", ..." * (len(self.unanswered) > _SHOWN_LINES)
+            yield (
+                f"Over-long inputs, which have an empty output: {len(self.unanswered)} "
+                f"(line {shown}{more})."
+            )
+        config = getattr(model, "config", None)  # An export has none.
+        # A continuation usually ends at the limit.
+        if self.cut and config is not None and config.task == "translation":
+            limit = given.get("max_length") or config.decoding.max_length
+            yield describe_cut(self.cut, self.outputs, limit)
+
+
+def _check_output_is_not_input(source: Path | None, output: Path | None) -> None:
+    """Refuses to replace the inputs by their outputs; both may be the same device or terminal."""
+    if source is None or output is None or not (source.is_file() and output.is_file()):
+        return
+    if source.samefile(output):
+        raise click.UsageError(
+            f"--output must be another file than INPUT, which it would replace. Received: {output}"
+            " for both."
+        )
+
+
+def _load(run: Path, given: Mapping[str, Any]) -> Any:
+    """Returns the `Seq2Seq` of a run folder, or an `ExportedModel`, whose options are fixed.
+
+    Raises:
+        UsageError: If `given` holds options for an export.
+    """
+    from seq2seq_kit.export.folder import is_export
+
+    if not is_export(run):
+        from seq2seq_kit import Seq2Seq
+
+        return Seq2Seq.load(run)
+    if given:
+        raise click.UsageError(
+            f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
+            "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "
+            "other options, or generate from the run folder."
+        )
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
+    from seq2seq_kit.export.saved_model import ExportedModel
+
+    return ExportedModel(run)

@@ -1,0 +1,116 @@
+"""Arguments and options that several commands share.
+
+The search options are generated from the fields of `DecodingConfig`, with their documentation as
+help, when a command first needs them: importing the config costs more than all of click.
+"""
+
+import functools
+import os
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seq2seq_kit.errors import InputError
+
+
+@dataclass
+class Session:
+    """Settings that every command has."""
+
+    debug: bool = False
+    """Whether to show the traceback of an error."""
+
+
+class _UserPath(click.Path):
+    """A path in which `~` is a home folder even where the shell left it: `--run-dir=~/run`."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        from seq2seq_kit.files import user_path
+
+        try:
+            return user_path(str(super().convert(value, param, ctx)))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _set_debug(context: click.Context, _option: click.Parameter, debug: bool) -> None:
+    if debug:
+        context.find_root().obj.debug = True
+
+
+FILE = _UserPath(path_type=Path)
+"""The type of arguments that are paths."""
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+run_argument = click.argument("run", type=FILE)
+
+long_lines_option = click.option(
+    "--long-lines",
+    type=click.Choice(["error", "truncate"]),
+    default="error",
+    show_default=True,
+    help="What to do with inputs that are too long.",
+)
+
+
+def check_text(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """Returns a text from the command line as UTF-8, whatever the locale.
+
+    Python keeps bytes that it could not decode by the locale as surrogates.
+    """
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(text or "").decode()
+        except UnicodeError as error:
+            raise click.BadParameter(f"must be UTF-8. Received: {text!r}.") from error
+    return text
+
+
+class SearchCommand(click.Command):
+    """A command that also accepts every option of `DecodingConfig`; None means not given."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_search_options(), help_option]
+
+
+@functools.cache
+def _search_options() -> list[click.Parameter]:
+    from seq2seq_kit.config import DecodingConfig
+
+    options: list[click.Parameter] = []
+    for name, field in DecodingConfig.model_fields.items():
+        dashed = name.replace("_", "-")
+        choices = typing.get_args(field.annotation)
+        options.append(
+            click.Option(
+                [f"--{dashed}/--no-{dashed}" if field.annotation is bool else f"--{dashed}"],
+                type=click.Choice(choices) if choices else field.annotation,
+                default=None,
+                callback=_check_search_option,
+                help=field.description,
+            )
+        )
+    return options
+
+
+def _check_search_option(_context: click.Context, option: click.Parameter, value: Any) -> Any:
+    from seq2seq_kit.config import DecodingConfig
+
+    try:
+        DecodingConfig().override(**{str(option.name): value})
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+    return value

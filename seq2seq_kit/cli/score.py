@@ -1,0 +1,50 @@
+"""`s2s score`: writes how probable a model finds given outputs."""
+
+from pathlib import Path
+
+import click
+
+from seq2seq_kit.cli.lengths import check_lengths
+from seq2seq_kit.cli.options import FILE, debug_option, long_lines_option, run_argument
+
+
+@click.command
+@run_argument
+@click.option("--source", type=FILE, help="The inputs, one a line.")
+@click.option("--target", type=FILE, help="Their outputs, line by line with --source.")
+@click.option("--text", type=FILE, help="Continuation only: texts without a prompt, one a line.")
+@long_lines_option
+@debug_option
+def score(
+    run: Path, source: Path | None, target: Path | None, text: Path | None, long_lines: str
+) -> None:
+    """Write how probable a model finds given outputs.
+
+    For each output a line with its log-probability in nats, a tab and its number of tokens. The
+    perplexities of the whole file go to standard error: per token, per whitespace-separated word
+    and per character; the last two compare across models with different vocabularies.
+    """
+    if (text is None) == (source is None) or (source is None) != (target is None):
+        raise click.UsageError("Expected either --source with --target, or --text.")
+    from seq2seq_kit import Seq2Seq
+    from seq2seq_kit.config import CorpusConfig
+    from seq2seq_kit.text.corpus import read_corpus
+
+    pairs = list(read_corpus(CorpusConfig(source=source, target=target, lines=text)))
+    model = Seq2Seq.load(run)
+    if text is not None and model.config.task != "continuation":
+        raise click.UsageError(f"--text is for continuation; {run} translates: give --source.")
+    from seq2seq_kit.inference.scorer import perplexity
+
+    sources = [pair.source for pair in pairs]
+    targets = [pair.target for pair in pairs]
+    check_lengths(model, sources, [pair.line for pair in pairs], source, long_lines)
+    scores = model.score(sources, targets, truncate=True)
+    for line in scores:
+        click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
+    whole = perplexity(scores, list(map(model.tokenizer.normalize, targets)))
+    click.echo(
+        f"{len(scores)} lines; perplexity {whole.per_token:.6g} per token,"
+        f" {whole.per_word:.6g} per word, {whole.per_character:.6g} per character",
+        err=True,
+    )
