@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -378,6 +379,45 @@ def test_a_damaged_file_of_an_export_is_named(
         if name != "saved_model.pb":  # Without it, there is no export.
             assert main(["info", str(path)]) == 1
             assert Path(name).name in capsys.readouterr().err
+
+
+def test_weights_that_are_replaced_while_they_are_loaded_are_refused(
+    translation_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copytree(translation_export, tmp_path / "export"))
+    weights = path / "variables" / "variables.data-00000-of-00001"
+    other = tmp_path / "other"
+    other.write_bytes(bytes(weights.stat().st_size))
+    real_load = tf.saved_model.load
+
+    def load(folder: str) -> Any:
+        loaded = real_load(folder)
+        other.replace(weights)
+        return loaded
+
+    monkeypatch.setattr(tf.saved_model, "load", load)
+    with pytest.raises(RunError, match=r"data-00000-of-00001 (was replaced|is damaged)"):
+        ExportedModel(path)
+
+
+def test_damaged_weights_are_named_though_tensorflow_loads_them(
+    translation_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copytree(translation_export, tmp_path / "export"))
+    whole = tf.saved_model.load(str(path))
+    weights = path / "variables" / "variables.data-00000-of-00001"
+    weights.write_bytes(bytes([weights.read_bytes()[0] ^ 1]) + weights.read_bytes()[1:])
+    monkeypatch.setattr(tf.saved_model, "load", lambda _folder: whole)
+    with pytest.raises(RunError, match=r"data-00000-of-00001 is damaged"):
+        ExportedModel(path)
+
+
+def test_loading_an_export_writes_nothing_to_standard_error(
+    translation_export: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # By itself SentencePiece says that "precompiled_charsmap is empty".
+    ExportedModel(translation_export).generate(["abc"])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_flipped_bit_in_the_tokenizer_of_an_export_is_found(

@@ -155,6 +155,19 @@ def test_a_shortlist_is_the_whole_vocabulary_with_the_others_forbidden(beam_size
         np.testing.assert_allclose(narrow.score, expected.score, rtol=1e-4)
 
 
+@pytest.mark.parametrize("is_narrow", [True, False])
+def test_a_beam_is_never_worse_than_greedy_search(is_narrow: bool) -> None:
+    generator = generator_with(small_shortlist() if is_narrow else None)
+    lines = random_lines(300, longest=9)
+    for length_penalty in (0.0, 1.0):
+        options = {"length_penalty": length_penalty, "shortlist": is_narrow}
+        beam, greedy = (
+            [best.score for (best,) in generator.hypotheses(lines, beam_size=size, **options)]
+            for size in (5, 1)
+        )
+        assert np.max(np.subtract(greedy, beam)) < 1e-5
+
+
 @pytest.mark.parametrize("beam_size", [1, 5])
 def test_a_line_comes_out_the_same_in_any_company(beam_size: int) -> None:
     generator = generator_with(small_shortlist())

@@ -5,7 +5,9 @@ Knows nothing of TensorFlow, so that `s2s info` prints at once.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ _GRAPH = "saved_model.pb"
 _METADATA = "metadata.json"
 _CARD = "README.md"
 _DIGESTS = "digests.json"
+_WEIGHTS = "variables/variables.data-"
 
 # The card is for people, who may have something to add.
 _WITHOUT_DIGEST = {_CARD, _DIGESTS}
@@ -138,20 +141,69 @@ def check_digests(folder: Path) -> None:
     An export without digests was made before there were any, and passes.
 
     Raises:
-        RunError: If a file is missing or another one.
+        RunError: If a file is missing, damaged or another one.
     """
     for name, expected in _read_json(folder / _DIGESTS).items():
-        path = folder / name
-        if reason := why_not_regular(path):
-            raise RunError(f"{path}: {reason}. {_RESTORE}")
+        _check_digest(folder / name, expected)
+
+
+@contextmanager
+def digests_checked(folder: Path) -> Iterator[None]:
+    """Does what `check_digests` does, for the weights while the body runs, which may load them.
+
+    Hashing 100 MB takes some 60 ms, and the body leaves a processor idle. The weights are numbers
+    with checksums of TensorFlow's own, so damaged ones can be loaded without harm; once the body
+    has ended, they are known to be those that were written. All files must stay as they are
+    meanwhile: what was checked is what was loaded.
+
+    Args:
+        folder: The export.
+
+    Raises:
+        RunError: If a file is missing, damaged or another one, or was replaced meanwhile; also in
+            place of what damaged weights made the body raise.
+    """
+    digests = _read_json(folder / _DIGESTS)
+    before = {name: _identity(folder / name) for name in digests}
+    for name, expected in digests.items():
+        if not name.startswith(_WEIGHTS):
+            _check_digest(folder / name, expected)
+    with ThreadPoolExecutor() as threads:
+        checks = [
+            threads.submit(_check_digest, folder / name, expected)
+            for name, expected in digests.items()
+            if name.startswith(_WEIGHTS)
+        ]
         try:
-            found = _digest(path)
-        except OSError as error:
-            raise RunError(f"{path} cannot be read ({error.strerror}). {_RESTORE}") from error
-        if found != expected:
-            raise RunError(
-                f"{path} is damaged: its contents are not those that {_DIGESTS} lists. {_RESTORE}"
-            )
+            yield
+        finally:
+            for check in checks:
+                check.result()
+    for name, identity in before.items():
+        if _identity(folder / name) != identity:
+            raise RunError(f"{folder / name} was replaced while it was loaded. Load it again.")
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if reason := why_not_regular(path):
+        raise RunError(f"{path}: {reason}. {_RESTORE}")
+    try:
+        found = _digest(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}). {_RESTORE}") from error
+    if found != expected:
+        raise RunError(
+            f"{path} is damaged: its contents are not those that {_DIGESTS} lists. {_RESTORE}"
+        )
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Returns what changes when a file is replaced or written to; nothing if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 _RESTORE = "Copy the export again from where it was made, or export the run again."

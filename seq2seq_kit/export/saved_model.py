@@ -28,8 +28,8 @@ from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export.folder import (
     LongLines,
     as_json,
-    check_digests,
     check_unused,
+    digests_checked,
     write_digests,
     write_metadata,
 )
@@ -353,8 +353,7 @@ class ExportedModel:
         check_not_forked()
         path = user_path(path)
         _tensorflow_text()
-        check_digests(path)
-        with checked_copy(path) as folder:
+        with digests_checked(path), checked_copy(path) as folder:
             try:
                 with quiet_stderr(), _functions_as_graphs():
                     self._loaded = tf.saved_model.load(str(folder))
