@@ -32,6 +32,7 @@ from seq2seq_kit.config import DecodingConfig, ModelConfig, TrainingConfig, load
 from seq2seq_kit.inference.generator import search_model  # noqa: E402
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model  # noqa: E402
 from seq2seq_kit.samples import write_starter  # noqa: E402
+from seq2seq_kit.training.distribution import make_strategy  # noqa: E402
 from seq2seq_kit.training.pipeline import (  # noqa: E402
     batch_set,
     build_tokenizers,
@@ -39,7 +40,7 @@ from seq2seq_kit.training.pipeline import (  # noqa: E402
     prepare_data,
 )
 from seq2seq_kit.training.run_folder import RunFolder  # noqa: E402
-from seq2seq_kit.training.trainer import Trainer, make_strategy  # noqa: E402
+from seq2seq_kit.training.trainer import Trainer  # noqa: E402
 
 COMMON = {"vocab_size": 8000, "units": 512, "length": 16, "batch": 64, "beam": 5}
 MODEL = {"embedding_dim": 256, "attention": "multiplicative", "tie_embeddings": False}

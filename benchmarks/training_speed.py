@@ -96,9 +96,10 @@ def train(data: Path, seconds: float, precision: str) -> dict[str, float]:
     load_tensorflow()
     import keras
 
+    from seq2seq_kit.training.distribution import make_strategy
     from seq2seq_kit.training.pipeline import batch_set, network
     from seq2seq_kit.training.run_folder import RunFolder
-    from seq2seq_kit.training.trainer import Trainer, make_strategy
+    from seq2seq_kit.training.trainer import Trainer
 
     config, tokenizers, sets = load(data, f"training.precision={precision}")
     keras.utils.set_random_seed(config.seed)

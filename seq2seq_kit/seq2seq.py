@@ -54,6 +54,7 @@ from seq2seq_kit.text.statistics import measure_corpora
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
 from seq2seq_kit.training.checkpoint import assign_variables, load_of_run
+from seq2seq_kit.training.distribution import is_chief, make_strategy
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.pipeline import (
     Examples,
@@ -74,7 +75,7 @@ from seq2seq_kit.training.pipeline import (
     validation_examples,
 )
 from seq2seq_kit.training.run_folder import RunFolder, read_json, save_json
-from seq2seq_kit.training.trainer import Trainer, check_callbacks, is_chief, make_strategy
+from seq2seq_kit.training.trainer import Trainer, check_callbacks
 
 logger = logging.getLogger(__name__)
 

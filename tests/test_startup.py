@@ -1,9 +1,13 @@
 """Start-up is seen best from outside: each test is a process of its own."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 # The first operation and XLA have lines of their own to say.
 _USE_TENSORFLOW = """
@@ -115,3 +119,16 @@ def test_chatter_is_shown_if_tensorflow_fails_to_start(tmp_path: Path) -> None:
     )
     assert "a hint from C++" in result.stderr
     assert "RunError: TensorFlow must be importable, but is not: no such symbol." in result.stderr
+
+
+def resident_bytes() -> int:
+    """Returns the memory of this process that is in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc's malloc")
+def test_memory_of_a_large_array_is_kept_for_the_next_one() -> None:
+    array = np.ones(100_000_000, np.uint8)  # TensorFlow was loaded by conftest.py.
+    before = resident_bytes()
+    del array
+    assert before - resident_bytes() < 50_000_000

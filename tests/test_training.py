@@ -32,7 +32,7 @@ from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.training import trainer as training
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
-from seq2seq_kit.training.trainer import Trainer, check_callbacks, make_strategy
+from seq2seq_kit.training.trainer import Trainer, check_callbacks
 
 VOCAB_SIZE = 20
 NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
@@ -1205,17 +1205,3 @@ def test_samples_are_shown_after_each_validation(tmp_path: Path) -> None:
     )
     without_network(trainer).fit()
     assert shown == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("default", tf.distribute.Strategy), ("mirrored", tf.distribute.MirroredStrategy)],
-)
-def test_strategies_go_by_their_names(name: str, kind: type) -> None:
-    assert isinstance(make_strategy(name), kind)
-
-
-def test_several_workers_need_to_know_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(InputError, match="TF_CONFIG, which is not set"):
-        make_strategy("multi_worker")

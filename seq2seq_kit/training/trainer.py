@@ -7,7 +7,6 @@ BLEU, is passed in as a function.
 
 import logging
 import math
-import os
 import signal
 import sys
 import time
@@ -31,6 +30,7 @@ from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.model.networks import TokenModel
 from seq2seq_kit.model.precision import products_in
 from seq2seq_kit.training.checkpoint import assign_variables, load_of_run, variable_arrays
+from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
 from seq2seq_kit.training.history import add_to_history, read_metrics, write_history
 from seq2seq_kit.training.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
 from seq2seq_kit.training.optimizer import FusedAdam
@@ -243,7 +243,7 @@ class Trainer:
             if state.best_value is None:  # Interrupted before the first validation.
                 self._validate()
                 self._save_last()
-                self._agree(0.0)
+                barrier(self.strategy)
             return state
         self.model.stop_training = False
         self._begin_training()
@@ -259,12 +259,12 @@ class Trainer:
                 for logs in self._epoch(plan):
                     self._note_time()
                     self._show(progress, plan, logs)
-                    if self._agree(self._signals.received is not None):
+                    if mean_over_workers(self.strategy, self._signals.received is not None):
                         # Of several workers another one may have been signaled.
                         self._stop(self._signals.received or signal.SIGTERM)
         self._callbacks.on_train_end(self._epoch_logs(state.epoch - (state.batch == 0)))
         # The other workers may read the run folder only when the chief has written it.
-        self._agree(0.0)
+        barrier(self.strategy)
         return state
 
     def _begin_training(self) -> None:
@@ -310,21 +310,8 @@ class Trainer:
     def _stop(self, number: int) -> NoReturn:
         """Saves and raises TrainingInterrupted."""
         self._save_last()
-        self._agree(0.0)
+        barrier(self.strategy)
         raise TrainingInterrupted(self.run.path, number)
-
-    def _agree(self, value: float) -> float:
-        """Returns the mean of a number over all workers, once each of them has come here.
-
-        What follows from a clock or from Ctrl-C must follow on all of them, or the others would
-        wait for ever.
-        """
-        if self.strategy.cluster_resolver is None:
-            return value
-        values = self.strategy.experimental_distribute_values_from_function(
-            lambda _context: tf.constant(value, tf.float32)
-        )
-        return float(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
     def _epoch(self, plan: EpochPlan) -> Iterator[dict[str, float]]:
         """Trains the rest of an epoch, or until training is finished; yields at each step."""
@@ -365,7 +352,7 @@ class Trainer:
             self._save_last()
 
     def _note_time(self) -> None:
-        self.state.seconds = self._agree(time.monotonic() - self._started)
+        self.state.seconds = mean_over_workers(self.strategy, time.monotonic() - self._started)
 
     def _train(self, batch: Any) -> dict[str, float]:
         """Runs one optimizer step; returns the epoch's mean loss so far."""
@@ -462,7 +449,7 @@ class Trainer:
         self._decay_learning_rate(record["val_loss"], counts)
         if self.show_samples is not None:
             self.show_samples()
-        state.validation_seconds = self._agree(time.monotonic() - began)
+        state.validation_seconds = mean_over_workers(self.strategy, time.monotonic() - began)
         self._speed_since = (time.monotonic(), 0.0)
 
     def _measure(self) -> dict[str, float]:
@@ -735,42 +722,6 @@ def _limit_reached(number: float, unit: str, how: str) -> str:
 def _has_bar() -> bool:
     """Whether a progress bar is shown: on a terminal and in a notebook."""
     return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
-
-
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Returns the `tf.distribute` strategy of a config's `training.strategy`.
-
-    Raises:
-        InputError: If "multi_worker" is asked for without the environment variable TF_CONFIG, or
-            after TensorFlow has computed anything.
-    """
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if name == "multi_worker":
-        if "TF_CONFIG" not in os.environ:
-            raise InputError(
-                "training.strategy multi_worker expects the environment variable TF_CONFIG, which "
-                "is not set. Set it on each machine (tensorflow.org/guide/distributed_training), "
-                "or use `default` or `mirrored`."
-            )
-        try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
-        except RuntimeError as error:
-            raise InputError(
-                "training.strategy multi_worker must be the first use of TensorFlow in a process, "
-                "but TensorFlow has computed here before. Start a new process."
-            ) from error
-    return tf.distribute.get_strategy()
-
-
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run folder: one of several workers does."""
-    resolver = strategy.cluster_resolver
-    if resolver is None:
-        return True
-    if "chief" in resolver.cluster_spec().jobs:
-        return resolver.task_type == "chief"
-    return resolver.task_id == 0
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> list[keras.callbacks.Callback]:
