@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import keras
 import tensorflow as tf
-from pydantic import BaseModel
 
 from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import (
@@ -27,9 +26,10 @@ from seq2seq_kit.config import (
     package_versions,
 )
 from seq2seq_kit.config.faults import suggest_key
+from seq2seq_kit.config.resumption import changed_settings
 from seq2seq_kit.config.rules import choose_defaults, keep_chosen
 from seq2seq_kit.data.shortlist import Shortlist
-from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted, shorten
+from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.export.folder import FORMAT_VERSION, LongLines, check_unused
 from seq2seq_kit.export.saved_model import (
     ExportModule,
@@ -80,28 +80,6 @@ from seq2seq_kit.training.trainer import Trainer, check_callbacks
 logger = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 240
-
-# What a resumed run may be given anew. The rest is in the optimizer's state, in the plan of an
-# epoch or in the losses that are compared, so that a new value would be obeyed in part only.
-_CHANGEABLE = {
-    "data.test",
-    "data.bleu_tokenize",
-    *(
-        f"training.{key}"
-        for key in (
-            "epochs",
-            "max_steps",
-            "max_minutes",
-            "plateau_factor",
-            "plateau_patience",
-            "validate_every",
-            "validation_samples",
-            "strategy",
-            "tensorboard",
-        )
-    ),
-}
-
 
 # What `Generator.hypotheses` takes beside the texts.
 _SEARCH_OPTIONS = [
@@ -581,14 +559,8 @@ def _check_same_run(run: RunFolder, config: Config) -> SavedConfig:
     Contents decide: neither the folder nor its data have to be where they were.
     """
     saved = load_saved_config(run.config)
-    before, now = _fixed_settings(saved.config), _fixed_settings(config)
-    changed = [
-        f"  {key}: {shorten(before.get(key))} then, {shorten(now.get(key))} now"
-        for key in sorted(before | now)
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        listed = "\n".join(changed)
+    if changed := changed_settings(saved.config, config):
+        listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
             f"The run in {run.path} was started with other settings:\n{listed}\nPut these back to "
             f"resume it, or train into another folder."
@@ -625,34 +597,6 @@ def _old_shortlist(run: RunFolder, saved: SavedConfig, tokenizers: Tokenizers) -
     except RunError as error:
         logger.warning("%s It is learnt anew.", error)
         return None
-
-
-def _fixed_settings(config: Config) -> dict[str, Any]:
-    """Returns what a run cannot change on its way, under dotted keys.
-
-    Of a file it says only that there is one: where it is may change, what is in it is compared.
-    """
-    values = config.model_dump(mode="json")
-    fixed = {key: values[key] for key in ("task", "seed")}
-    for section in ("data", "tokenizer", "model", "training"):
-        fixed |= {
-            f"{section}.{key}": _without_paths(getattr(getattr(config, section), key), value)
-            for key, value in values[section].items()
-        }
-    stopping = fixed.pop("training.early_stopping")
-    fixed["training.early_stopping.metric"] = stopping["metric"]
-    return {key: value for key, value in fixed.items() if key not in _CHANGEABLE}
-
-
-def _without_paths(value: Any, dumped: Any) -> Any:
-    """Returns what a value dumps to, with a mark in place of each path."""
-    if isinstance(value, Path):
-        return "a file"
-    if isinstance(value, tuple):
-        return [_without_paths(one, other) for one, other in zip(value, dumped, strict=True)]
-    if isinstance(value, BaseModel):
-        return {key: _without_paths(getattr(value, key), dumped[key]) for key in dumped}
-    return dumped
 
 
 def _in_a_line(text: str) -> str:

@@ -43,6 +43,7 @@ Tokens = Annotated[int, Field(ge=1, le=bounds.MAX_TOKENS, strict=True)]
 BatchSize = Annotated[int, Field(ge=1, le=bounds.MAX_BATCH_SIZE, strict=True)]
 Width = Annotated[int, Field(ge=1, le=bounds.MAX_WIDTH, strict=True)]
 Layers = Annotated[int, Field(ge=1, le=bounds.MAX_LAYERS, strict=True)]
+Minutes = Annotated[float, Field(gt=0.0, le=bounds.MAX_MINUTES, strict=True)]
 Precision = Literal["float32", "bfloat16"]
 Switch = Annotated[bool, Field(strict=True)]
 Normalization = Literal["nfc", "nfd", "nfkc", "none"]
@@ -73,6 +74,12 @@ def _check_path(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(_check_path)]
+
+MAY_CHANGE = "may change on resume"
+"""Marks a field, or all keys of a section, that a resumed run may give a new value. The values of
+other fields are in the weights, in the optimizer's state, in the plan of an epoch or in the losses
+that are compared, so that a new value would take effect only in part."""
+
 Column = Annotated[int | str, PlainValidator(_column)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -210,7 +217,7 @@ class DataConfig(Section):
     """One corpus or a list of them."""
     validation: Corpora | None = None
     """Chooses the best checkpoint. Without it, `holdout` lines are kept from the training data."""
-    test: Corpora | None = None
+    test: Annotated[Corpora | None, MAY_CHANGE] = None
     """Scored once, after training."""
     holdout: PositiveCount = 1000
     """Without `validation`: lines (running text: thousands of tokens) held out, up to 10 %."""
@@ -222,7 +229,7 @@ class DataConfig(Section):
     """What becomes of longer training lines; skipped and truncated ones are counted and shown."""
     window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
     """Running text: tokens of one training sequence."""
-    bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
+    bleu_tokenize: Annotated[Literal["13a", "intl", "zh", "char", "none"], MAY_CHANGE] = "13a"
     """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenised text."""
 
     def corpora(self) -> Iterator[tuple[str, CorpusConfig]]:
@@ -350,7 +357,7 @@ class EarlyStoppingConfig(Section):
 
     metric: Literal["loss", "bleu", "chrf"] = "loss"
     """Of the validation data. BLEU and chrF decode it greedily at each validation."""
-    patience: PositiveCount = 4
+    patience: Annotated[PositiveCount, MAY_CHANGE] = 4
     """Validations without a better value before training stops."""
 
 
@@ -361,40 +368,40 @@ class TrainingConfig(Section):
     """Of the unit below. 4096 where `batch_unit: tokens` leaves it out."""
     batch_unit: Literal["sentences", "tokens"] = "sentences"
     """tokens: rows times padded length."""
-    epochs: PositiveCount | None = None
+    epochs: Annotated[PositiveCount | None, MAY_CHANGE] = None
     """Passes over the training data at most. Where this, `max_steps` and `max_minutes` are all left
     out: 30, or as many as 3,000 steps take if the data are so few that these are more."""
-    max_steps: PositiveCount | None = None
+    max_steps: Annotated[PositiveCount | None, MAY_CHANGE] = None
     """Steps at most."""
-    max_minutes: Annotated[float, Field(gt=0.0, le=bounds.MAX_MINUTES, strict=True)] | None = None
+    max_minutes: Annotated[Minutes | None, MAY_CHANGE] = None
     """Wall-clock minutes of training at most, the last validation included as far as the one before
     it tells how long that takes; a resumed run goes on counting."""
     learning_rate: Annotated[float, Field(gt=0.0, le=bounds.MAX_LEARNING_RATE, strict=True)] = 0.001
     """Of Adam."""
     warmup_steps: Count = 0
     """Steps over which the learning rate rises from 0 in a straight line."""
-    plateau_factor: Share = 0.5
+    plateau_factor: Annotated[Share, MAY_CHANGE] = 0.5
     """The learning rate is multiplied by this ..."""
-    plateau_patience: PositiveCount = 1
+    plateau_patience: Annotated[PositiveCount, MAY_CHANGE] = 1
     """... after so many validations in a row without a better loss."""
     clip_norm: Annotated[float, Field(gt=0.0, le=bounds.MAX_NORM, strict=True)] = 1.0
     """Global norm to which gradients are clipped."""
     label_smoothing: Fraction = 0.1
     """Share of the probability spread over the whole vocabulary. It raises the training loss that
     is shown, not the validation loss."""
-    validate_every: PositiveCount | None = None
+    validate_every: Annotated[PositiveCount | None, MAY_CHANGE] = None
     """Steps between validations; left out: each epoch, or every 100 steps if that is longer. There
     is one more at the end of training, unless the last one was less than a tenth of this ago."""
-    validation_samples: Count = 3
+    validation_samples: Annotated[Count, MAY_CHANGE] = 3
     """Outputs printed at each validation."""
     precision: Precision = "float32"
     """Of the matrix products of a training step; all else is float32. bfloat16 is faster on
     processors that have it (`s2s info RUN` tells) and slower on others."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     """When to stop, and what the best checkpoint is."""
-    strategy: Literal["default", "mirrored", "multi_worker"] = "default"
+    strategy: Annotated[Literal["default", "mirrored", "multi_worker"], MAY_CHANGE] = "default"
     """The tf.distribute strategy: one device, all GPUs here, or several machines (TF_CONFIG)."""
-    tensorboard: Switch = True
+    tensorboard: Annotated[Switch, MAY_CHANGE] = True
     """Write event files to RUN/logs."""
 
     @property
@@ -488,7 +495,7 @@ class Config(Section):
     """The network."""
     training: TrainingConfig = TrainingConfig()
     """How it learns."""
-    decoding: DecodingConfig = DecodingConfig()
+    decoding: Annotated[DecodingConfig, MAY_CHANGE] = DecodingConfig()
     """How it answers."""
 
     @model_validator(mode="after")

@@ -1,0 +1,56 @@
+"""Which settings a resumed run must share with its start.
+
+The rule stands at the fields: a field annotated with `MAY_CHANGE` may have a new value, and so may
+all keys of a section that is annotated with it. Everything else is fixed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seq2seq_kit.config.sections import MAY_CHANGE, Config, Section
+from seq2seq_kit.errors import shorten
+
+
+def changed_settings(saved: Config, config: Config) -> list[str]:
+    """Returns a line for each fixed setting that differs, such as `model.units: 32 then, 16 now`.
+
+    Args:
+        saved: The config that the run was started with.
+        config: The config to resume it with.
+    """
+    before, now = fixed_settings(saved), fixed_settings(config)
+    return [
+        f"{key}: {shorten(before.get(key))} then, {shorten(now.get(key))} now"
+        for key in sorted(before | now)
+        if before.get(key) != now.get(key)
+    ]
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+    """Returns what a resumed run cannot change, under dotted keys.
+
+    A path is replaced by a mark: a file may be moved, and its contents are compared elsewhere.
+    """
+    return dict(_fixed_below(config, ""))
+
+
+def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if MAY_CHANGE in field.metadata:
+            continue
+        if isinstance(value, Section):
+            yield from _fixed_below(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _without_paths(value)
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Path):
+        return "a file"
+    if isinstance(value, tuple):
+        return [_without_paths(item) for item in value]
+    if isinstance(value, Section):
+        return {name: _without_paths(item) for name, item in value}
+    return value
