@@ -29,8 +29,8 @@ import tensorflow as tf  # noqa: E402
 from seq2seq_kit.config import CorpusConfig, load_config  # noqa: E402
 from seq2seq_kit.inference.evaluation import compare_texts  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
+from seq2seq_kit.special_ids import EOS_ID  # noqa: E402
 from seq2seq_kit.text.corpus import read_corpus  # noqa: E402
-from seq2seq_kit.tokens.tokenizer import Tokenizer  # noqa: E402
 
 ROOT = Path(__file__).parent
 BEAM_SIZE = 5
@@ -161,7 +161,7 @@ def measure(model: Seq2Seq, lines: dict[str, list[str]]) -> dict[str, Any]:
             tokenize=model.config.data.bleu_tokenize,
         )
         name = "greedy" if beam_size == 1 else "beam"
-        is_cut = [Tokenizer.eos_id not in best.token_ids for best in found[beam_size]]
+        is_cut = [EOS_ID not in best.token_ids for best in found[beam_size]]
         measured |= {
             f"{name}_exact_match": scores.exact_match,
             f"{name}_bleu": scores.bleu,

@@ -17,21 +17,25 @@ from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()
 
 from seq2seq_kit.config import Config, load_config  # noqa: E402
+from seq2seq_kit.data.sets import encode_data  # noqa: E402
+from seq2seq_kit.data.texts import validation_texts  # noqa: E402
+from seq2seq_kit.data.tokenizers import Tokenizers  # noqa: E402
+from seq2seq_kit.digests import FileDigests  # noqa: E402
 from seq2seq_kit.inference.scorer import Scorer  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
-from seq2seq_kit.tokens.tokenizer import Tokenizer  # noqa: E402
-from seq2seq_kit.training.pipeline import Tokenizers, prepare_data, validation_examples  # noqa: E402
+from seq2seq_kit.special_ids import EOS_ID  # noqa: E402
 
 
 def held_out_perplexities(model: Seq2Seq, config: Config) -> tuple[float, float]:
     """Returns the perplexity of held-out continuations, per token and per character."""
     tokenizers = Tokenizers(model.source_tokenizer, model.tokenizer)
-    prompts, targets = validation_examples(prepare_data(config, tokenizers).validation, tokenizers)
+    data = encode_data(config, tokenizers, FileDigests())
+    prompts, targets = validation_texts(data.validation, tokenizers)
     pairs = [(prompt, target) for prompt, target in zip(prompts, targets, strict=True) if target]
     scorer = Scorer(
         model.model,
         *tokenizers,
-        ends_with=Tokenizer.eos_id,
+        ends_with=EOS_ID,
         max_source_length=config.data.max_source_length,
         keep_end=True,
     )

@@ -29,16 +29,14 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from seq2seq_kit.config import DecodingConfig, ModelConfig, TrainingConfig, load_config  # noqa: E402
+from seq2seq_kit.data.sets import batch_set, encode_data, learn_shortlist  # noqa: E402
+from seq2seq_kit.data.tokenizers import build_tokenizers  # noqa: E402
+from seq2seq_kit.digests import FileDigests  # noqa: E402
 from seq2seq_kit.inference.generator import search_model  # noqa: E402
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model  # noqa: E402
+from seq2seq_kit.model.build import build_model  # noqa: E402
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel  # noqa: E402
 from seq2seq_kit.samples import write_starter  # noqa: E402
 from seq2seq_kit.training.distribution import make_strategy  # noqa: E402
-from seq2seq_kit.training.pipeline import (  # noqa: E402
-    batch_set,
-    build_tokenizers,
-    learn_shortlist,
-    prepare_data,
-)
 from seq2seq_kit.training.run_folder import RunFolder  # noqa: E402
 from seq2seq_kit.training.trainer import Trainer  # noqa: E402
 
@@ -146,13 +144,13 @@ def corpus_costs(number: int) -> dict[str, float]:
         write_starter(starter)
         config = load_config(starter / "translation.yaml")
         # The tokenizer learns from the bundled pairs in any case: its cost is another matter.
-        tokenizers = build_tokenizers(config)
+        tokenizers = build_tokenizers(config, FileDigests())
         write_corpus(config.data.train[0].files[0], pairs, number)
         loaded = load_config(starter / "translation.yaml", [f"data.train.tsv={pairs}"])
         begun = time.perf_counter()
-        sets = prepare_data(loaded, tokenizers)
+        sets = encode_data(loaded, tokenizers, FileDigests())
         prepared = time.perf_counter()
-        prepare_data(loaded, tokenizers)
+        encode_data(loaded, tokenizers, FileDigests())
         opened = time.perf_counter()
         batch_set(loaded, sets.train, shuffle=True).plan(0)
         planned = time.perf_counter()

@@ -18,10 +18,13 @@ from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()
 
 from seq2seq_kit.data import shortlist  # noqa: E402
+from seq2seq_kit.data.sets import encode_data, learn_shortlist  # noqa: E402
+from seq2seq_kit.data.texts import validation_texts  # noqa: E402
+from seq2seq_kit.data.tokenizers import Tokenizers  # noqa: E402
+from seq2seq_kit.digests import FileDigests  # noqa: E402
 from seq2seq_kit.inference.evaluation import compare_texts  # noqa: E402
 from seq2seq_kit.inference.generator import Generator  # noqa: E402
 from seq2seq_kit.seq2seq import Seq2Seq  # noqa: E402
-from seq2seq_kit.training import pipeline  # noqa: E402
 
 SIZES = [(500, 20), (1000, 10), (1000, 20), (1500, 10), (1500, 20)]
 
@@ -31,9 +34,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     model = Seq2Seq.load(parser.parse_args().run)
-    tokenizers = pipeline.Tokenizers(model.source_tokenizer, model.tokenizer)
-    data = pipeline.prepare_data(model.config, tokenizers)
-    examples = pipeline.validation_examples(data.validation, tokenizers)
+    tokenizers = Tokenizers(model.source_tokenizer, model.tokenizer)
+    data = encode_data(model.config, tokenizers, FileDigests())
+    examples = validation_texts(data.validation, tokenizers)
     whole: dict[int, list[str]] = {}
 
     def show(name: str, generator: Generator, beam_size: int, **options: Any) -> None:
@@ -61,7 +64,7 @@ def main() -> None:
         show("whole vocabulary", generator, beam_size)
         show("whole vocabulary, bfloat16", generator, beam_size, precision="bfloat16")
     for shortlist._FREQUENT, shortlist._TRANSLATIONS in SIZES:
-        learnt = pipeline.learn_shortlist(model.config, data.train, tokenizers)
+        learnt = learn_shortlist(model.config, data.train, tokenizers)
         generator = Generator(*parts, **limits, shortlist=learnt)
         name = f"{shortlist._FREQUENT:,}, {shortlist._TRANSLATIONS}"
         for beam_size in (1, 5):

@@ -28,14 +28,17 @@ VOCAB_SIZE, EMBEDDING_DIM, UNITS = 8000, 256, 512
 
 
 def load(data: Path, *overrides: str) -> tuple[Any, Any, Any]:
-    """Returns the config, the tokenizers and the prepared data."""
+    """Returns the config, the tokenizers and the encoded data."""
     from seq2seq_kit.config import load_config
-    from seq2seq_kit.training.pipeline import build_tokenizers, prepare_data
+    from seq2seq_kit.data.sets import encode_data
+    from seq2seq_kit.data.tokenizers import build_tokenizers
+    from seq2seq_kit.digests import FileDigests
 
     path = FOLDER / "configs" / "common.yaml"
     config = load_config(path, [f"data.root={data.absolute()}", *overrides])
-    tokenizers = build_tokenizers(config)
-    return config, tokenizers, prepare_data(config, tokenizers)
+    digests = FileDigests()
+    tokenizers = build_tokenizers(config, digests)
+    return config, tokenizers, encode_data(config, tokenizers, digests)
 
 
 def write_ids(data: Path, path: Path) -> dict[str, float]:
@@ -96,8 +99,9 @@ def train(data: Path, seconds: float, precision: str) -> dict[str, float]:
     load_tensorflow()
     import keras
 
+    from seq2seq_kit.data.sets import batch_set
+    from seq2seq_kit.model.build import build_network
     from seq2seq_kit.training.distribution import make_strategy
-    from seq2seq_kit.training.pipeline import batch_set, network
     from seq2seq_kit.training.run_folder import RunFolder
     from seq2seq_kit.training.trainer import Trainer
 
@@ -128,7 +132,7 @@ def train(data: Path, seconds: float, precision: str) -> dict[str, float]:
     rate = best_gemm_rate(precision)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            network(config, tokenizers),
+            build_network(config, tokenizers),
             config.training,
             RunFolder(Path(folder)),
             train_set,

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from seq2seq_kit.decoding import beam_search, greedy_search
     from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError, TrainingInterrupted
     from seq2seq_kit.inference.generator import Hypothesis
-    from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model
+    from seq2seq_kit.model.build import build_model
+    from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
     from seq2seq_kit.seq2seq import Seq2Seq
     from seq2seq_kit.tokens.tokenizer import Tokenizer
 
@@ -63,7 +64,7 @@ _MODULES = {
     "Tokenizer": "tokens.tokenizer",
     "TrainingInterrupted": "errors",
     "beam_search": "decoding",
-    "build_model": "model.networks",
+    "build_model": "model.build",
     "greedy_search": "decoding",
     "load_config": "config",
 }

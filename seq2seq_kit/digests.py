@@ -9,9 +9,9 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seq2seq_kit.errors import DataError, RunError
 from seq2seq_kit.files import why_not_regular
@@ -25,24 +25,74 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def text_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file of texts, of one in gzip that of its contents.
+class FileDigests:
+    """The SHA-256 of each text file of a run, computed once, at the first question.
 
-    Raises:
-        DataError: If it cannot be read.
+    The texts are read several times: for the tokenizer, for the ids, for the outputs to compare
+    with. `check_unchanged` after each reading proves that the texts read are those of the digest,
+    under which the result is kept.
     """
-    try:
-        with path.open("rb") as file:
-            if file.peek(2).startswith(_GZIP_MAGIC):
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    return hashlib.file_digest(unpacked, "sha256").hexdigest()
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{path}: expected a readable text file, but: {reason}. Correct the path in "
-            "the config's data section (relative paths start from data.root)."
-        ) from error
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[_Version, str]] = {}
+
+    def of(self, path: Path) -> str:
+        """Returns the digest of a text file's contents; those of a gzip file are unpacked first.
+
+        Raises:
+            DataError: If it cannot be read, or changes while it is read.
+        """
+        if path not in self._known:
+            try:
+                version = _version(path)
+                self._known[path] = version, _hash_text(path)
+            except (OSError, EOFError, zlib.error) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DataError(
+                    f"{path}: expected a readable text file, but: {reason}. Correct the path in "
+                    "the config's data section (relative paths start from data.root)."
+                ) from error
+            self.check_unchanged([path])
+        return self._known[path][1]
+
+    def check_unchanged(self, paths: Iterable[Path]) -> None:
+        """Raises DataError if a file was written or replaced since its digest was computed.
+
+        Args:
+            paths: Files whose digests were asked for.
+        """
+        for path in paths:
+            try:
+                is_same = _version(path) == self._known[path][0]
+            except OSError:
+                is_same = False
+            if not is_same:
+                raise DataError(
+                    f"{path}: the file changed while it was in use. Start again, and leave the "
+                    "texts of a run as they are until its training has begun."
+                )
+
+
+class _Version(NamedTuple):
+    """What changes when a file is written or replaced."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+def _version(path: Path) -> _Version:
+    status = path.stat()
+    return _Version(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _hash_text(path: Path) -> str:
+    with path.open("rb") as file:
+        if file.peek(2).startswith(_GZIP_MAGIC):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return hashlib.file_digest(unpacked, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_verified(path: Path, expected: str | None) -> bytes:

@@ -28,7 +28,14 @@ from seq2seq_kit.config import (
 from seq2seq_kit.config.faults import suggest_key
 from seq2seq_kit.config.resumption import changed_settings
 from seq2seq_kit.config.rules import choose_defaults, keep_chosen
+from seq2seq_kit.data.encode import LengthLimits
+from seq2seq_kit.data.encoded import unigram_perplexity
+from seq2seq_kit.data.entries import encode_corpora
+from seq2seq_kit.data.sets import batch_set, encode_data, learn_shortlist
 from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.data.texts import TextPairs, corpus_texts, validation_texts
+from seq2seq_kit.data.tokenizers import Tokenizers, build_tokenizers
+from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.export.folder import FORMAT_VERSION, LongLines, check_unused
 from seq2seq_kit.export.saved_model import (
@@ -44,10 +51,12 @@ from seq2seq_kit.inference.evaluation import TextScores, compare_texts
 from seq2seq_kit.inference.generator import Generator, Hypothesis, as_texts
 from seq2seq_kit.inference.scorer import Score, Scorer
 from seq2seq_kit.interruption import Interrupted, catch_signals
-from seq2seq_kit.model.memory import check_model
+from seq2seq_kit.model.build import build_network
+from seq2seq_kit.model.memory import check_model, check_training_memory
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.model.precision import has_bfloat16
 from seq2seq_kit.options import option_names, refuse_unknown_options
+from seq2seq_kit.special_ids import EOS_ID, NUM_SPECIAL_IDS
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.text.checks import check_files
 from seq2seq_kit.text.statistics import measure_corpora
@@ -56,23 +65,11 @@ from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
 from seq2seq_kit.training.checkpoint import assign_variables, load_of_run
 from seq2seq_kit.training.distribution import is_chief, make_strategy
 from seq2seq_kit.training.history import read_metrics
-from seq2seq_kit.training.pipeline import (
-    Examples,
-    Tokenizers,
-    batch_set,
-    build_tokenizers,
+from seq2seq_kit.training.run_files import (
     changed_data,
-    check_training_memory,
-    corpus_examples,
-    guessing_perplexity,
-    learn_shortlist,
     load_shortlist,
     load_tokenizers,
-    network,
-    prepare_corpora,
-    prepare_data,
     save_run,
-    validation_examples,
 )
 from seq2seq_kit.training.run_folder import RunFolder, read_json, save_json
 from seq2seq_kit.training.trainer import Trainer, check_callbacks
@@ -206,7 +203,7 @@ class Seq2Seq:
         check_files(config, name)
         config = _complete(config, run, resume)
         # Whatever vocabulary the data give: the rest is known before a tokenizer takes its minutes.
-        check_model(config.model, Tokenizer.eos_id + 1, None, trains=True)
+        check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
         strategy = make_strategy(config.training.strategy)
         with run.filled() if is_chief(strategy) else nullcontext():
             _check_folder(run, resume)
@@ -222,8 +219,9 @@ class Seq2Seq:
         resume: bool,
     ) -> Self:
         """Trains into a folder that no other process fills."""
-        before = _check_same_run(run, config) if resume else None
-        tokenizers = load_tokenizers(run, before) if before else build_tokenizers(config)
+        digests = FileDigests()
+        before = _check_same_run(run, config, digests) if resume else None
+        tokenizers = load_tokenizers(run, before) if before else build_tokenizers(config, digests)
         if before:
             _check_same_tokenizers(run, config, tokenizers)
         logger.info("The run is kept in %s.", run.path)
@@ -232,19 +230,19 @@ class Seq2Seq:
                 "This processor has no instructions for bfloat16, so training is slower with it: "
                 "use training.precision=float32."
             )
-        data = prepare_data(config, tokenizers)
+        data = encode_data(config, tokenizers, digests)
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            model = network(config, tokenizers, trains=True)
+            model = build_network(config, tokenizers, is_trained=True)
         check_training_memory(config, data, tokenizers.target.vocab_size)
         shortlist = _old_shortlist(run, before, tokenizers) if before else None
         if shortlist is None:
             shortlist = learn_shortlist(config, data.train, tokenizers)
         run_name = before.run if before else None
         if is_chief(strategy):
-            run_name = save_run(run, config, tokenizers, shortlist, before)
+            run_name = save_run(run, config, tokenizers, shortlist, digests, before)
         fitted = cls(model, tokenizers, config, shortlist=shortlist)
-        examples = validation_examples(data.validation, tokenizers)
+        examples = validation_texts(data.validation, tokenizers)
         trainer = Trainer(
             model,
             config.training,
@@ -271,8 +269,8 @@ class Seq2Seq:
             "best_step": best.metadata["step"],
             "validation_loss": best.metadata["val_loss"],
             "validation_perplexity": best.metadata["val_perplexity"],
-            "guessing_perplexity": guessing_perplexity(data.validation),
-        } | fitted._final_results(trainer, tokenizers, examples)
+            "guessing_perplexity": unigram_perplexity(data.validation),
+        } | fitted._final_results(trainer, digests, examples)
         if is_chief(strategy):
             save_json(run.results, fitted.results)
         for sentence in fitted.advice():
@@ -294,7 +292,7 @@ class Seq2Seq:
         run = RunFolder(user_path(path)).open_trained()
         saved = load_saved_config(run.config)
         tokenizers = load_tokenizers(run, saved)
-        model = network(saved.config, tokenizers)
+        model = build_network(saved.config, tokenizers)
         best = load_of_run(run.best, saved.run)
         assign_variables(model.trainable_variables, best, "weights")
         shortlist = load_shortlist(run, saved, tokenizers)
@@ -419,7 +417,7 @@ class Seq2Seq:
         decoding = self.config.decoding.merge(decoding).override(names, **options)
         limit = self.config.data.max_source_length
         # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
-        model = network(self.config, self._tokenizers, use_cudnn=False)
+        model = build_network(self.config, self._tokenizers, use_cudnn=False)
         for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
             new.assign(old)
         metadata = self._metadata(decoding, long_lines)
@@ -476,18 +474,19 @@ class Seq2Seq:
         return advise(self.config, self.history, self.results, self.tokenizer.vocab_size)
 
     def _final_results(
-        self, trainer: Trainer, tokenizers: Tokenizers, examples: Examples
+        self, trainer: Trainer, digests: FileDigests, examples: TextPairs
     ) -> dict[str, Any]:
         """Measures the best weights: on the test data, or on the validation data without them."""
         test = self.config.data.test
         results: dict[str, Any] = {}
         if test is not None:
-            prepared = prepare_corpora(self.config, test, tokenizers)
-            loss = trainer.mean_loss(batch_set(self.config, prepared, shuffle=False))
+            limits = LengthLimits.of(self.config.data)
+            encoded = encode_corpora(test, self._tokenizers, limits, digests)
+            loss = trainer.mean_loss(batch_set(self.config, encoded, shuffle=False))
             results |= {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700.0))}
         if self.config.task == "translation":
             if test is not None:
-                examples = corpus_examples(test)
+                examples = corpus_texts(test)
             best = self._best(examples.sources, truncate=True)
             references = [[target] for target in examples.targets]
             scores = self._compare(best, references, self.config.data.bleu_tokenize)
@@ -499,7 +498,7 @@ class Seq2Seq:
             results |= {f"{name}_{key}": value for key, value in described.items()}
         return results
 
-    def _text_metrics(self, examples: Examples) -> Callable[[], dict[str, float]] | None:
+    def _text_metrics(self, examples: TextPairs) -> Callable[[], dict[str, float]] | None:
         """Returns what the trainer calls for BLEU and chrF, or None if they decide nothing."""
         if self.config.training.early_stopping.metric == "loss":
             return None
@@ -512,7 +511,7 @@ class Seq2Seq:
 
         return measure
 
-    def _log_samples(self, examples: Examples) -> None:
+    def _log_samples(self, examples: TextPairs) -> None:
         """Logs outputs of a few validation examples, the same ones each time."""
         number = min(self.config.training.validation_samples, len(examples.sources))
         if not number:
@@ -553,7 +552,7 @@ def _check_folder(run: RunFolder, resume: bool) -> None:
         run.check_new()
 
 
-def _check_same_run(run: RunFolder, config: Config) -> SavedConfig:
+def _check_same_run(run: RunFolder, config: Config, digests: FileDigests) -> SavedConfig:
     """Returns what the run to resume was started with; raises InputError if that was otherwise.
 
     Contents decide: neither the folder nor its data have to be where they were.
@@ -565,7 +564,7 @@ def _check_same_run(run: RunFolder, config: Config) -> SavedConfig:
             f"The run in {run.path} was started with other settings:\n{listed}\nPut these back to "
             f"resume it, or train into another folder."
         )
-    if changed := changed_data(run, config, saved):
+    if changed := changed_data(run, config, saved, digests):
         raise InputError(
             f"The run in {run.path} was started with other contents of {', '.join(changed)}. Put "
             f"these back to resume it, or train into another folder."
@@ -609,4 +608,4 @@ def _text_end(config: Config, tokenizer: Tokenizer) -> int:
     """Returns the token that ends a line: the newline's in running text, EOS elsewhere."""
     if config.data.is_running_text:
         return tokenizer.encode(["\n"])[0][-1]
-    return Tokenizer.eos_id
+    return EOS_ID

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from seq2seq_kit.config import ModelConfig
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, build_model
-from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.model.build import build_model
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.special_ids import EOS_ID
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -95,7 +96,7 @@ def random_network(kind: str, **sizes: int) -> EncoderDecoder | LanguageModel:
     )
     model = build_model(config, VOCAB_SIZE)
     bias = np.zeros(VOCAB_SIZE, np.float32)
-    bias[Tokenizer.eos_id] = 4.0
+    bias[EOS_ID] = 4.0
     model.output_bias.assign(bias)
     return model
 

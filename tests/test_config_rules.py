@@ -9,6 +9,7 @@ import pytest
 
 from seq2seq_kit.config import Config, load_config, load_saved_config, save_config
 from seq2seq_kit.config.rules import Choice, choose_defaults, given_keys, keep_chosen
+from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.text.statistics import measure_corpora
 
 # A syllable each, so that words are many and look like words.
@@ -120,10 +121,10 @@ def test_bleu_counts_the_words_of_the_target_s_script(
 def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from seq2seq_kit.training.pipeline import build_tokenizers
+    from seq2seq_kit.data.tokenizers import build_tokenizers
 
     config = chosen(tmp_path, chinese, phones)
-    built = build_tokenizers(config)
+    built = build_tokenizers(config, FileDigests())
     assert config.tokenizer.source is not None
     assert config.tokenizer.target is not None
     assert built.source.vocab_size == config.tokenizer.source.vocab_size
@@ -137,7 +138,7 @@ def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
 def test_characters_are_counted_as_the_tokenizer_will_see_them(
     tmp_path: Path, normalization: str, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from seq2seq_kit.training.pipeline import build_tokenizers
+    from seq2seq_kit.data.tokenizers import build_tokenizers
 
     def accented(rng: random.Random) -> str:
         letters = "".join(rng.choices(["é", "ü", "å", "a", "b", "ệ", "\u200b", "한", "글"], k=6))
@@ -145,7 +146,7 @@ def test_characters_are_counted_as_the_tokenizer_will_see_them(
 
     config = chosen(tmp_path, accented, accented, tokenizer={"normalization": normalization})
     assert config.tokenizer.type == "char"
-    built = build_tokenizers(config).target
+    built = build_tokenizers(config, FileDigests()).target
     assert built.vocab_size == config.tokenizer.vocab_size
     assert "vocab_size" not in caplog.text
     # Every character of the texts has a piece, none is spelled in bytes.
@@ -159,9 +160,9 @@ def test_characters_are_counted_as_the_tokenizer_will_see_them(
 )
 @pytest.mark.parametrize("lines", [1, 12, 200])
 def test_the_vocabulary_of_few_lines_can_be_trained(tmp_path: Path, sides: Any, lines: int) -> None:
-    from seq2seq_kit.training.pipeline import build_tokenizers
+    from seq2seq_kit.data.tokenizers import build_tokenizers
 
-    build_tokenizers(chosen(tmp_path, *sides, lines=lines))
+    build_tokenizers(chosen(tmp_path, *sides, lines=lines), FileDigests())
 
 
 @pytest.mark.parametrize(
@@ -204,13 +205,13 @@ def test_a_language_model_has_one_vocabulary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [phones, label])
 def test_lossless_text_is_never_cut_into_words(tmp_path: Path, side: Any) -> None:
-    from seq2seq_kit.training.pipeline import build_tokenizers
+    from seq2seq_kit.data.tokenizers import build_tokenizers
 
     config = chosen(tmp_path, side)
     assert config.tokenizer.lossless
-    assert build_tokenizers(config).target.lossless
+    assert build_tokenizers(config, FileDigests()).target.lossless
     config = chosen(tmp_path, sentence, side, tokenizer={"lossless": True})
-    build_tokenizers(config)
+    build_tokenizers(config, FileDigests())
 
 
 def test_batches_of_tokens_get_a_size_of_tokens(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from seq2seq_kit.decoding import Healer, StepOutput, healing
 from seq2seq_kit.export.saved_model import ExportModule
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, Start, Step
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, UNK_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 SENTENCES = """He eats an apple.
@@ -62,7 +63,7 @@ class _Memory:
                 self.next[nodes[row[:-1]], row[-1]] = nodes[row]
         # Among what it knows it likes low ids better.
         self.logits = np.where(self.next > 0, LIKELY - np.arange(vocab_size) / vocab_size, 0.0)
-        self.next[:, Tokenizer.bos_id] = 1
+        self.next[:, BOS_ID] = 1
 
     def feed(self, node: tf.Tensor, token_ids: tf.Tensor) -> tf.Tensor:
         return tf.gather_nd(self.next, tf.stack([node, token_ids], axis=1))
@@ -86,7 +87,7 @@ class KnowingModel(LanguageModel):
 
     def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
         super().__init__(tokenizer.vocab_size, embedding_dim=4, units=32)
-        rows = [[*row, Tokenizer.eos_id] for row in tokenizer.encode(texts)]
+        rows = [[*row, EOS_ID] for row in tokenizer.encode(texts)]
         self.memory = _Memory(rows, tokenizer.vocab_size)
         self.build()
 
@@ -107,9 +108,9 @@ class KnowingReader(EncoderDecoder):
 
     def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
         super().__init__(tokenizer.vocab_size, embedding_dim=4, units=32)
-        rows = [[*row, Tokenizer.eos_id] for row in tokenizer.encode(texts)]
+        rows = [[*row, EOS_ID] for row in tokenizer.encode(texts)]
         self.memory = _Memory(rows, tokenizer.vocab_size)
-        self.memory.next[:, Tokenizer.bos_id] = np.arange(len(self.memory.next))
+        self.memory.next[:, BOS_ID] = np.arange(len(self.memory.next))
         self.build()
 
     def output_layer(self, *_args: Any) -> Any:
@@ -117,7 +118,7 @@ class KnowingReader(EncoderDecoder):
 
     def start(self, source_ids: Any) -> Start:
         length = tf.reduce_sum(tf.cast(source_ids > 0, tf.int32), axis=1) - 1
-        bos = tf.fill(tf.shape(length), Tokenizer.bos_id)
+        bos = tf.fill(tf.shape(length), BOS_ID)
         return Start(bos, (self.memory.read(source_ids, length),), tf.zeros([tf.size(length), 1]))
 
     def step(self, token_ids: Any, states: Any, *_rest: Any) -> Step:
@@ -201,7 +202,7 @@ def test_an_unknown_token_is_never_taken_back() -> None:
     )
     texts = ["He eats 春", "He eats 春 an apple."]
     model = generator(tokenizer, texts)
-    assert tokenizer.unk_id == tokenizer.encode(["He eats 春"])[0][-1]
+    assert tokenizer.encode(["He eats 春"])[0][-1] == UNK_ID
     assert continued(model, ["He eats 春 an ap"]) == ["He eats 春 an apple."]
     assert continued(model, ["He eats 春"])[0].startswith("He eats 春")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq_kit.digests import digest, read_verified, seal, text_digest, unseal
+from seq2seq_kit.digests import FileDigests, digest, read_verified, seal, unseal
 from seq2seq_kit.errors import DataError, RunError
 
 
@@ -16,8 +16,8 @@ def test_a_text_has_the_digest_of_its_contents_packed_or_not(tmp_path: Path) -> 
     (tmp_path / "a.txt").write_bytes(content)
     for level in (1, 9):
         (tmp_path / f"{level}.gz").write_bytes(gzip.compress(content, level, mtime=level))
-        assert text_digest(tmp_path / f"{level}.gz") == hashlib.sha256(content).hexdigest()
-    assert text_digest(tmp_path / "a.txt") == hashlib.sha256(content).hexdigest()
+        assert FileDigests().of(tmp_path / f"{level}.gz") == hashlib.sha256(content).hexdigest()
+    assert FileDigests().of(tmp_path / "a.txt") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("content", [None, gzip.compress(b"text", mtime=0)[:-3], b"\x1f\x8bno"])
@@ -25,7 +25,7 @@ def test_a_text_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     if content is not None:
         (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.gz: expected a readable text file"):
-        text_digest(tmp_path / "a.gz")
+        FileDigests().of(tmp_path / "a.gz")
 
 
 def test_a_file_with_any_bit_flipped_is_refused(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ from seq2seq_kit.export.saved_model import (
     probe_lines,
 )
 from seq2seq_kit.inference.generator import Generator
-from seq2seq_kit.model.networks import build_model
+from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.special_ids import EOS_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 ODD_LINES = [
@@ -183,7 +184,7 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
     target = Tokenizer.train(["xyz zy"] * 9, type="char", vocab_size=9, byte_fallback=False)
     config = ModelConfig(architecture="encoder_decoder", embedding_dim=8, units=16, init_scale=0.5)
     model = build_model(config, target.vocab_size, source.vocab_size)
-    no_end = tf.one_hot(Tokenizer.eos_id, target.vocab_size, on_value=-9.0)
+    no_end = tf.one_hot(EOS_ID, target.vocab_size, on_value=-9.0)
     model.output_bias.assign_add(no_end)
     module = ExportModule(
         model,

@@ -19,11 +19,12 @@ import tensorflow as tf
 
 from seq2seq_kit.config import load_config
 from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.export import saved_model as export_module
-from seq2seq_kit.model.networks import build_model
+from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.special_ids import EOS_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
-from seq2seq_kit.training.pipeline import Tokenizers
 
 AXES: dict[str, tuple[Any, ...]] = {
     "tokenizer": ("unigram", "bpe", "char", "word"),
@@ -181,7 +182,7 @@ def make(row: dict[str, Any]) -> Seq2Seq:
         target.vocab_size,
         None if row["vocabularies"] == 1 else source.vocab_size,
     )
-    model.output_bias.assign_add(tf.one_hot(Tokenizer.eos_id, target.vocab_size, on_value=-2.0))
+    model.output_bias.assign_add(tf.one_hot(EOS_ID, target.vocab_size, on_value=-2.0))
     rng = np.random.default_rng(1)
     shortlist = Shortlist(
         np.arange(4, 12, dtype=np.int32),

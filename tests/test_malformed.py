@@ -17,12 +17,15 @@ from seq2seq_kit import bounds
 from seq2seq_kit.archive import load_archive, save_archive
 from seq2seq_kit.cli.text_io import read_in_chunks
 from seq2seq_kit.config import CorpusConfig, ModelConfig, load_config
-from seq2seq_kit.data.prepared import PreparedData, prepare
+from seq2seq_kit.data.encode import LengthLimits
+from seq2seq_kit.data.encoded import EncodedData
+from seq2seq_kit.data.entries import encode_corpora
 from seq2seq_kit.data.shortlist import Shortlist
-from seq2seq_kit.digests import seal, unseal
+from seq2seq_kit.data.tokenizers import Tokenizers
+from seq2seq_kit.digests import FileDigests, seal, unseal
 from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError
 from seq2seq_kit.export.safety import checked_copy
-from seq2seq_kit.model.networks import build_model
+from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.checks import check_files
 from seq2seq_kit.text.corpus import read_corpus, read_lines
@@ -241,20 +244,18 @@ def test_a_damaged_line_of_the_history_is_named_and_left_out(
     assert "metrics.jsonl, line 2 is damaged" in caplog.text
 
 
-def prepare_texts(folder: Path) -> tuple[PreparedData, Path]:
-    """Prepared texts, and the folder of their entry in the cache."""
+def encode_texts(folder: Path) -> tuple[EncodedData, Path]:
+    """Encoded texts, and the folder of their entry in the cache."""
     (folder / "texts").write_text("\n".join(TEXTS[:9]), encoding="utf-8")
     tokenizer = Tokenizer.train(TEXTS, type="char", vocab_size=40, byte_fallback=False)
-    prepared = prepare(
+    data = encode_corpora(
         [CorpusConfig(lines=folder / "texts")],
-        tokenizer,
-        tokenizer,
-        max_source_length=50,
-        max_target_length=50,
-        long_lines="skip",
+        Tokenizers(tokenizer, tokenizer),
+        LengthLimits(50, 50, "skip"),
+        FileDigests(),
     )
     (entry,) = {path.parent for path in folder.rglob("ids.bin")}
-    return prepared, entry
+    return data, entry
 
 
 @pytest.mark.parametrize(
@@ -270,24 +271,24 @@ def test_forged_ids_in_the_cache_are_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: int, value: int
 ) -> None:
     monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
-    before, entry = prepare_texts(tmp_path)
+    before, entry = encode_texts(tmp_path)
     expected = [before.target[row].tolist() for row in range(len(before))]
-    meta = unseal(json.loads((entry / "entry.json").read_text(encoding="utf-8")))
-    column = np.fromfile(entry / name, meta["columns"][name]["dtype"])
-    column[place] = value
-    column.tofile(entry / name)
-    meta["columns"][name]["crc32"] = zlib.crc32(column.tobytes())
-    (entry / "entry.json").write_text(json.dumps(seal(meta)), encoding="utf-8")
-    after, _ = prepare_texts(tmp_path)
+    description = unseal(json.loads((entry / "entry.json").read_text(encoding="utf-8")))
+    array = np.fromfile(entry / name, description["arrays"][name]["dtype"])
+    array[place] = value
+    array.tofile(entry / name)
+    description["arrays"][name]["crc32"] = zlib.crc32(array.tobytes())
+    (entry / "entry.json").write_text(json.dumps(seal(description)), encoding="utf-8")
+    after, _ = encode_texts(tmp_path)
     assert [after.target[row].tolist() for row in range(len(after))] == expected
 
 
 def test_a_pipe_in_the_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
-    _, entry = prepare_texts(tmp_path)
+    _, entry = encode_texts(tmp_path)
     (entry / "bounds.bin").unlink()
     os.mkfifo(entry / "bounds.bin")
-    assert len(prepare_texts(tmp_path)[0]) == 9
+    assert len(encode_texts(tmp_path)[0]) == 9
 
 
 def test_an_export_with_a_pipe_among_its_variables_is_refused(

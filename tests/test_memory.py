@@ -5,11 +5,13 @@ import pytest
 from conftest import TrainedRun
 
 from seq2seq_kit.config import ModelConfig, load_config
+from seq2seq_kit.data.sets import encode_data
+from seq2seq_kit.data.tokenizers import build_tokenizers
+from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.model import memory
-from seq2seq_kit.model.networks import build_model
+from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.training.pipeline import build_tokenizers, check_training_memory, prepare_data
 
 
 @pytest.mark.parametrize(
@@ -114,8 +116,9 @@ def test_a_batch_of_all_lines_is_refused_only_where_it_is_too_much(
 ) -> None:
     translation_config["training"]["batch_size"] = 10_000_000
     config = load_config(translation_config)
-    tokenizers = build_tokenizers(config)
-    check_training_memory(config, prepare_data(config, tokenizers), 16)
+    digests = FileDigests()
+    tokenizers = build_tokenizers(config, digests)
+    memory.check_training_memory(config, encode_data(config, tokenizers, digests), 16)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.config import ModelConfig
+from seq2seq_kit.model.build import build_model
 from seq2seq_kit.model.lstm import LSTMState
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, TokenModel, build_model
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, TokenModel
 from seq2seq_kit.training.losses import MaskedCrossEntropy
 
 VOCAB_SIZE = 20

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.export.saved_model import ExportModule
+from seq2seq_kit.model.build import build_network
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.normalization import TextRules, normalize, normalize_tensor
 from seq2seq_kit.tokens.tokenizer import Tokenizer
-from seq2seq_kit.training.pipeline import Tokenizers, network
 
 FORMS: tuple[Normalization, ...] = get_args(Normalization)
 CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
@@ -196,7 +197,7 @@ def answering(request: pytest.FixtureRequest) -> Seq2Seq:
     )  # fmt: skip
     tf.keras.utils.set_random_seed(1)
     tokenizers = Tokenizers(tokenizer, tokenizer)
-    return Seq2Seq(network(config, tokenizers), tokenizers, config)
+    return Seq2Seq(build_network(config, tokenizers), tokenizers, config)
 
 
 def spellings(text: str) -> list[str]:

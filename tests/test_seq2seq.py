@@ -595,7 +595,7 @@ def test_a_signal_outside_of_the_loop_says_whether_there_is_something_to_resume(
         pytest.fail("the signal was not raised")
 
     translation_config["training"] |= {"epochs": 1}
-    for stage in ("build_tokenizers", "prepare_data", "learn_shortlist", "_final_results"):
+    for stage in ("build_tokenizers", "encode_data", "learn_shortlist", "_final_results"):
         place = Seq2Seq if stage == "_final_results" else seq2seq
         with monkeypatch.context() as patch:
             patch.setattr(place, stage, interrupt)

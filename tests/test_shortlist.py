@@ -12,7 +12,7 @@ from reference import VOCAB_SIZE, NumberTokenizer, random_lines, random_network
 
 from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.data import shortlist as shortlist_module
-from seq2seq_kit.data.prepared import Sequences
+from seq2seq_kit.data.encoded import Sequences
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.decoding import BLOCK
 from seq2seq_kit.errors import ConfigError, InputError, RunError

@@ -18,6 +18,7 @@ from hypothesis import given, settings, strategies
 
 from seq2seq_kit.config.sections import Normalization
 from seq2seq_kit.errors import ConfigError, DataError
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.text.normalization import TextRules
 from seq2seq_kit.tokens import tokenizer as tokenizer_module
 from seq2seq_kit.tokens.tokenizer import Tokenizer, TokenizerType, _sample, _training_texts
@@ -285,7 +286,7 @@ def test_the_graph_op_decodes_any_ids_alike(tokenizer: Tokenizer) -> None:
 
 
 def test_encoding_adds_no_special_ids(tokenizer: Tokenizer) -> None:
-    special = {tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id}
+    special = {PAD_ID, UNK_ID, BOS_ID, EOS_ID}
     assert special == {0, 1, 2, 3}
     assert special.isdisjoint(itertools.chain.from_iterable(tokenizer.encode(LINES)))
     assert tokenizer.pieces[:4] == ["<pad>", "<unk>", "<s>", "</s>"]
@@ -382,7 +383,7 @@ def test_lossless_newlines_are_tokens_that_nothing_crosses(kind: str) -> None:
 
 def test_without_byte_fallback_the_unseen_is_unknown() -> None:
     tokenizer = train(type="char", byte_fallback=False)
-    assert tokenizer.unk_id in tokenizer.encode(["龘"])[0]
+    assert UNK_ID in tokenizer.encode(["龘"])[0]
     assert tokenizer.decode(tokenizer.encode(["cat龘"])) == ["cat \u2047 "]
 
 

@@ -24,8 +24,9 @@ import tensorflow as tf
 
 from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import TrainingConfig
-from seq2seq_kit.data.dataset import BatchSet
-from seq2seq_kit.data.prepared import CorpusRows, PreparationReport, PreparedData
+from seq2seq_kit.data.encoded import CorpusRows, EncodedData
+from seq2seq_kit.data.plan import BatchSet
+from seq2seq_kit.data.report import EncodingReport
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.seq2seq import Seq2Seq
@@ -46,14 +47,14 @@ NETWORKS = {
 }
 
 
-def random_rows(number: int = NUM_ROWS, seed: int = 0) -> PreparedData:
+def random_rows(number: int = NUM_ROWS, seed: int = 0) -> EncodedData:
     """Pairs of one to nine random tokens a side."""
     rng = np.random.default_rng(seed)
     bounds = np.concatenate([[0], np.cumsum(rng.integers(1, 10, 2 * number))])
     ids = rng.integers(4, VOCAB_SIZE, bounds[-1]).astype(np.uint16)
-    report = PreparationReport(number, number, 0, 0, 0, 0, 0, 0, (), (), ())
+    report = EncodingReport(number, number, 0, 0, 0, 0, 0, 0, (), (), ())
     corpora = (CorpusRows("tsv", 1.0, 0, number),)
-    return PreparedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], corpora, report)
+    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], corpora, report)
 
 
 def make_trainer(
@@ -368,7 +369,7 @@ def test_loss_is_the_mean_over_real_tokens_whatever_the_padding(tmp_path: Path) 
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def mean_loss_row_by_row(model: keras.Model, rows: PreparedData) -> float:
+def mean_loss_row_by_row(model: keras.Model, rows: EncodedData) -> float:
     """Nats a target token, each row alone and unpadded, as a language model sees it."""
     total, count = 0.0, 0
     for begin, end in zip(rows.begins, rows.ends, strict=True):

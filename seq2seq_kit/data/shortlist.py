@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.archive import load_archive, save_archive
-from seq2seq_kit.data.prepared import Sequences
+from seq2seq_kit.data.encoded import Sequences
 from seq2seq_kit.decoding import BLOCK
 from seq2seq_kit.errors import RunError
-from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.special_ids import EOS_ID, NUM_SPECIAL_IDS, PAD_ID
 
 # Chosen on Multi30k's validation data, see benchmarks/README.md.
 _FREQUENT = 1500
@@ -25,7 +25,6 @@ _TRANSLATIONS = 20
 
 _ITERATIONS = 5  # Of expectation maximisation; more change the order of the likeliest little.
 _MAX_LINKS = 10_000_000  # Pairs of a source and a target token to learn from: half a GB of memory.
-_NUM_SPECIAL = Tokenizer.eos_id + 1
 
 
 class Columns(NamedTuple):
@@ -73,10 +72,12 @@ class Shortlist:
         """
         rows = _choose_rows(sources.lengths + 1, targets.lengths, seed)
         # EOS is the source token of what has no translation of its own.
-        source_rows = [np.append(sources[row], Tokenizer.eos_id) for row in rows]
+        source_rows = [np.append(sources[row], EOS_ID) for row in rows]
         target_rows = [targets[row] for row in rows]
         counts = np.bincount(np.concatenate(target_rows), minlength=vocab_size)
-        frequent = _NUM_SPECIAL + np.argsort(-counts[_NUM_SPECIAL:], kind="stable")[:_FREQUENT]
+        frequent = (
+            NUM_SPECIAL_IDS + np.argsort(-counts[NUM_SPECIAL_IDS:], kind="stable")[:_FREQUENT]
+        )
         keys, probabilities = _model_1(_link(source_rows, target_rows), vocab_size)
         translations = _likeliest(keys, probabilities, source_vocab_size, vocab_size)
         return cls(frequent.astype(np.int32), translations)
@@ -111,11 +112,11 @@ class Shortlist:
         Args:
             source_ids: int32 `(lines, time)`, right-padded.
         """
-        always = tf.concat([tf.range(_NUM_SPECIAL), self.frequent], axis=0)
+        always = tf.concat([tf.range(NUM_SPECIAL_IDS), self.frequent], axis=0)
         own = tf.gather(tf.constant(self.translations), source_ids)
         token_ids, places = tf.unique(tf.concat([always, tf.reshape(own, [-1])], axis=0))
         fill = [[0, -tf.size(token_ids) % BLOCK]]
-        token_ids = tf.pad(token_ids, fill, constant_values=Tokenizer.pad_id)
+        token_ids = tf.pad(token_ids, fill, constant_values=PAD_ID)
         lines, number = tf.shape(source_ids)[0], tf.size(always)
         # (lines, time * translations)
         places = tf.reshape(places[number:], (lines, -1))
@@ -124,7 +125,7 @@ class Shortlist:
         allowed = tf.tensor_scatter_nd_update(
             on_all, tf.stack([line_of, places], axis=-1), tf.ones_like(places, tf.bool)
         )
-        return Columns(token_ids, allowed & (token_ids >= Tokenizer.eos_id))
+        return Columns(token_ids, allowed & (token_ids >= EOS_ID))
 
 
 class _Links(NamedTuple):
@@ -183,6 +184,6 @@ def _likeliest(
     source_of, target_of = source_of[order], target_of[order]
     rank = np.arange(len(keys)) - np.searchsorted(source_of, source_of)
     kept = rank < _TRANSLATIONS
-    table = np.full((source_vocab_size, _TRANSLATIONS), Tokenizer.eos_id, np.int32)
+    table = np.full((source_vocab_size, _TRANSLATIONS), EOS_ID, np.int32)
     table[source_of[kept], rank[kept]] = target_of[kept]
     return table

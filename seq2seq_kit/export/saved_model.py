@@ -39,6 +39,7 @@ from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis, seams, search_model, take_back
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.model.precision import PreparedWeights
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, NUM_SPECIAL_IDS
 from seq2seq_kit.startup import quiet_stderr
 from seq2seq_kit.text.normalization import TextRules
 from seq2seq_kit.tokens.tokenizer import Tokenizer
@@ -252,9 +253,9 @@ class _StringSearch:
         """Returns the hypotheses of each input and their texts, string `(batch, beam_size)`."""
         number = ids.nrows()
         if isinstance(self._model, LanguageModel):
-            ids = tf.concat([tf.fill([number, 1], Tokenizer.bos_id), ids], axis=1)
+            ids = tf.concat([tf.fill([number, 1], BOS_ID), ids], axis=1)
         else:
-            ids = tf.concat([ids, tf.fill([number, 1], Tokenizer.eos_id)], axis=1)
+            ids = tf.concat([ids, tf.fill([number, 1], EOS_ID)], axis=1)
         given = rows, row_lengths = ids.to_tensor(), lengths + 1
         ends: PromptEnds | None = None
         if self._heals:
@@ -291,7 +292,7 @@ class _StringSearch:
 def _ids_without_eos(found: SearchResult) -> tf.RaggedTensor:
     """Returns the tokens of each hypothesis, a row for each."""
     ids = tf.reshape(found.token_ids, [-1, tf.shape(found.token_ids)[-1]])
-    ends = tf.reduce_any(ids == Tokenizer.eos_id, axis=1)
+    ends = tf.reduce_any(ids == EOS_ID, axis=1)
     lengths = tf.reshape(found.lengths, [-1]) - tf.cast(ends, tf.int32)
     return tf.RaggedTensor.from_tensor(ids, lengths=lengths)
 
@@ -518,7 +519,7 @@ def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:
         tokenizer: The tokenizer of the inputs, from whose pieces the lines are made.
         longest: Tokens that a line may have.
     """
-    first_piece = Tokenizer.eos_id + 1
+    first_piece = NUM_SPECIAL_IDS
     plain = np.random.default_rng(0).integers(first_piece, tokenizer.vocab_size, (8, 24)).tolist()
     lines = tokenizer.decode([row[: 3 * (place + 1)] for place, row in enumerate(plain)])
     lines += ["", " ", "a\0b", "\u6625\u5929\u5230\u4e86\u3002", "\U0001f600 ?!", "Aa Bb 12."]

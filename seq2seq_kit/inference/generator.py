@@ -36,6 +36,7 @@ from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.model.memory import check_search
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, OutputLayer
 from seq2seq_kit.model.precision import PreparedWeights, products_in
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 # Lines handed to the graph at once, as a multiple of the batch size: enough that each length fills
@@ -128,7 +129,7 @@ def search_model(
                 memory=memory,
                 is_done=is_copy,
                 # Padding, unknown token and BOS never are output.
-                suppressed_ids=(Tokenizer.pad_id, Tokenizer.unk_id, Tokenizer.bos_id),
+                suppressed_ids=(PAD_ID, UNK_ID, BOS_ID),
                 constraints=_constraints(decoding, num_characters),
             )
             step = _step_function(model)
@@ -191,13 +192,13 @@ def take_back(
     if isinstance(model, LanguageModel):
         ends = healer_of(surfaces).take_back(source_ids, lengths, lost_space & (lengths > 1))
         kept = lengths - ends.num_tokens
-        ids = tf.where(place < kept[:, tf.newaxis], source_ids, Tokenizer.pad_id)
+        ids = tf.where(place < kept[:, tf.newaxis], source_ids, PAD_ID)
         return ids, kept, ends
-    behind_first = tf.where(place == 0, Tokenizer.pad_id, source_ids)
+    behind_first = tf.where(place == 0, PAD_ID, source_ids)
     ends = healer_of(surfaces).take_back(behind_first, lengths - 1, lost_space)
     kept = lengths - ends.num_tokens
     last = kept[:, tf.newaxis] - 1
-    after = tf.where(place == last, Tokenizer.eos_id, Tokenizer.pad_id)
+    after = tf.where(place == last, EOS_ID, PAD_ID)
     return tf.where(place < last, source_ids, after), kept, ends
 
 
@@ -241,7 +242,7 @@ def _put_before(token_ids: tf.Tensor, lengths: tf.Tensor, found: SearchResult) -
     )
     joined = lengths[:, tf.newaxis] + found.lengths
     is_padding = place >= joined[..., tf.newaxis]
-    return found._replace(token_ids=tf.where(is_padding, Tokenizer.pad_id, ids), lengths=joined)
+    return found._replace(token_ids=tf.where(is_padding, PAD_ID, ids), lengths=joined)
 
 
 def _constraints(decoding: DecodingConfig, num_characters: tf.Tensor) -> list[Constraint]:
@@ -486,11 +487,11 @@ class Generator:
             first_line=first_line,
         )
         if isinstance(self.model, LanguageModel):
-            rows = [[Tokenizer.bos_id, *row] for row in rows]
+            rows = [[BOS_ID, *row] for row in rows]
         else:
-            rows = [[*row, Tokenizer.eos_id] for row in rows]
+            rows = [[*row, EOS_ID] for row in rows]
         lengths = np.array([len(row) for row in rows], np.int32)
-        ids = np.full((len(rows), lengths.max(initial=1)), Tokenizer.pad_id, np.int32)
+        ids = np.full((len(rows), lengths.max(initial=1)), PAD_ID, np.int32)
         ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
         return ids, lengths
 

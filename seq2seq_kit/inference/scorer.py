@@ -15,6 +15,7 @@ from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import as_texts, encode_sources
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.losses import cross_entropy
 
@@ -184,8 +185,8 @@ class Scorer:
 
     def _layout(self, source: Sequence[int], target: Sequence[int]) -> _Row:
         if isinstance(self.model, LanguageModel):
-            return _Row([Tokenizer.bos_id], [*source, *target], len(source))
-        return _Row([*source, Tokenizer.eos_id], list(target), 0)
+            return _Row([BOS_ID], [*source, *target], len(source))
+        return _Row([*source, EOS_ID], list(target), 0)
 
     def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
         # The same row counts as in search_in_groups, for the same reason.
@@ -216,7 +217,7 @@ class Scorer:
         self, source_ids: tf.Tensor, target_ids: tf.Tensor, weights: tf.Tensor
     ) -> tf.Tensor:
         """Returns the log-probability of each row's weighted targets, float32 `(batch,)`."""
-        bos = tf.fill([tf.shape(target_ids)[0], 1], Tokenizer.bos_id)
+        bos = tf.fill([tf.shape(target_ids)[0], 1], BOS_ID)
         decoder_input_ids = tf.concat([bos, target_ids[:, :-1]], axis=1)
         logits = self.model(
             {"source_ids": source_ids, "decoder_input_ids": decoder_input_ids}, training=False

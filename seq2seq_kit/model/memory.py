@@ -7,6 +7,7 @@ Where a GPU computes, or the size of the memory is unknown, only `bounds` holds.
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from seq2seq_kit.config import DecodingConfig, ModelConfig
+from seq2seq_kit.config import Config, DecodingConfig, ModelConfig
+from seq2seq_kit.data.encoded import CorpusRows, EncodedData
+from seq2seq_kit.data.plan import BatchSet
+from seq2seq_kit.data.sets import DataSets, batch_set
 from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.errors import InputError
 
@@ -178,6 +182,37 @@ def check_logits(rows: int, length: int, vocab_size: int) -> None:
     )
 
 
+def check_training_memory(config: Config, data: DataSets, vocab_size: int) -> None:
+    """Raises InputError if an epoch's plan or a largest batch does not fit into memory.
+
+    Args:
+        config: A resolved config.
+        data: Its training and validation data.
+        vocab_size: Target vocabulary.
+    """
+    train, validation = data
+    check_plan(sum(math.ceil(c.weight * _num_examples(config, train, c)) for c in train.corpora))
+    check_batch(config.model, *_largest_batch(batch_set(config, train, shuffle=True)))
+    rows, _, length = _largest_batch(batch_set(config, validation, shuffle=False))
+    check_logits(rows, length, vocab_size)
+
+
+def _num_examples(config: Config, data: EncodedData, corpus: CorpusRows) -> int:
+    """Returns the rows or windows that a corpus of weight 1 shows in an epoch."""
+    if corpus.kind != "text":
+        return corpus.stop - corpus.start
+    return int(data.target.lengths[corpus.start : corpus.stop].sum()) // config.data.window
+
+
+def _largest_batch(batches: BatchSet) -> tuple[int, int, int]:
+    """Returns rows, source length and target length of the batch with the most positions."""
+    plan = batches.plan(0)
+    rows = plan.stops - plan.starts
+    # Attention compares each target position with each source position.
+    largest = np.argmax(rows * plan.target_lengths * np.maximum(plan.source_lengths, 1))
+    return int(rows[largest]), int(plan.source_lengths[largest]), int(plan.target_lengths[largest])
+
+
 def check_plan(num_examples: int) -> None:
     """Raises InputError if the plan of an epoch does not fit into memory.
 
@@ -186,7 +221,7 @@ def check_plan(num_examples: int) -> None:
     """
     check_fits(
         f"The plan of an epoch of {num_examples:,} rows",
-        num_examples * 4 * 8,  # `dataset.EpochPlan.order` and three columns of `Examples`, int64
+        num_examples * 4 * 8,  # `EpochPlan.order` and three arrays of `Examples`, int64
         "Lower the `weight` of the corpora under `data.train`.",
     )
 

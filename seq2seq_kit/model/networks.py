@@ -1,4 +1,4 @@
-"""The two networks, `EncoderDecoder` and `LanguageModel`, and `build_model`.
+"""The two networks, `EncoderDecoder` and `LanguageModel`.
 
 Both are `keras.Model`s over ids: `call` runs whole sequences in training, `start` and `step` one
 token at a time in decoding. Neither knows text, search or loss.
@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from seq2seq_kit.config import ModelConfig
 from seq2seq_kit.model.attention import Memory
 from seq2seq_kit.model.decoder import LSTMDecoder
 from seq2seq_kit.model.encoder import LSTMEncoder
 from seq2seq_kit.model.lstm import LSTMStack, LSTMState, uniform
 from seq2seq_kit.model.precision import Projection, product, weight_factor
-
-PAD_ID = 0
-BOS_ID = 2
+from seq2seq_kit.special_ids import BOS_ID, PAD_ID
 
 
 class Start(NamedTuple):
@@ -441,44 +438,3 @@ class LanguageModel(TokenModel):
             "num_layers": self.num_layers,
             "use_cudnn": self.use_cudnn,
         }
-
-
-def build_model(
-    config: ModelConfig,
-    vocab_size: int,
-    source_vocab_size: int | None = None,
-    *,
-    use_cudnn: str | bool = "auto",
-) -> EncoderDecoder | LanguageModel:
-    """Returns the network that a config describes, built, with fresh weights.
-
-    Args:
-        config: The `model` section, resolved.
-        vocab_size: Target vocabulary.
-        source_vocab_size: Source vocabulary if it is another than the target's; without one, and
-            with tied embeddings, both sides share them.
-        use_cudnn: False for a network that must run on any machine, such as an export.
-    """
-    shared: dict[str, Any] = {
-        "embedding_dim": config.embedding_dim,
-        "units": config.units,
-        "dropout": config.dropout,
-        "tie_embeddings": config.tie_embeddings,
-        "init_scale": config.init_scale,
-        "use_cudnn": use_cudnn,
-    }
-    model: EncoderDecoder | LanguageModel
-    if config.architecture == "language_model":
-        model = LanguageModel(vocab_size, num_layers=config.decoder_layers, **shared)
-    else:
-        model = EncoderDecoder(
-            vocab_size,
-            source_vocab_size if config.tie_embeddings else source_vocab_size or vocab_size,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            attention=config.attention,
-            attention_layer=config.attention_layer,
-            **shared,
-        )
-    model.build()
-    return model

@@ -100,7 +100,7 @@ def _fit(name: str, folder: Path) -> "Seq2Seq":
 
 
 def _show_translations(translator: "Seq2Seq") -> Iterator[str]:
-    from seq2seq_kit.training.pipeline import corpus_examples
+    from seq2seq_kit.data.texts import corpus_texts
 
     results = translator.results
     yield (
@@ -111,7 +111,7 @@ def _show_translations(translator: "Seq2Seq") -> Iterator[str]:
     yield f"  {results['test_bleu_signature']}"
     yield f"  {results['test_chrf_signature']}"
     yield "Its first ten lines of five words or more:"
-    pairs = zip(*corpus_examples(translator.config.data.test or ()), strict=True)
+    pairs = zip(*corpus_texts(translator.config.data.test or ()), strict=True)
     chosen = [pair for pair in pairs if len(pair[0].split()) >= 5][:10]
     outputs = translator.generate([source for source, _ in chosen])
     for (source, target), output in zip(chosen, outputs, strict=True):
@@ -135,9 +135,9 @@ def _show_continuations(writer: "Seq2Seq") -> Iterator[str]:
 
 
 def _training_text(writer: "Seq2Seq") -> str:
-    from seq2seq_kit.training.pipeline import corpus_examples
+    from seq2seq_kit.data.texts import corpus_texts
 
-    return "".join(corpus_examples(writer.config.data.train).targets)
+    return "".join(corpus_texts(writer.config.data.train).targets)
 
 
 def longest_copied_span(text: str, source: str) -> str:

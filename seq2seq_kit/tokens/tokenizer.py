@@ -33,13 +33,14 @@ from seq2seq_kit.config.sections import Normalization
 from seq2seq_kit.errors import ConfigError, DataError, RunError
 from seq2seq_kit.files import why_not_regular
 from seq2seq_kit.interruption import run_interruptibly
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.text.normalization import SPACE_MARK, TextRules, normalize
 
 TokenizerType = Literal["unigram", "bpe", "word", "char"]
 
 _logger = logging.getLogger(__name__)
 
-_SPECIAL_IDS = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+_SPECIAL_IDS = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
 _SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 _NUM_BYTES = 256
 _UNIGRAM = 1  # TrainerSpec.ModelType
@@ -154,11 +155,6 @@ class Tokenizer:
     >>> tokenizer.decode(tokenizer.encode(["is a rose", "春"]))
     ['is a rose', '春']
     """
-
-    pad_id = _SPECIAL_IDS["pad_id"]
-    unk_id = _SPECIAL_IDS["unk_id"]
-    bos_id = _SPECIAL_IDS["bos_id"]
-    eos_id = _SPECIAL_IDS["eos_id"]
 
     def __init__(self, model_proto: bytes, normalization: Normalization | None = None) -> None:
         model = _parse(model_proto)

@@ -24,7 +24,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from seq2seq_kit.archive import save_archive
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.config.sections import MIN_STEPS_TO_VALIDATION
-from seq2seq_kit.data.dataset import BatchSet, EpochPlan, make_dataset
+from seq2seq_kit.data.batches import make_dataset
+from seq2seq_kit.data.plan import BatchSet, EpochPlan
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted, shorten
 from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.model.networks import TokenModel
@@ -588,7 +589,7 @@ class Trainer:
         def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
             held.append(
                 make_dataset(
-                    batch_set.prepared,
+                    batch_set.data,
                     plan,
                     start=start,
                     worker=context.input_pipeline_id,

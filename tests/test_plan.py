@@ -11,18 +11,20 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.config.sections import CorpusKind
-from seq2seq_kit.data.dataset import BatchSet, EpochPlan, make_dataset, padded_length, plan_epoch
-from seq2seq_kit.data.prepared import CorpusRows, PreparationReport, PreparedData
+from seq2seq_kit.data.batches import make_dataset
+from seq2seq_kit.data.encoded import CorpusRows, EncodedData
+from seq2seq_kit.data.plan import BatchSet, EpochPlan, padded_length, plan_epoch
+from seq2seq_kit.data.report import EncodingReport
 
 PAD, BOS, EOS = 0, 2, 3
-REPORT = PreparationReport(0, 0, 0, 0, 0, 0, 0, 0, (), (), ())
+REPORT = EncodingReport(0, 0, 0, 0, 0, 0, 0, 0, (), (), ())
 
 
-def prepare_rows(
+def encode_rows(
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     corpora: Sequence[tuple[CorpusKind, float, int]] | None = None,
-) -> PreparedData:
-    """Lays out (source, target) rows as `prepare` does; corpora are (kind, weight, rows)."""
+) -> EncodedData:
+    """Lays out (source, target) rows as the cache does; corpora are (kind, weight, rows)."""
     sides = [side for row in rows for side in row]
     bounds = np.concatenate([[0], np.cumsum([len(side) for side in sides])])
     ids = np.array([token for side in sides for token in side], np.int32)
@@ -30,7 +32,7 @@ def prepare_rows(
     for kind, weight, count in corpora or [("tsv", 1.0, len(rows))]:
         ranges.append(CorpusRows(kind, weight, start, start + count))
         start += count
-    return PreparedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], tuple(ranges), REPORT)
+    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], tuple(ranges), REPORT)
 
 
 def random_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
@@ -43,7 +45,7 @@ def random_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]
     ]
 
 
-def plan_of(prepared: PreparedData, **options: Any) -> EpochPlan:
+def plan_of(data: EncodedData, **options: Any) -> EpochPlan:
     defaults = {
         "architecture": "encoder_decoder",
         "window": 8,
@@ -51,16 +53,16 @@ def plan_of(prepared: PreparedData, **options: Any) -> EpochPlan:
         "batch_unit": "sentences",
         "seed": 1,
     }
-    return plan_epoch(prepared, **(defaults | options))
+    return plan_epoch(data, **(defaults | options))
 
 
-def shown_rows(prepared: PreparedData, plan: EpochPlan) -> list[tuple[tuple[int, ...], ...]]:
+def shown_rows(data: EncodedData, plan: EpochPlan) -> list[tuple[tuple[int, ...], ...]]:
     """The (source, target) ids of all examples, in the order of the batches."""
     shown = []
     for batch in plan:
         for begin, source, target, _ in zip(*plan.examples.take(batch.rows), strict=True):
             split, end = begin + source, begin + source + target
-            shown.append((tuple(prepared.ids[begin:split]), tuple(prepared.ids[split:end])))
+            shown.append((tuple(data.ids[begin:split]), tuple(data.ids[split:end])))
     return shown
 
 
@@ -81,9 +83,9 @@ def test_every_row_is_shown_once(
     architecture: str, batch_unit: str, batch_size: int, shuffle: bool
 ) -> None:
     rows = random_pairs(333)
-    prepared = prepare_rows(rows)
+    data = encode_rows(rows)
     plan = plan_of(
-        prepared,
+        data,
         architecture=architecture,
         batch_unit=batch_unit,
         batch_size=batch_size,
@@ -91,17 +93,17 @@ def test_every_row_is_shown_once(
     )
     if architecture == "language_model":
         rows = [([], source + target) for source, target in rows]
-    assert sorted(shown_rows(prepared, plan)) == sorted((tuple(s), tuple(t)) for s, t in rows)
+    assert sorted(shown_rows(data, plan)) == sorted((tuple(s), tuple(t)) for s, t in rows)
 
 
 def test_batches_of_sentences_are_full_but_for_one() -> None:
-    plan = plan_of(prepare_rows(random_pairs(333)), batch_size=16)
+    plan = plan_of(encode_rows(random_pairs(333)), batch_size=16)
     assert Counter(len(batch.rows) for batch in plan) == {16: 20, 13: 1}
 
 
 def test_batches_of_tokens_keep_the_limit() -> None:
-    prepared = prepare_rows([*random_pairs(500), ([4] * 300, [5] * 20)])
-    plan = plan_of(prepared, batch_unit="tokens", batch_size=256)
+    data = encode_rows([*random_pairs(500), ([4] * 300, [5] * 20)])
+    plan = plan_of(data, batch_unit="tokens", batch_size=256)
     sizes = []
     for batch in plan:
         positions = len(batch.rows) * max(batch.source_length, batch.target_length)
@@ -112,24 +114,24 @@ def test_batches_of_tokens_keep_the_limit() -> None:
 
 
 def test_a_batch_knows_its_lengths_and_tokens() -> None:
-    prepared = prepare_rows(random_pairs(200))
-    plan = plan_of(prepared)
+    data = encode_rows(random_pairs(200))
+    plan = plan_of(data)
     for batch in plan:
-        sources = prepared.source.lengths[batch.rows] + 1
-        targets = prepared.target.lengths[batch.rows] + 1
-        longest_source = prepared.source.lengths.max() + 1
-        longest_target = prepared.target.lengths.max() + 1
+        sources = data.source.lengths[batch.rows] + 1
+        targets = data.target.lengths[batch.rows] + 1
+        longest_source = data.source.lengths.max() + 1
+        longest_target = data.target.lengths.max() + 1
         assert batch.source_length == min(padded_length(sources).max(), longest_source)
         assert batch.target_length == min(padded_length(targets).max(), longest_target)
         assert batch.num_tokens == targets.sum()
 
 
 def test_padding_share_is_what_the_masks_say() -> None:
-    prepared = prepare_rows(random_pairs(200))
+    data = encode_rows(random_pairs(200))
     for architecture in ("encoder_decoder", "language_model"):
-        plan = plan_of(prepared, architecture=architecture)
+        plan = plan_of(data, architecture=architecture)
         positions = real = 0
-        for element in elements_of(make_dataset(prepared, plan)):
+        for element in elements_of(make_dataset(data, plan)):
             for key in {"source_ids", "target_ids"} & element.keys():
                 positions += element[key].size
                 real += np.count_nonzero(element[key] != PAD)
@@ -137,8 +139,8 @@ def test_padding_share_is_what_the_masks_say() -> None:
 
 
 def test_little_padding_and_few_shapes_on_lengths_like_those_of_sentences() -> None:
-    prepared = prepare_rows(random_pairs(30_000))
-    plans = [plan_of(prepared, batch_size=64, epoch=epoch) for epoch in range(2)]
+    data = encode_rows(random_pairs(30_000))
+    plans = [plan_of(data, batch_size=64, epoch=epoch) for epoch in range(2)]
     shapes = [
         {(len(batch.rows), batch.source_length, batch.target_length) for batch in plan}
         for plan in plans
@@ -150,7 +152,7 @@ def test_little_padding_and_few_shapes_on_lengths_like_those_of_sentences() -> N
 
 def test_the_same_arguments_give_the_same_plan() -> None:
     rows = random_pairs(300)
-    plans = [plan_of(prepare_rows(rows), epoch=3) for _ in range(2)]
+    plans = [plan_of(encode_rows(rows), epoch=3) for _ in range(2)]
     for first, second in zip(*plans, strict=True):
         assert first.rows.tolist() == second.rows.tolist()
 
@@ -158,17 +160,17 @@ def test_the_same_arguments_give_the_same_plan() -> None:
 @pytest.mark.parametrize("change", [{"seed": 2}, {"epoch": 1}])
 def test_seed_and_epoch_change_the_batches_and_their_order(change: dict[str, int]) -> None:
     # Few distinct lengths: which rows share a batch is then mostly a matter of the draw.
-    prepared = prepare_rows([([number], [number] * (1 + number % 2)) for number in range(4, 200)])
-    before, after = plan_of(prepared), plan_of(prepared, **change)
+    data = encode_rows([([number], [number] * (1 + number % 2)) for number in range(4, 200)])
+    before, after = plan_of(data), plan_of(data, **change)
     first, second = ([frozenset(batch.rows.tolist()) for batch in p] for p in (before, after))
     assert not set(first) & set(second)
     assert before.num_tokens.tolist() != after.num_tokens.tolist()
 
 
 def test_without_shuffle_rows_come_by_length_alike_in_every_epoch() -> None:
-    prepared = prepare_rows(random_pairs(300), [("tsv", 2.5, 300)])
-    plans = [plan_of(prepared, shuffle=False, epoch=epoch) for epoch in range(2)]
-    assert shown_rows(prepared, plans[0]) == shown_rows(prepared, plans[1])
+    data = encode_rows(random_pairs(300), [("tsv", 2.5, 300)])
+    plans = [plan_of(data, shuffle=False, epoch=epoch) for epoch in range(2)]
+    assert shown_rows(data, plans[0]) == shown_rows(data, plans[1])
     lengths = plans[0].target_lengths.tolist()
     assert lengths == sorted(lengths)
     assert len(plans[0].order) == 300
@@ -176,12 +178,10 @@ def test_without_shuffle_rows_come_by_length_alike_in_every_epoch() -> None:
 
 def test_weights_repeat_rows() -> None:
     rows = [([4 + number], [4 + number]) for number in range(60)]
-    prepared = prepare_rows(rows, [("tsv", 2.0, 20), ("tsv", 1.25, 20), ("tsv", 0.5, 20)])
+    data = encode_rows(rows, [("tsv", 2.0, 20), ("tsv", 1.25, 20), ("tsv", 0.5, 20)])
     drawn = []
     for epoch in range(2):
-        counts = Counter(
-            row[0][0] - 4 for row in shown_rows(prepared, plan_of(prepared, epoch=epoch))
-        )
+        counts = Counter(row[0][0] - 4 for row in shown_rows(data, plan_of(data, epoch=epoch)))
         assert [counts[row] for row in range(20)] == [2] * 20
         assert sorted(counts[row] for row in range(20, 40)) == [1] * 15 + [2] * 5
         assert sorted(counts[row] for row in range(40, 60)) == [0] * 10 + [1] * 10
@@ -189,8 +189,8 @@ def test_weights_repeat_rows() -> None:
     assert drawn[0] != drawn[1]
 
 
-def prepare_stream(num_tokens: int, weight: float = 1.0) -> PreparedData:
-    return prepare_rows([([], range(10, 10 + num_tokens))], [("text", weight, 1)])
+def encode_stream(num_tokens: int, weight: float = 1.0) -> EncodedData:
+    return encode_rows([([], range(10, 10 + num_tokens))], [("text", weight, 1)])
 
 
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])
@@ -199,19 +199,19 @@ def prepare_stream(num_tokens: int, weight: float = 1.0) -> PreparedData:
 def test_every_token_of_a_stream_is_shown_once(
     architecture: str, num_tokens: int, shuffle: bool
 ) -> None:
-    prepared = prepare_stream(num_tokens)
+    data = encode_stream(num_tokens)
     for epoch in range(4):
-        plan = plan_of(prepared, architecture=architecture, shuffle=shuffle, epoch=epoch)
-        shown = [token for row in shown_rows(prepared, plan) for side in row for token in side]
+        plan = plan_of(data, architecture=architecture, shuffle=shuffle, epoch=epoch)
+        shown = [token for row in shown_rows(data, plan) for side in row for token in side]
         assert sorted(shown) == list(range(10, 10 + num_tokens))
         assert np.count_nonzero(plan.examples.ends_text) == 1
 
 
 def test_windows_are_full_but_for_the_ends_and_begin_anywhere() -> None:
-    prepared = prepare_stream(1000)
+    data = encode_stream(1000)
     first_lengths = set()
     for epoch in range(30):
-        plan = plan_of(prepared, architecture="language_model", epoch=epoch)
+        plan = plan_of(data, architecture="language_model", epoch=epoch)
         examples = plan.examples
         lengths = examples.target_lengths + examples.ends_text
         assert set(lengths[1:-1].tolist()) == {8}
@@ -223,12 +223,12 @@ def test_windows_are_full_but_for_the_ends_and_begin_anywhere() -> None:
 
 def test_windows_and_lines_are_split_anywhere_into_prompt_and_continuation() -> None:
     line = list(range(1000, 1006))
-    prepared = prepare_rows(
+    data = encode_rows(
         [([], range(10, 410)), ([], line), ([], [9])], [("text", 1.0, 1), ("lines", 1.0, 2)]
     )
     line_splits = set()
     for epoch in range(50):
-        for source, target in shown_rows(prepared, plan_of(prepared, epoch=epoch)):
+        for source, target in shown_rows(data, plan_of(data, epoch=epoch)):
             if source + target == tuple(line):
                 line_splits.add(len(source))
             if len(source) + len(target) > 1:
@@ -240,17 +240,17 @@ def test_windows_and_lines_are_split_anywhere_into_prompt_and_continuation() -> 
 
 
 def test_a_weight_repeats_a_stream_with_other_windows() -> None:
-    prepared = prepare_stream(800, weight=2.0)
-    plan = plan_of(prepared, architecture="language_model")
-    counts = Counter(token for _, target in shown_rows(prepared, plan) for token in target)
+    data = encode_stream(800, weight=2.0)
+    plan = plan_of(data, architecture="language_model")
+    counts = Counter(token for _, target in shown_rows(data, plan) for token in target)
     assert set(counts.values()) == {2}
     assert len(set(plan.examples.begins.tolist())) > 190
 
 
 def test_pairs_for_an_encoder_decoder() -> None:
-    prepared = prepare_rows([([11, 12], [21]), ([13], [22, 23, 24])])
-    plan = plan_of(prepared, batch_size=2, shuffle=False)
-    (element,) = elements_of(make_dataset(prepared, plan))
+    data = encode_rows([([11, 12], [21]), ([13], [22, 23, 24])])
+    plan = plan_of(data, batch_size=2, shuffle=False)
+    (element,) = elements_of(make_dataset(data, plan))
     assert element["source_ids"].tolist() == [[11, 12, EOS], [13, EOS, PAD]]
     assert element["decoder_input_ids"].tolist() == [[BOS, 21, PAD, PAD], [BOS, 22, 23, 24]]
     assert element["target_ids"].tolist() == [[21, EOS, PAD, PAD], [22, 23, 24, EOS]]
@@ -262,9 +262,9 @@ def test_pairs_for_an_encoder_decoder() -> None:
 
 
 def test_pairs_for_a_language_model() -> None:
-    prepared = prepare_rows([([11, 12], [21]), ([13], [22])])
-    plan = plan_of(prepared, architecture="language_model", batch_size=2, shuffle=False)
-    (element,) = elements_of(make_dataset(prepared, plan))
+    data = encode_rows([([11, 12], [21]), ([13], [22])])
+    plan = plan_of(data, architecture="language_model", batch_size=2, shuffle=False)
+    (element,) = elements_of(make_dataset(data, plan))
     assert "source_ids" not in element
     assert element["decoder_input_ids"].tolist() == [[BOS, 13, 22, PAD], [BOS, 11, 12, 21]]
     assert element["target_ids"].tolist() == [[13, 22, EOS, PAD], [11, 12, 21, EOS]]
@@ -272,25 +272,25 @@ def test_pairs_for_a_language_model() -> None:
 
 
 def test_windows_for_a_language_model() -> None:
-    prepared = prepare_stream(6)
-    plan = plan_of(prepared, architecture="language_model", window=4, shuffle=False)
-    (element,) = elements_of(make_dataset(prepared, plan))
+    data = encode_stream(6)
+    plan = plan_of(data, architecture="language_model", window=4, shuffle=False)
+    (element,) = elements_of(make_dataset(data, plan))
     assert element["decoder_input_ids"].tolist() == [[BOS, 14, 15, PAD], [BOS, 10, 11, 12]]
     assert element["target_ids"].tolist() == [[14, 15, EOS, PAD], [10, 11, 12, 13]]
     assert element["weights"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
 
 
 def test_full_windows_need_no_padding() -> None:
-    plan = plan_of(prepare_stream(99_999), architecture="language_model", window=100, shuffle=False)
+    plan = plan_of(encode_stream(99_999), architecture="language_model", window=100, shuffle=False)
     assert set(plan.target_lengths.tolist()) == {100}
     assert plan.padding_share == 0.0
 
 
 def test_windows_for_an_encoder_decoder() -> None:
-    prepared = prepare_stream(6)
-    plan = plan_of(prepared, window=4)
-    shown = shown_rows(prepared, plan)
-    (element,) = elements_of(make_dataset(prepared, plan))
+    data = encode_stream(6)
+    plan = plan_of(data, window=4)
+    shown = shown_rows(data, plan)
+    (element,) = elements_of(make_dataset(data, plan))
     for row, (source, target) in enumerate(shown):
         expected_target = [*target, EOS] if 15 in target else list(target)
         ids = element["source_ids"][row].tolist()
@@ -301,11 +301,11 @@ def test_windows_for_an_encoder_decoder() -> None:
 
 
 def test_a_dataset_can_start_at_any_batch() -> None:
-    prepared = prepare_rows(random_pairs(100))
-    plan = plan_of(prepared)
-    whole = elements_of(make_dataset(prepared, plan))
+    data = encode_rows(random_pairs(100))
+    plan = plan_of(data)
+    whole = elements_of(make_dataset(data, plan))
     for start in (0, 1, 5, len(plan)):
-        rest = make_dataset(prepared, plan, start=start)
+        rest = make_dataset(data, plan, start=start)
         assert len(rest) == len(plan) - start
         for expected, element in zip(whole[start:], elements_of(rest), strict=True):
             for key in expected:
@@ -314,14 +314,14 @@ def test_a_dataset_can_start_at_any_batch() -> None:
 
 @pytest.mark.parametrize(("num_workers", "replicas_per_worker"), [(1, 2), (3, 1), (2, 3), (1, 16)])
 def test_replicas_share_each_batch(num_workers: int, replicas_per_worker: int) -> None:
-    prepared = prepare_rows(random_pairs(90))
-    plan = plan_of(prepared, batch_size=16)  # The last of the six batches has 10 rows.
-    whole = elements_of(make_dataset(prepared, plan))
+    data = encode_rows(random_pairs(90))
+    plan = plan_of(data, batch_size=16)  # The last of the six batches has 10 rows.
+    whole = elements_of(make_dataset(data, plan))
     num_replicas = num_workers * replicas_per_worker
     per_worker = [
         elements_of(
             make_dataset(
-                prepared,
+                data,
                 plan,
                 worker=worker,
                 num_workers=num_workers,
@@ -346,18 +346,18 @@ def test_replicas_share_each_batch(num_workers: int, replicas_per_worker: int) -
 
 
 def test_shapes_are_unknown_but_ranks_are_not() -> None:
-    prepared = prepare_rows(random_pairs(20))
-    spec = make_dataset(prepared, plan_of(prepared)).element_spec
+    data = encode_rows(random_pairs(20))
+    spec = make_dataset(data, plan_of(data)).element_spec
     assert spec.pop("num_tokens").shape == ()
     assert set(spec) == {"source_ids", "decoder_input_ids", "target_ids", "weights"}
     assert all(tensor.shape.as_list() == [None, None] for tensor in spec.values())
 
 
 def test_a_dataset_outlives_the_names_of_its_parts_but_not_itself() -> None:
-    prepared = prepare_rows(random_pairs(100))
-    plan = plan_of(prepared)
+    data = encode_rows(random_pairs(100))
+    plan = plan_of(data)
     reference, num_batches = weakref.ref(plan), len(plan)
-    iterator = iter(make_dataset(prepared, plan).map(lambda element: element["target_ids"]))
+    iterator = iter(make_dataset(data, plan).map(lambda element: element["target_ids"]))
     del plan
     gc.collect()
     assert sum(1 for _ in iterator) == num_batches
@@ -375,21 +375,21 @@ def test_a_dataset_outlives_the_names_of_its_parts_but_not_itself() -> None:
     ],
 )
 def test_a_dataset_outside_the_plan_is_an_error(options: dict[str, int], message: str) -> None:
-    prepared = prepare_rows(random_pairs(100))
+    data = encode_rows(random_pairs(100))
     with pytest.raises(ValueError, match=message):
-        make_dataset(prepared, plan_of(prepared), **options)
+        make_dataset(data, plan_of(data), **options)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"window": 0}])
 def test_sizes_must_be_positive(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
-        plan_of(prepare_rows(random_pairs(5)), **options)
+        plan_of(encode_rows(random_pairs(5)), **options)
 
 
 def test_a_batch_set_plans_epochs() -> None:
-    prepared = prepare_rows(random_pairs(50))
+    data = encode_rows(random_pairs(50))
     batches = BatchSet(
-        prepared,
+        data,
         architecture="encoder_decoder",
         window=8,
         batch_size=16,
@@ -397,4 +397,4 @@ def test_a_batch_set_plans_epochs() -> None:
         seed=1,
         shuffle=True,
     )
-    assert batches.plan(3).order.tolist() == plan_of(prepared, epoch=3).order.tolist()
+    assert batches.plan(3).order.tolist() == plan_of(data, epoch=3).order.tolist()

@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 
 from seq2seq_kit.config import Config, load_config, load_saved_config
+from seq2seq_kit.data.sets import batch_set, encode_data, learn_shortlist
+from seq2seq_kit.data.texts import TextPairs, corpus_texts, validation_texts
+from seq2seq_kit.data.tokenizers import build_tokenizers
+from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.errors import RunError
+from seq2seq_kit.model.build import build_network
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
-from seq2seq_kit.training import pipeline
+from seq2seq_kit.training.run_files import changed_data, load_shortlist, load_tokenizers, save_run
 from seq2seq_kit.training.run_folder import RunFolder
 
 NUMBERS = [f"{number:06b}" for number in range(40)]
@@ -42,7 +47,7 @@ def letters(tokenizer: Tokenizer) -> set[str]:
 
 
 def test_one_tokenizer_learns_both_sides(folder: Path) -> None:
-    tokenizers = pipeline.build_tokenizers(config_of(folder))
+    tokenizers = build_tokenizers(config_of(folder), FileDigests())
     assert tokenizers.source is tokenizers.target
     assert letters(tokenizers.target) == set("abxyz")
 
@@ -50,8 +55,8 @@ def test_one_tokenizer_learns_both_sides(folder: Path) -> None:
 def test_two_tokenizers_learn_a_side_each(folder: Path) -> None:
     side = {"type": "char", "vocab_size": 40, "byte_fallback": False}
     bpe = side | {"type": "bpe", "vocab_size": 12}
-    tokenizers = pipeline.build_tokenizers(
-        config_of(folder, tokenizer={"source": side, "target": bpe})
+    tokenizers = build_tokenizers(
+        config_of(folder, tokenizer={"source": side, "target": bpe}), FileDigests()
     )
     assert letters(tokenizers.source) == set("ab")
     assert letters(tokenizers.target) == set("xyz")
@@ -63,7 +68,7 @@ def test_a_ready_tokenizer_is_taken_as_it_is(folder: Path) -> None:
     ready = Tokenizer.train(["uvw"] * 9, type="char", vocab_size=8, byte_fallback=False)
     ready.save(folder / "ready.model")
     config = config_of(folder, tokenizer={"model": str(folder / "ready.model")})
-    assert pipeline.build_tokenizers(config).source.fingerprint == ready.fingerprint
+    assert build_tokenizers(config, FileDigests()).source.fingerprint == ready.fingerprint
 
 
 def test_a_tokenizer_is_trained_once_for_the_same_texts(
@@ -72,13 +77,13 @@ def test_a_tokenizer_is_trained_once_for_the_same_texts(
     def train(*args: Any, **options: Any) -> None:
         raise AssertionError("trained again")
 
-    first = pipeline.build_tokenizers(config_of(folder))
+    first = build_tokenizers(config_of(folder), FileDigests())
     monkeypatch.setattr(Tokenizer, "train", train)
-    again = pipeline.build_tokenizers(config_of(folder))
+    again = build_tokenizers(config_of(folder), FileDigests())
     assert again.source.fingerprint == first.source.fingerprint
     (folder / "train.tsv").write_text("other\ttexts\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="trained again"):
-        pipeline.build_tokenizers(config_of(folder))
+        build_tokenizers(config_of(folder), FileDigests())
 
 
 def saved_run(folder: Path, *, two_vocabularies: bool = False, **sections: Any) -> RunFolder:
@@ -88,10 +93,10 @@ def saved_run(folder: Path, *, two_vocabularies: bool = False, **sections: Any) 
     config = config_of(folder, tokenizer=tokenizer, **sections)
     run = RunFolder(folder / "run")
     run.path.mkdir(exist_ok=True)
-    tokenizers = pipeline.build_tokenizers(config)
-    data = pipeline.prepare_data(config, tokenizers)
-    shortlist = pipeline.learn_shortlist(config, data.train, tokenizers)
-    pipeline.save_run(run, config, tokenizers, shortlist, None)
+    tokenizers = build_tokenizers(config, FileDigests())
+    data = encode_data(config, tokenizers, FileDigests())
+    shortlist = learn_shortlist(config, data.train, tokenizers)
+    save_run(run, config, tokenizers, shortlist, FileDigests(), None)
     return run
 
 
@@ -99,8 +104,8 @@ def saved_run(folder: Path, *, two_vocabularies: bool = False, **sections: Any) 
 def test_tokenizers_of_a_run_are_loaded_as_saved(folder: Path, sides: int) -> None:
     run = saved_run(folder, two_vocabularies=sides == 2)
     saved = load_saved_config(run.config)
-    loaded = pipeline.load_tokenizers(run, saved)
-    built = pipeline.build_tokenizers(saved.config)
+    loaded = load_tokenizers(run, saved)
+    built = build_tokenizers(saved.config, FileDigests())
     assert [one.fingerprint for one in loaded] == [one.fingerprint for one in built]
     assert (loaded.source is loaded.target) == (sides == 1)
     assert (loaded.source.fingerprint == loaded.target.fingerprint) == (sides == 1)
@@ -110,15 +115,15 @@ def test_vocabularies_that_an_earlier_attempt_left_are_not_used(folder: Path) ->
     saved_run(folder, two_vocabularies=True)
     run = saved_run(folder)
     assert run.tokenizer("source").exists()
-    loaded = pipeline.load_tokenizers(run, load_saved_config(run.config))
+    loaded = load_tokenizers(run, load_saved_config(run.config))
     assert loaded.source is loaded.target
 
 
 def load_start(run: RunFolder) -> tuple[Any, ...]:
     """All that a run is given at its start, as it is loaded."""
     saved = load_saved_config(run.config)
-    tokenizers = pipeline.load_tokenizers(run, saved)
-    shortlist = pipeline.load_shortlist(run, saved, tokenizers)
+    tokenizers = load_tokenizers(run, saved)
+    shortlist = load_shortlist(run, saved, tokenizers)
     assert shortlist is not None
     arrays = shortlist.frequent.tobytes(), shortlist.translations.tobytes()
     return saved.config, tokenizers.source.fingerprint, tokenizers.target.fingerprint, *arrays
@@ -174,9 +179,9 @@ def test_contents_decide_whether_data_are_the_same(folder: Path) -> None:
     moved = folder.parent / "moved"
     shutil.copytree(folder, moved)
     (moved / "train.tsv").write_bytes(gzip.compress((folder / "train.tsv").read_bytes()))
-    assert pipeline.changed_data(run, config_of(moved), saved) == []
+    assert changed_data(run, config_of(moved), saved, FileDigests()) == []
     (moved / "dev.tsv").write_text("other\ttext\n", encoding="utf-8")
-    assert pipeline.changed_data(run, config_of(moved), saved) == [str(moved / "dev.tsv")]
+    assert changed_data(run, config_of(moved), saved, FileDigests()) == [str(moved / "dev.tsv")]
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"{}", b'{"data.train.tsv": "0"}'])
@@ -188,10 +193,10 @@ def test_data_are_known_without_data_json_as_long_as_they_are_the_same(
     run.data.unlink()
     if damage is not None:
         run.data.write_bytes(damage)
-    assert pipeline.changed_data(run, config_of(folder), saved) == []
+    assert changed_data(run, config_of(folder), saved, FileDigests()) == []
     (folder / "train.tsv").write_text("other\ttext\n" * 40, encoding="utf-8")
     try:
-        assert pipeline.changed_data(run, config_of(folder), saved)
+        assert changed_data(run, config_of(folder), saved, FileDigests())
     except RunError as error:
         assert "data.json" in str(error)
 
@@ -202,13 +207,13 @@ def test_a_damaged_tokenizer_of_the_cache_is_trained_again(
 ) -> None:
     config = config_of(folder, seed=7, tokenizer={"type": "char", "vocab_size": 290})
     before = set(cache.iterdir())
-    first = pipeline.build_tokenizers(config)
+    first = build_tokenizers(config, FileDigests())
     (path,) = set(cache.iterdir()) - before
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     content = path.read_bytes()
     flipped = content[:200] + bytes([content[200] ^ 4]) + content[201:]
     path.write_bytes({"flip": flipped, "cut": content[:-9], "empty": b""}[damage])
-    again = pipeline.build_tokenizers(config)
+    again = build_tokenizers(config, FileDigests())
     assert again.source.fingerprint == first.source.fingerprint
     assert path.read_bytes() == content
     assert "is damaged; making it again" in caplog.text
@@ -217,10 +222,10 @@ def test_a_damaged_tokenizer_of_the_cache_is_trained_again(
 
 def test_validation_data_are_those_named_or_held_out(folder: Path) -> None:
     named = config_of(folder)
-    data = pipeline.prepare_data(named, pipeline.build_tokenizers(named))
+    data = encode_data(named, build_tokenizers(named, FileDigests()), FileDigests())
     assert (len(data.train), len(data.validation)) == (40, 2)
     held_out = config_of(folder, data={"root": str(folder), "train": "train.tsv", "holdout": 4})
-    data = pipeline.prepare_data(held_out, pipeline.build_tokenizers(held_out))
+    data = encode_data(held_out, build_tokenizers(held_out, FileDigests()), FileDigests())
     assert len(data.train) + len(data.validation) == 40
     assert 1 <= len(data.validation) <= 4
 
@@ -228,8 +233,8 @@ def test_validation_data_are_those_named_or_held_out(folder: Path) -> None:
 def test_batches_follow_the_config(folder: Path) -> None:
     training = {"batch_size": 160, "batch_unit": "tokens"}
     config = config_of(folder, training=training, seed=7)
-    data = pipeline.prepare_data(config, pipeline.build_tokenizers(config))
-    batches = pipeline.batch_set(config, data.train, shuffle=True)
+    data = encode_data(config, build_tokenizers(config, FileDigests()), FileDigests())
+    batches = batch_set(config, data.train, shuffle=True)
     found = (batches.batch_size, batches.batch_unit, batches.seed, batches.shuffle, batches.window)
     assert found == (160, "tokens", 7, True, 64)
     assert batches.architecture == "encoder_decoder"
@@ -239,8 +244,8 @@ def test_the_network_fits_the_tokenizers(folder: Path) -> None:
     side = {"type": "char", "vocab_size": 40, "byte_fallback": False}
     for sections, shared in (({}, True), ({"tokenizer": {"source": side, "target": side}}, False)):
         config = config_of(folder, **sections)
-        tokenizers = pipeline.build_tokenizers(config)
-        model = pipeline.network(config, tokenizers, use_cudnn=False)
+        tokenizers = build_tokenizers(config, FileDigests())
+        model = build_network(config, tokenizers, use_cudnn=False)
         assert isinstance(model, EncoderDecoder)
         assert model.vocab_size == tokenizers.target.vocab_size
         assert model.source_vocab_size == (None if shared else tokenizers.source.vocab_size)
@@ -249,12 +254,12 @@ def test_the_network_fits_the_tokenizers(folder: Path) -> None:
 
 def test_examples_of_pairs_are_their_two_sides(folder: Path) -> None:
     config = config_of(folder)
-    tokenizers = pipeline.build_tokenizers(config)
-    validation = pipeline.prepare_data(config, tokenizers).validation
+    tokenizers = build_tokenizers(config, FileDigests())
+    validation = encode_data(config, tokenizers, FileDigests()).validation
     # As the model sees them: the tokenizer joins spaces.
-    examples = pipeline.validation_examples(validation, tokenizers)
-    assert examples == pipeline.Examples(["ba", "b a"], ["zy", "x z"])
-    assert pipeline.corpus_examples(config.data.validation) == (["ba", "b  a"], ["zy", "x z"])
+    examples = validation_texts(validation, tokenizers)
+    assert examples == TextPairs(["ba", "b a"], ["zy", "x z"])
+    assert corpus_texts(config.data.validation) == (["ba", "b  a"], ["zy", "x z"])
 
 
 @pytest.mark.parametrize("kind", ["text", "lines"])
@@ -264,10 +269,10 @@ def test_examples_of_continuation_are_cut_in_two(folder: Path, kind: str) -> Non
         task="continuation",
         data={"train": {kind: str(folder / "text.txt")}, "holdout": 1},
     )
-    tokenizers = pipeline.build_tokenizers(config)
-    assert isinstance(pipeline.network(config, tokenizers), LanguageModel)
-    validation = pipeline.prepare_data(config, tokenizers).validation
-    examples = pipeline.validation_examples(validation, tokenizers)
+    tokenizers = build_tokenizers(config, FileDigests())
+    assert isinstance(build_network(config, tokenizers), LanguageModel)
+    validation = encode_data(config, tokenizers, FileDigests()).validation
+    examples = validation_texts(validation, tokenizers)
     joined = [a + b for a, b in zip(*examples, strict=True)]
     if kind == "lines":
         assert len(joined) == len(validation)

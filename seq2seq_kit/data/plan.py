@@ -1,19 +1,16 @@
-"""The plan of an epoch (which rows in which batches), and the tf.data set that follows it.
+"""The plan of an epoch: which rows are in which batches, cut where, in which order.
 
-The plan is a pure function of (seed, epoch, lengths) in NumPy, so a resumed run seeks in it. Padded
-lengths come from a short ladder, so that few static shapes occur. Knows no model.
+A pure function of seed, epoch and the rows' lengths, in NumPy, so that a resumed run continues in
+the middle of one. Padded lengths come from a short ladder, so that few static shapes occur.
 """
 
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from seq2seq_kit.data.prepared import CorpusRows, PreparedData
-from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.data.encoded import CorpusRows, EncodedData
 
 Architecture = Literal["encoder_decoder", "language_model"]
 BatchUnit = Literal["sentences", "tokens"]
@@ -24,7 +21,6 @@ BatchUnit = Literal["sentences", "tokens"]
 _SINGLE_STEPS = 20
 # Batches by tokens are cut to a multiple of so many rows: fewer shapes, and fuller vectors.
 _ROWS_MULTIPLE = 8
-_PREFETCHED = 8
 
 
 class Batch(NamedTuple):
@@ -41,7 +37,7 @@ class Batch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What an epoch shows, as spans of `PreparedData.ids`: the source and, next to it, the target.
+    """What an epoch shows, as spans of `EncodedData.ids`: the source and, next to it, the target.
 
     Each field has an entry an example.
     """
@@ -112,7 +108,7 @@ class EpochPlan:
 
 
 def plan_epoch(
-    prepared: PreparedData,
+    data: EncodedData,
     *,
     architecture: Architecture,
     window: int,
@@ -131,7 +127,7 @@ def plan_epoch(
     first part of each window, or of each line of a `lines` corpus, as its source.
 
     Args:
-        prepared: The rows.
+        data: The rows.
         architecture: A language model has source and target of a row as one sequence.
         window: Positions of a window of running text.
         batch_size: Rows of a batch, or positions of the longer side with their padding; a longer
@@ -155,7 +151,7 @@ def plan_epoch(
         )
     entropy = np.random.SeedSequence([seed, epoch if shuffle else 0])
     rng = np.random.Generator(np.random.PCG64(entropy))
-    examples = _draw_examples(prepared, rng, architecture, window, shuffle)
+    examples = _draw_examples(data, rng, architecture, window, shuffle)
     real_targets = examples.target_lengths + examples.ends_text
     targets = _rung(real_targets)
     sources = np.zeros_like(targets)
@@ -181,12 +177,12 @@ def plan_epoch(
 
 @dataclass(frozen=True, eq=False)
 class BatchSet:
-    """Prepared data and how they are cut: all that the plan of any epoch needs.
+    """Encoded data and how they are cut: all that the plan of any epoch needs.
 
     The fields are arguments of `plan_epoch`.
     """
 
-    prepared: PreparedData
+    data: EncodedData
     architecture: Architecture
     window: int
     batch_size: int
@@ -197,7 +193,7 @@ class BatchSet:
     def plan(self, epoch: int) -> EpochPlan:
         """Returns the plan of an epoch, counted from 0."""
         return plan_epoch(
-            self.prepared,
+            self.data,
             architecture=self.architecture,
             window=self.window,
             batch_size=self.batch_size,
@@ -235,22 +231,22 @@ def _rung(lengths: np.ndarray) -> np.ndarray:
 
 
 def _draw_examples(
-    prepared: PreparedData,
+    data: EncodedData,
     rng: np.random.Generator,
     architecture: Architecture,
     window: int,
     shuffle: bool,
 ) -> Examples:
     parts = []
-    for corpus in prepared.corpora:
+    for corpus in data.corpora:
         if corpus.start == corpus.stop:
             continue
         for share in _passes(corpus.weight if shuffle else 1.0):
             if corpus.kind == "text":
                 offset = int(rng.integers(window)) if shuffle else 0
-                part = _windows(prepared, corpus, window, offset)
+                part = _windows(data, corpus, window, offset)
             else:
-                part = _whole_rows(prepared, corpus)
+                part = _whole_rows(data, corpus)
             if share < 1.0:
                 part = _draw_share(part, share, rng)
             if architecture == "language_model":
@@ -267,15 +263,15 @@ def _passes(weight: float) -> list[float]:
     return [1.0] * int(whole) + ([rest] if rest else [])
 
 
-def _whole_rows(prepared: PreparedData, corpus: CorpusRows) -> Examples:
+def _whole_rows(data: EncodedData, corpus: CorpusRows) -> Examples:
     rows = slice(corpus.start, corpus.stop)
-    begins, splits, ends = prepared.begins[rows], prepared.splits[rows], prepared.ends[rows]
+    begins, splits, ends = data.begins[rows], data.splits[rows], data.ends[rows]
     return Examples(begins, splits - begins, ends - splits, np.ones(len(begins), bool))
 
 
-def _windows(prepared: PreparedData, corpus: CorpusRows, window: int, offset: int) -> Examples:
+def _windows(data: EncodedData, corpus: CorpusRows, window: int, offset: int) -> Examples:
     """Cuts a stream into windows; the first one has `offset` tokens, if that is not 0."""
-    begin, end = int(prepared.begins[corpus.start]), int(prepared.ends[corpus.start])
+    begin, end = int(data.begins[corpus.start]), int(data.ends[corpus.start])
     # + 1: EOS counts as the stream's last token, so that no window is longer than the others.
     inner = np.arange(begin + offset, end + 1, window)
     cuts = np.unique(np.concatenate([[begin], inner, [end + 1]]))
@@ -342,138 +338,3 @@ def _cut_by_tokens(widths: np.ndarray, batch_size: int) -> np.ndarray:
         rows = max(1, int(np.count_nonzero(sizes <= batch_size)))
         start += rows - rows % _ROWS_MULTIPLE if rows >= _ROWS_MULTIPLE else rows
     return np.array(starts, np.int64)
-
-
-def make_dataset(
-    prepared: PreparedData,
-    plan: EpochPlan,
-    *,
-    start: int = 0,
-    worker: int = 0,
-    num_workers: int = 1,
-    replicas_per_worker: int = 1,
-) -> tf.data.Dataset:
-    """Gathers and pads the batches of a plan.
-
-    Each element is what one replica gets of a batch, a dict of
-
-    - `source_ids`: int32 `(rows, source time)`, source and EOS; absent for a language model,
-    - `decoder_input_ids`: int32 `(rows, target time)`, BOS and target,
-    - `target_ids`: int32 `(rows, target time)`, target and EOS,
-    - `weights`: float32 `(rows, target time)`, 1 for real tokens, 0 for padding and dummy rows,
-    - `num_tokens`: float32 `()`, real target tokens of the batch over all replicas.
-
-    With several replicas, row `r` of a batch goes to replica `r % num_replicas`; elements that
-    follow each other are the replicas of this worker. Where rows do not divide evenly, replicas
-    get a dummy, a repeated row of weight 0, never one of padding alone (cuDNN fails on those).
-
-    Args:
-        prepared: The rows that `plan` was made for.
-        plan: The epoch.
-        start: The first batch to give: a resumed run goes on where it stopped, and the batches
-            before are not computed.
-        worker: Index of this worker (machine).
-        num_workers: Workers in all.
-        replicas_per_worker: Replicas (devices) of each worker.
-
-    Returns:
-        `(len(plan) - start) * replicas_per_worker` elements, prefetched.
-
-    Raises:
-        ValueError: If `start` is outside the plan or `worker` is not one of `num_workers`.
-    """
-    if not 0 <= start <= len(plan):
-        raise ValueError(f"`start` must be from 0 to {len(plan)} batches. Received: start={start}.")
-    if not 0 <= worker < num_workers:
-        raise ValueError(
-            f"`worker` must be from 0 to {num_workers - 1} (num_workers={num_workers}). "
-            f"Received: worker={worker}."
-        )
-    first = worker * replicas_per_worker
-    elements = _Elements(
-        ids=prepared.ids,
-        plan=plan,
-        batches=range(start, len(plan)),
-        replicas=range(first, first + replicas_per_worker),
-        num_replicas=num_workers * replicas_per_worker,
-    )
-    # TensorFlow keeps what it gets as a generator for the life of the process (`_internal_py_func`
-    # in python/ops/script_ops.py), and with it the plan of every epoch. So it gets a weak
-    # reference, and the dataset, which its iterators hold, owns the plan.
-    proxy = weakref.proxy(elements)
-    dataset = tf.data.Dataset.from_generator(lambda: iter(proxy), output_signature=_signature(plan))
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(elements)))
-    dataset = dataset.prefetch(_PREFETCHED)
-    dataset.elements = elements
-    return dataset
-
-
-@dataclass(frozen=True, eq=False)
-class _Elements:
-    """What a dataset gives, in order."""
-
-    ids: np.ndarray
-    plan: EpochPlan
-    batches: range
-    replicas: range
-    num_replicas: int
-
-    def __len__(self) -> int:
-        return len(self.batches) * len(self.replicas)
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        for index in self.batches:
-            for replica in self.replicas:
-                yield _gather_batch(self.ids, self.plan, index, replica, self.num_replicas)
-
-
-def _signature(plan: EpochPlan) -> dict[str, tf.TensorSpec]:
-    keys = ["source_ids"] if plan.has_source else []
-    keys += ["decoder_input_ids", "target_ids"]
-    return {key: tf.TensorSpec((None, None), tf.int32) for key in keys} | {
-        "weights": tf.TensorSpec((None, None), tf.float32),
-        "num_tokens": tf.TensorSpec((), tf.float32),
-    }
-
-
-def _gather_batch(
-    ids: np.ndarray, plan: EpochPlan, index: int, replica: int, num_replicas: int
-) -> dict[str, np.ndarray]:
-    """The arrays of one replica's part of a batch."""
-    batch = plan[index]
-    rows = batch.rows[replica::num_replicas]
-    num_dummies = -(-len(batch.rows) // num_replicas) - len(rows)
-    rows = np.concatenate([rows, np.repeat(batch.rows[:1], num_dummies)])
-    examples = plan.examples.take(rows)
-    target_begins = examples.begins + examples.source_lengths
-    target_ids = _gather(ids, target_begins, examples.target_lengths, batch.target_length)
-    ended = np.flatnonzero(examples.ends_text)
-    target_ids[ended, examples.target_lengths[ended]] = Tokenizer.eos_id
-    real = np.arange(batch.target_length) < (examples.target_lengths + examples.ends_text)[:, None]
-    arrays = {
-        "decoder_input_ids": _shift_right(target_ids, real),
-        "target_ids": target_ids,
-        "weights": real.astype(np.float32),
-        "num_tokens": np.float32(batch.num_tokens),
-    }
-    arrays["weights"][len(rows) - num_dummies :] = 0.0
-    if plan.has_source:
-        source_lengths = examples.source_lengths
-        arrays["source_ids"] = _gather(ids, examples.begins, source_lengths, batch.source_length)
-        arrays["source_ids"][np.arange(len(rows)), source_lengths] = Tokenizer.eos_id
-    return arrays
-
-
-def _gather(ids: np.ndarray, begins: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-    """int32 `(rows, width)`: `lengths` ids from `begins` on, then padding."""
-    columns = np.arange(width)
-    real = columns < lengths[:, None]
-    positions = np.where(real, begins[:, None] + columns, 0)
-    return np.where(real, ids[positions], Tokenizer.pad_id).astype(np.int32)
-
-
-def _shift_right(target_ids: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """The decoder's input: BOS, then all real targets but the last."""
-    shifted = np.full_like(target_ids, Tokenizer.bos_id)
-    shifted[:, 1:] = target_ids[:, :-1]
-    return np.where(real, shifted, Tokenizer.pad_id).astype(np.int32)

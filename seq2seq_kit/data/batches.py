@@ -1,0 +1,149 @@
+"""The tf.data set of an epoch's batches: rows gathered, padded and shared out to replicas."""
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq_kit.data.encoded import EncodedData
+from seq2seq_kit.data.plan import EpochPlan
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID
+
+_PREFETCHED = 8
+
+
+def make_dataset(
+    data: EncodedData,
+    plan: EpochPlan,
+    *,
+    start: int = 0,
+    worker: int = 0,
+    num_workers: int = 1,
+    replicas_per_worker: int = 1,
+) -> tf.data.Dataset:
+    """Gathers and pads the batches of a plan.
+
+    Each element is what one replica gets of a batch, a dict of
+
+    - `source_ids`: int32 `(rows, source time)`, source and EOS; absent for a language model,
+    - `decoder_input_ids`: int32 `(rows, target time)`, BOS and target,
+    - `target_ids`: int32 `(rows, target time)`, target and EOS,
+    - `weights`: float32 `(rows, target time)`, 1 for real tokens, 0 for padding and dummy rows,
+    - `num_tokens`: float32 `()`, real target tokens of the batch over all replicas.
+
+    With several replicas, row `r` of a batch goes to replica `r % num_replicas`; elements that
+    follow each other are the replicas of this worker. Where rows do not divide evenly, replicas
+    get a dummy, a repeated row of weight 0, never one of padding alone (cuDNN fails on those).
+
+    Args:
+        data: The rows that `plan` was made for.
+        plan: The epoch.
+        start: The first batch to give: a resumed run goes on where it stopped, and the batches
+            before are not computed.
+        worker: Index of this worker (machine).
+        num_workers: Workers in all.
+        replicas_per_worker: Replicas (devices) of each worker.
+
+    Returns:
+        `(len(plan) - start) * replicas_per_worker` elements, prefetched.
+
+    Raises:
+        ValueError: If `start` is outside the plan or `worker` is not one of `num_workers`.
+    """
+    if not 0 <= start <= len(plan):
+        raise ValueError(f"`start` must be from 0 to {len(plan)} batches. Received: start={start}.")
+    if not 0 <= worker < num_workers:
+        raise ValueError(
+            f"`worker` must be from 0 to {num_workers - 1} (num_workers={num_workers}). "
+            f"Received: worker={worker}."
+        )
+    first = worker * replicas_per_worker
+    elements = _Elements(
+        ids=data.ids,
+        plan=plan,
+        batches=range(start, len(plan)),
+        replicas=range(first, first + replicas_per_worker),
+        num_replicas=num_workers * replicas_per_worker,
+    )
+    # TensorFlow keeps what it gets as a generator for the life of the process (`_internal_py_func`
+    # in python/ops/script_ops.py), and with it the plan of every epoch. So it gets a weak
+    # reference, and the dataset, which its iterators hold, owns the plan.
+    proxy = weakref.proxy(elements)
+    dataset = tf.data.Dataset.from_generator(lambda: iter(proxy), output_signature=_signature(plan))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(elements)))
+    dataset = dataset.prefetch(_PREFETCHED)
+    dataset.elements = elements
+    return dataset
+
+
+@dataclass(frozen=True, eq=False)
+class _Elements:
+    """What a dataset gives, in order."""
+
+    ids: np.ndarray
+    plan: EpochPlan
+    batches: range
+    replicas: range
+    num_replicas: int
+
+    def __len__(self) -> int:
+        return len(self.batches) * len(self.replicas)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for index in self.batches:
+            for replica in self.replicas:
+                yield _gather_batch(self.ids, self.plan, index, replica, self.num_replicas)
+
+
+def _signature(plan: EpochPlan) -> dict[str, tf.TensorSpec]:
+    keys = ["source_ids"] if plan.has_source else []
+    keys += ["decoder_input_ids", "target_ids"]
+    return {key: tf.TensorSpec((None, None), tf.int32) for key in keys} | {
+        "weights": tf.TensorSpec((None, None), tf.float32),
+        "num_tokens": tf.TensorSpec((), tf.float32),
+    }
+
+
+def _gather_batch(
+    ids: np.ndarray, plan: EpochPlan, index: int, replica: int, num_replicas: int
+) -> dict[str, np.ndarray]:
+    """The arrays of one replica's part of a batch."""
+    batch = plan[index]
+    rows = batch.rows[replica::num_replicas]
+    num_dummies = -(-len(batch.rows) // num_replicas) - len(rows)
+    rows = np.concatenate([rows, np.repeat(batch.rows[:1], num_dummies)])
+    examples = plan.examples.take(rows)
+    target_begins = examples.begins + examples.source_lengths
+    target_ids = _gather(ids, target_begins, examples.target_lengths, batch.target_length)
+    ended = np.flatnonzero(examples.ends_text)
+    target_ids[ended, examples.target_lengths[ended]] = EOS_ID
+    real = np.arange(batch.target_length) < (examples.target_lengths + examples.ends_text)[:, None]
+    arrays = {
+        "decoder_input_ids": _shift_right(target_ids, real),
+        "target_ids": target_ids,
+        "weights": real.astype(np.float32),
+        "num_tokens": np.float32(batch.num_tokens),
+    }
+    arrays["weights"][len(rows) - num_dummies :] = 0.0
+    if plan.has_source:
+        source_lengths = examples.source_lengths
+        arrays["source_ids"] = _gather(ids, examples.begins, source_lengths, batch.source_length)
+        arrays["source_ids"][np.arange(len(rows)), source_lengths] = EOS_ID
+    return arrays
+
+
+def _gather(ids: np.ndarray, begins: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+    """int32 `(rows, width)`: `lengths` ids from `begins` on, then padding."""
+    columns = np.arange(width)
+    real = columns < lengths[:, None]
+    positions = np.where(real, begins[:, None] + columns, 0)
+    return np.where(real, ids[positions], PAD_ID).astype(np.int32)
+
+
+def _shift_right(target_ids: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """The decoder's input: BOS, then all real targets but the last."""
+    shifted = np.full_like(target_ids, BOS_ID)
+    shifted[:, 1:] = target_ids[:, :-1]
+    return np.where(real, shifted, PAD_ID).astype(np.int32)
