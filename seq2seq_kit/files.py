@@ -36,6 +36,21 @@ def why_not_regular(path: Path) -> str | None:
     return None
 
 
+def make_parents(path: Path) -> None:
+    """Makes the folders above a path that will be written.
+
+    Raises:
+        InputError: If one of them cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: its folder cannot be made ({error.strerror}). Choose "
+            f"another path."
+        ) from error
+
+
 def path_fault(path: Path) -> str | None:
     """Returns why no file can be found under a path as it is written, or None.
 

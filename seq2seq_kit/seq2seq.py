@@ -322,13 +322,17 @@ class Seq2Seq:
 
         Args:
             texts: Lines to translate, or prompts to continue.
-            echo: Put the input before its output.
+            echo: Put the input before its output: a continuation follows its prompt, a translation
+                its source and a tab.
             **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
                 `beam_size`, and `truncate`.
         """
         texts = as_texts(texts)
         outputs = [best.text for best in self._best(texts, **options)]
-        return [a + b for a, b in zip(texts, outputs, strict=True)] if echo else outputs
+        if not echo:
+            return outputs
+        separator = "\t" if self.config.task == "translation" else ""
+        return [f"{a}{separator}{b}" for a, b in zip(texts, outputs, strict=True)]
 
     def _best(self, texts: Iterable[str], **options: Any) -> list[Hypothesis]:
         if "num_hypotheses" in options:
@@ -392,7 +396,8 @@ class Seq2Seq:
         Its `serving_default` takes `inputs`, string `(batch,)`, and returns `outputs`, string
         `(batch,)`, and `scores`, float32 `(batch,)`. `n_best` returns `outputs`, `scores` and
         `log_probs` of the whole beam, `(batch, beam_size)`, and `describe` what the export says of
-        itself, JSON. Search options are fixed in it.
+        itself, JSON. An export that truncates inputs also returns `is_truncated`, bool `(batch,)`,
+        from `n_best`. Search options are fixed in it.
 
         Args:
             path: A folder that does not exist yet, or is empty.

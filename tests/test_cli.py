@@ -1,5 +1,6 @@
 """Commands against a model that is no model: it writes each input backwards."""
 
+import gzip
 import io
 import json
 import math
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 import types
+import typing
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,8 +210,25 @@ def test_one_output_line_for_each_input_line(stdin: Any, capsysbinary: Any) -> N
 
 @pytest.mark.usefixtures("model")
 def test_prompt_is_answered_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "run", "--prompt", "a/b\\"]) == 0
+    assert capsys.readouterr().out == "\\b\na\n"
+
+
+@pytest.mark.parametrize(("task", "separator"), [("translation", "\t"), ("continuation", "")])
+def test_echo_puts_a_tab_between_a_source_and_its_translation(
+    model: Backwards,
+    task: str,
+    separator: str,
+    stdin: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(model, "config", model.config.model_copy(update={"task": task}))
     assert main(["generate", "run", "--prompt", "a/b\\", "--echo"]) == 0
-    assert capsys.readouterr().out == "a/b\\\\b\na\n"
+    assert capsys.readouterr().out == f"a/b\\{separator}\\b\na\n"
+    stdin(b"ab\nc/d\n")
+    assert main(["generate", "run", "--echo"]) == 0
+    assert capsys.readouterr().out == f"ab{separator}ba\nc/d{separator}d\\nc\n"
 
 
 @pytest.mark.usefixtures("model")
@@ -260,7 +280,7 @@ def test_scores_show_the_best_with_its_score(
 ) -> None:
     stdin(b"ab\n")
     assert main(["generate", "run", "--scores", "--echo"]) == 0
-    assert capsys.readouterr().out == "1\t1\t-0.500000\tabba\tended\n"
+    assert capsys.readouterr().out == "1\t1\t-0.500000\tab\tba\tended\n"
 
 
 def test_options_reach_the_search(model: Backwards) -> None:
@@ -317,6 +337,10 @@ def test_a_saved_model_answers_with_its_own_search(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class ExportedModel:
+        metadata: typing.ClassVar = {"task": "translation", "decoding": {"max_length": 7}}
+        truncates = True
+        num_truncated = 3
+
         def __init__(self, path: Path) -> None:
             assert path == tmp_path
 
@@ -325,7 +349,10 @@ def test_a_saved_model_answers_with_its_own_search(
         ) -> list[list[Hypothesis]]:
             assert first_line == 1
             return [
-                [Hypothesis(text[::-1], -0.25 * n) for n in range(1, num_hypotheses + 1)]
+                [
+                    Hypothesis(text[::-1], -0.25 * n, text == "cut")
+                    for n in range(1, num_hypotheses + 1)
+                ]
                 if text != "long"
                 else [Hypothesis("", -math.inf)] * num_hypotheses
                 for text in texts
@@ -339,10 +366,12 @@ def test_a_saved_model_answers_with_its_own_search(
     assert capsys.readouterr().out == "1\t1\t-0.250000\tba\tended\n"
     assert main(["generate", str(tmp_path), "--prompt", "ab", "--num-hypotheses", "2"]) == 0
     assert capsys.readouterr().out == "1\t1\t-0.250000\tba\tended\n1\t2\t-0.500000\tba\tended\n"
-    (tmp_path / "in").write_text("long\nab\nlong\n")
+    (tmp_path / "in").write_text("long\nab\nlong\ncut\n")
     assert main(["generate", str(tmp_path), str(tmp_path / "in")]) == 0
     shown = capsys.readouterr()
-    assert shown.out == "\nba\n\n"
+    assert shown.out == "\nba\n\ntuc\n"
+    assert "3 over-long inputs were truncated." in shown.err
+    assert "1 of 4 outputs were cut at 7 tokens" in shown.err
     assert "which have an empty output: 2 (line 1, 3)." in shown.err
     for other in (["--length-penalty", "0"], ["--long-lines", "truncate"]):
         assert main(["generate", str(tmp_path), "--prompt", "ab", *other]) == 2
@@ -459,6 +488,46 @@ def test_a_piped_file_is_read_in_large_chunks(
     assert [len(call["texts"]) for call in model.calls] == [4096, 4096, 1809]
 
 
+def gzipped(*texts: bytes) -> bytes:
+    return b"".join(map(gzip.compress, texts))
+
+
+@pytest.mark.parametrize(
+    ("data", "output", "error"),
+    [
+        (gzipped(b"ab\ncd\n"), "ba\ndc\n", ""),
+        (gzipped(b"ab\nc", b"", b"d\n"), "ba\ndc\n", ""),
+        (gzipped(b"ab\n", b"cd") + bytes(512), "ba\ndc\n", ""),
+        (gzipped(b""), "", ""),
+        (b"\x1f", "\x1f\n", ""),
+        (gzipped(b"ab\n", b"cd\n")[:-4], "ba\ndc\n", "they are cut off"),
+        (gzipped(b"ab\n") + b"xyz", "ba\n", "the gzip data are damaged"),
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_gzip_data_through_a_pipe_are_unpacked(
+    data: bytes, output: str, error: str, stdin: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin(data)
+    assert main(["generate", "run"]) == 2 * bool(error)
+    captured = capsys.readouterr()
+    assert captured.out == output
+    assert error in captured.err
+    assert bool(error) == bool(captured.err)
+
+
+def test_packed_lines_are_answered_as_they_come() -> None:
+    process = start_s2s("generate", "run")
+    packer = zlib.compressobj(wbits=31)
+    for text in (b"ab", b"cd"):
+        data = packer.compress(text + b"\n") + packer.flush(zlib.Z_SYNC_FLUSH)
+        give(process, data[:1])
+        give(process, data[1:])
+        assert answer(process) == text[::-1] + b"\n"
+    output, error = process.communicate(packer.flush())
+    assert (output, error, process.returncode) == (b"", b"", 0)
+
+
 @pytest.mark.usefixtures("model")
 def test_output_never_replaces_the_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -484,11 +553,27 @@ def test_output_is_written_whole_or_not_at_all(tmp_path: Path, stdin: Any) -> No
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_output_without_a_folder_is_refused_before_the_model_loads(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("model")
+def test_the_folder_of_an_output_is_made(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "folder" / "out"
+    assert main(["generate", "run", "--prompt", "ab", "-o", str(output)]) == 0
+    assert output.read_text(encoding="utf-8") == "ba\n"
+
+
+@pytest.mark.parametrize("command", ["generate run --prompt x -o", "export run", "init", "fit"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_model_loads(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["generate", "run", "--prompt", "x", "-o", str(tmp_path / "no" / "out")]) == 2
-    assert "has no folder to be in" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    (tmp_path / "data.tsv").write_text("a\tb\n" * 20, encoding="utf-8")
+    (tmp_path / "fit.yaml").write_text("data: {train: data.tsv}", encoding="utf-8")
+    words = [*command.split(), str(tmp_path / "file" / "out")]
+    if command == "fit":
+        words[1:] = [str(tmp_path / "fit.yaml"), "--run-dir", words[1]]
+    assert main(words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert str(tmp_path / "file") in error
+    assert "cannot be" in error
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes, and links only for some")

@@ -567,7 +567,10 @@ def test_a_truncating_export_answers_as_truncated_inputs_are(
     continuation_run.fitted.export(tmp_path / "served", long_lines="truncate")
     limit = continuation_run.fitted.config.data.max_source_length
     prompts = [limit * "one two three four ", "one two", limit * "x" + " six seven"]
-    found = ExportedModel(tmp_path / "served").generate(prompts)
+    exported = ExportedModel(tmp_path / "served")
+    found = exported.generate(prompts)
+    assert exported.truncates
+    assert exported.num_truncated == 2
     assert_same(found, continuation_run.fitted, prompts, truncate=True)
     assert (
         found.texts[0] == ExportedModel(tmp_path / "served").generate([prompts[0][-limit:]])[0][0]

@@ -143,7 +143,8 @@ def test_both_tasks_answer_each_text_in_order(
     for fitted, texts in ((translation_run.fitted, WORDS), (continuation_run.fitted, ["one", ""])):
         best = [hypotheses[0].text for hypotheses in fitted.hypotheses(texts)]
         assert fitted.generate(texts) == best
-        echoed = [text + answer for text, answer in zip(texts, best, strict=True)]
+        separator = "\t" if fitted.config.task == "translation" else ""
+        echoed = [text + separator + answer for text, answer in zip(texts, best, strict=True)]
         assert fitted.generate(texts, echo=True) == echoed
         assert fitted.generate([]) == []
 

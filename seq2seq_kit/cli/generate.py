@@ -39,7 +39,11 @@ _SHOWN_LINES = 20
     "--scores", is_flag=True, help="Write a TSV: line, rank, score, text, `cut` or `ended`."
 )
 @click.option("--prompt", metavar="TEXT", callback=check_text, help="Use TEXT as the only input.")
-@click.option("--echo", is_flag=True, help="Write each input before its output.")
+@click.option(
+    "--echo",
+    is_flag=True,
+    help="Write each input before its output; a translation has a tab between them.",
+)
 @long_lines_option
 @debug_option
 def generate(
@@ -71,12 +75,16 @@ def generate(
     counts = _Counts()
     with open_output(output) as file:
         model = _load(run, given)
+        task, _ = _task_and_limit(model)
+        # A prompt and its continuation are one text.
+        separator = "\t" if task == "translation" else ""
         for first_line, chunk in chunks:
             found = model.hypotheses(
                 chunk, num_hypotheses=num_hypotheses or 1, first_line=first_line, **given
             )
             for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
-                file.write(layout(line, text if echo else "", hypotheses).encode())
+                before = f"{text}{separator}" if echo else ""
+                file.write(layout(line, before, hypotheses).encode())
                 counts.add(line, hypotheses)
             file.flush()
             if "truncate" in given:
@@ -87,7 +95,7 @@ def generate(
 
 @dataclass
 class _Counts:
-    """What deserves a notice once all outputs are written."""
+    """Counts of what is reported once all outputs are written."""
 
     outputs: int = 0
     cut: int = 0
@@ -105,8 +113,10 @@ class _Counts:
         """Yields a sentence for each number worth knowing."""
         from seq2seq_kit.training.advice import describe_cut
 
-        if "truncate" in given:
-            yield f"{self.truncated} over-long inputs were truncated."
+        # An export that truncates its inputs counts them itself.
+        if "truncate" in given or getattr(model, "truncates", False):
+            truncated = self.truncated + getattr(model, "num_truncated", 0)
+            yield f"{truncated} over-long inputs were truncated."
         if self.unanswered:
             shown = ", ".join(map(str, self.unanswered[:_SHOWN_LINES]))
             more = ", ..." * (len(self.unanswered) > _SHOWN_LINES)
@@ -114,11 +124,21 @@ class _Counts:
                 f"Over-long inputs, which have an empty output: {len(self.unanswered)} "
                 f"(line {shown}{more})."
             )
-        config = getattr(model, "config", None)  # An export has none.
+        task, limit = _task_and_limit(model)
         # A continuation usually ends at the limit.
-        if self.cut and config is not None and config.task == "translation":
-            limit = given.get("max_length") or config.decoding.max_length
-            yield describe_cut(self.cut, self.outputs, limit)
+        if self.cut and task == "translation":
+            yield describe_cut(self.cut, self.outputs, given.get("max_length") or limit)
+
+
+def _task_and_limit(model: Any) -> tuple[str | None, int]:
+    """Returns the task of a `Seq2Seq` or `ExportedModel` and the largest length of its outputs.
+
+    An export without metadata has no known task.
+    """
+    if (config := getattr(model, "config", None)) is not None:
+        return config.task, config.decoding.max_length
+    metadata = model.metadata
+    return metadata.get("task"), metadata.get("decoding", {}).get("max_length", 0)
 
 
 def _check_output_is_not_input(source: Path | None, output: Path | None) -> None:

@@ -8,6 +8,7 @@ import itertools
 import os
 import select
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_file
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.files import make_parents
 
 if TYPE_CHECKING:
     from seq2seq_kit.inference.generator import Hypothesis
@@ -26,6 +28,8 @@ NO_OUTPUT = "Standard output is closed, so there is nowhere to write to. Open it
 
 # Enough that lines of like length fill their batches, few enough that a million fit in memory.
 LINES_AT_ONCE = 4096
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 # Asked of the system at once.
 _READ_BYTES = 2**18
@@ -38,19 +42,20 @@ def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
     writes a line and waits gets its answer. A last line needs no newline.
 
     Args:
-        path: A file or a named pipe; None or `-` for standard input.
+        path: A file or a named pipe; None or `-` for standard input. Any of them may be packed by
+            gzip.
 
     Raises:
         InputError: If there is no standard input.
-        DataError: On the way, if the file cannot be read or a line is not UTF-8; the lines before
-            that one have been yielded.
+        DataError: On the way, if the file cannot be read or unpacked, or a line is not UTF-8; the
+            lines before that one have been yielded.
     """
     from seq2seq_kit.errors import DataError
     from seq2seq_kit.text.corpus import decode_lines
 
     name = "standard input" if path is None or path == STANDARD_STREAM else str(path)
     number = 1
-    for raw_lines in _groups(path):
+    for raw_lines in _groups(path, name):
         lines: list[str] = []
         try:
             lines.extend(decode_lines(raw_lines, name=name, first_line=number))
@@ -63,19 +68,19 @@ def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
         number += len(raw_lines)
 
 
-def _groups(path: Path | None) -> Iterator[list[bytes]]:
-    """Yields the raw lines of an input in the groups in which they are answered."""
+def _groups(path: Path | None, name: str) -> Iterator[list[bytes]]:
+    """Yields the raw lines of an input, called `name`, in the groups in which they are answered."""
     from seq2seq_kit.errors import DataError
     from seq2seq_kit.text.corpus import raw_lines, unreadable
 
     if path is None or path == STANDARD_STREAM:
         if sys.stdin is None:
             raise InputError("Standard input is closed. Give INPUT or --prompt.")
-        yield from _arriving_lines(sys.stdin.buffer)
+        yield from _arriving_lines(sys.stdin.buffer, name)
     elif path.exists() and not path.is_file():  # a named pipe or a device
         try:
             with path.open("rb") as file:
-                yield from _arriving_lines(file)
+                yield from _arriving_lines(file, name)
         except OSError as error:
             raise DataError(unreadable(path, error)) from error
     else:
@@ -83,17 +88,43 @@ def _groups(path: Path | None) -> Iterator[list[bytes]]:
         yield from iter(lambda: list(itertools.islice(lines, LINES_AT_ONCE)), [])
 
 
-def _arriving_lines(file: Any) -> Iterator[list[bytes]]:
+def _arriving_lines(file: Any, name: str) -> Iterator[list[bytes]]:
     r"""Yields the complete lines that have arrived, each with its "\n", whenever no more is ready.
 
     Args:
         file: A binary stream with `read1`.
+        name: What errors call it.
+
+    Raises:
+        DataError: If it is packed by gzip and cannot be unpacked; the lines before were yielded.
     """
+    from seq2seq_kit.errors import DataError
+
     lines: list[bytes] = []
+    try:
+        for complete in _complete_lines(_arriving_parts(file, name)):
+            lines += complete
+            while len(lines) >= LINES_AT_ONCE:
+                yield lines[:LINES_AT_ONCE]
+                del lines[:LINES_AT_ONCE]
+            if lines and not _is_ready(file):
+                yield lines
+                lines = []
+    except DataError:
+        if lines:
+            yield lines
+        raise
+    if lines:
+        yield lines
+
+
+def _complete_lines(parts: Iterator[bytes]) -> Iterator[list[bytes]]:
+    r"""Yields the lines that each part of a stream completes; the last line needs no "\n"."""
     begun: list[bytes] = []  # the parts of a line whose end has not arrived
     size = 0  # their bytes
-    while data := _read(file):
+    for data in parts:
         *ends, rest = data.split(b"\n")
+        lines = []
         for end in ends:
             lines.append(b"".join([*begun, end, b"\n"]))
             begun.clear()
@@ -101,18 +132,48 @@ def _arriving_lines(file: Any) -> Iterator[list[bytes]]:
         if rest:
             begun.append(rest)
             size += len(rest)
-            if size > bounds.MAX_LINE_BYTES:
-                break  # More than `decode_lines` takes: the rest of the line is not needed.
-        while len(lines) >= LINES_AT_ONCE:
-            yield lines[:LINES_AT_ONCE]
-            del lines[:LINES_AT_ONCE]
-        if lines and not _is_ready(file):
-            yield lines
-            lines = []
-    if begun:
-        lines.append(b"".join(begun))
-    if lines:
         yield lines
+        if size > bounds.MAX_LINE_BYTES:
+            break  # More than `decode_lines` takes: the rest of the line is not needed.
+    if begun:
+        yield [b"".join(begun)]
+
+
+def _arriving_parts(file: Any, name: str) -> Iterator[bytes]:
+    """Yields what each read gives, unpacked if the stream begins as gzip data do."""
+    first = _read(file)
+    while first and len(first) < len(_GZIP_MAGIC) and _GZIP_MAGIC.startswith(first):
+        more = _read(file)
+        if not more:
+            break
+        first += more
+    reads = itertools.chain([first], iter(lambda: _read(file), b""))
+    yield from _unpacked(reads, name) if first.startswith(_GZIP_MAGIC) else reads
+
+
+def _unpacked(reads: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Yields the contents of gzip data, which may have several members, as they arrive."""
+    from seq2seq_kit.errors import DataError
+
+    with_header = 16 + zlib.MAX_WBITS
+    member = zlib.decompressobj(with_header)
+    is_inside = True
+    try:
+        for data in reads:
+            while data:
+                if not is_inside:
+                    data = data.lstrip(b"\0")  # which may fill up a block of a tape or disk
+                    if not data:
+                        break
+                    member, is_inside = zlib.decompressobj(with_header), True
+                if unpacked := member.decompress(data, _READ_BYTES):
+                    yield unpacked
+                is_inside = not member.eof
+                data = member.unconsumed_tail or member.unused_data
+    except zlib.error as error:
+        raise DataError(f"{name}: the gzip data are damaged ({error}). Send them again.") from error
+    if is_inside:
+        raise DataError(f"{name}: expected whole gzip data, but they are cut off. Send them again.")
 
 
 def _read(file: Any) -> bytes:
@@ -138,9 +199,11 @@ def _is_ready(file: Any) -> bool:
 def open_output(path: Path | None) -> Iterator[IO[bytes]]:
     """Opens a file that is written whole or not at all, or standard output for None and `-`.
 
+    A folder that is missing is made.
+
     Raises:
-        InputError: If there is no folder for the file, it is a folder itself, or there is no
-            standard output.
+        InputError: If the file is a folder or its folder cannot be made, or there is no standard
+            output.
     """
     if path is None or path == STANDARD_STREAM:
         if sys.stdout is None:
@@ -148,11 +211,9 @@ def open_output(path: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else "has no folder to be in"
-        raise InputError(
-            f"The output must be a file in an existing folder. Received: {path}, which {problem}."
-        )
+    if path.is_dir():
+        raise InputError(f"The output must be a file. Received: {path}, which is a folder.")
+    make_parents(path)
     if path.exists() and not path.is_file():
         # A device or a named pipe, such as /dev/null: it must not be replaced.
         with path.open("wb") as file:

@@ -98,6 +98,9 @@ def check_unused(path: Path) -> None:
             f"Expected a new or empty folder to export to. Received: {path}, which exists. Choose "
             f"another one."
         )
+    parent = next((parent for parent in path.parents if parent.exists()), path)
+    if parent.exists() and not parent.is_dir():
+        raise InputError(f"{path} cannot be written: {parent} is not a folder. Choose another one.")
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:

@@ -210,7 +210,7 @@ class _StringSearch:
 
         Returns:
             Of the shape `(batch, beam_size)`: `outputs`, string; `log_probs` and `scores`, float32;
-            `is_cut`, bool.
+            `is_cut`, bool. Where inputs are truncated, also `is_truncated`, bool `(batch,)`.
         """
         is_text = tf.strings.unicode_transcode(inputs, "UTF-8", "UTF-8", errors="ignore") == inputs
         if self._long_lines != "mark":
@@ -218,17 +218,17 @@ class _StringSearch:
         texts = self._source_rules.prepare_tensor(tf.where(is_text, inputs, ""))
         ids = self._encoder.tokenize(texts)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
+        is_long = lengths > self._max_source_length
         is_marked = ~is_text
         match self._long_lines:
             case "error":
-                is_long = lengths > self._max_source_length
                 _refuse(is_long, _TOO_LONG, self._max_source_length, lengths)
             case "truncate":
                 kept = tf.minimum(lengths, self._max_source_length)
                 ids = _cut(ids, kept, keep_end=self._continues)
                 lengths = kept
             case "mark":
-                is_marked |= lengths > self._max_source_length
+                is_marked |= is_long
                 lengths = tf.where(is_marked, 0, lengths)
                 ids = _cut(ids, lengths, keep_end=False)
         place = tf.maximum(tf.strings.length(texts) - 1, 0)
@@ -245,6 +245,8 @@ class _StringSearch:
             answers = _replace(lengths == 0, 0.0, answers)
         if self._long_lines == "mark":
             answers = _replace(is_marked, -math.inf, answers)
+        if self._long_lines == "truncate":
+            answers["is_truncated"] = is_long
         return answers
 
     def _search(
@@ -365,8 +367,18 @@ class ExportedModel:
         self._signatures = self._loaded.signatures
         self.metadata: dict[str, Any] = {}
         """What the export says of itself; nothing where it was made before exports did."""
+        self.num_truncated = 0
+        """The inputs so far that were too long and were truncated, if the export counts them."""
         if "describe" in self._signatures:
             self.metadata = json.loads(self._signatures["describe"]()["description"].numpy())
+
+    @property
+    def truncates(self) -> bool:
+        """Whether it truncates over-long inputs and counts them."""
+        return (
+            "n_best" in self._signatures
+            and "is_truncated" in self._signatures["n_best"].structured_outputs
+        )
 
     def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:
         """Returns the best output of each text and its score.
@@ -402,6 +414,7 @@ class ExportedModel:
         _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
         if "n_best" in self._signatures:
             found = self._call("n_best", texts, first_line)
+            self.num_truncated += int(np.sum(found.get("is_truncated", 0)))
         else:  # An export made before there was one.
             found = self._call("serving_default", texts, first_line)
             found = {name: value[:, np.newaxis] for name, value in found.items()}
