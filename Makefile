@@ -1,9 +1,11 @@
 # Works on a fresh machine with make and Python 3.11 to 3.13; everything is installed into .venv.
 #
 #   make quickstart   train a translation and a continuation model, and show what they do
-#                     (FRESH=1 trains them anew)
+#                     (FRESH=1 trains again)
 #   make test         run the tests
-#   make lint         check style and types
+#   make lint         check style, types and documentation
+#   make docs         build the documentation site: build/site/index.html
+#   make coverage     run the tests and print which lines they do not reach
 #   make venv         install only
 #   make clean        remove what the others have made, except for runs
 
@@ -11,8 +13,10 @@
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 VENV := .venv
 BIN := $(VENV)/bin
+# Warnings are errors. The variable silences an advertisement of the theme.
+BUILD_DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-.PHONY: help venv quickstart test lint clean
+.PHONY: help venv quickstart test lint docs coverage clean
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
@@ -29,11 +33,19 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+	$(BUILD_DOCS)
+
+docs: $(VENV)/.installed-dev
+	$(BUILD_DOCS)
+
+coverage: $(VENV)/.installed-dev
+	mkdir -p build/coverage
+	$(BIN)/python -m pytest -q --numprocesses 2 --cov --cov-report=term-missing:skip-covered
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-# The stamps are written last: an installation that was broken off begins anew.
+# The stamps are written last: an installation that was interrupted starts again.
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@for python in $(PYTHONS); do \
 	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; \
@@ -52,5 +64,5 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	touch $@

@@ -19,7 +19,7 @@ from seq2seq_kit.decoding import BLOCK
 from seq2seq_kit.errors import RunError
 from seq2seq_kit.special_ids import EOS_ID, NUM_SPECIAL_IDS, PAD_ID
 
-# Chosen on Multi30k's validation data, see benchmarks/README.md.
+# Why these: docs/decisions/0007-size-of-the-shortlist.md.
 _FREQUENT = 1500
 _TRANSLATIONS = 20
 

@@ -4,7 +4,7 @@ On a CPU the bits of an attention sum depend on the padded length, those of a ma
 number of rows, and those of a sigmoid on whether it stands among the last numbers of a tensor,
 which fill no vector register. Here each line is always padded to the same length, given by its own,
 and each group has one of a few row counts at which rows come out bit for bit alike (see
-benchmarks/README.md); missing rows are copies of the group's first.
+docs/decisions/0004-groups-of-fixed-size.md); missing rows are copies of the group's first.
 """
 
 from collections.abc import Callable, Sequence
