@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TrainedRun
 
 import seq2seq_kit
-from seq2seq_kit.cli import main, text_io
+from seq2seq_kit.cli import main, tables, text_io
 from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 
@@ -841,7 +842,24 @@ def test_evaluate_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "out").write_text("cba\nxx\n", encoding="utf-8")
     files = ["--source", str(tmp_path / "in"), "--reference", str(tmp_path / "out")]
     assert main(["evaluate", "run", *files]) == 0
-    assert re.search(r"^exact_match +50$", capsys.readouterr().out, re.MULTILINE)
+    shown = capsys.readouterr().out
+    assert re.search(r"^exact match +50\.00 %$", shown, re.MULTILINE)
+    assert re.search(r"^perplexity per word +\d", shown, re.MULTILINE)
+    (tmp_path / "out").write_text("春天到了\n万物复苏\n", encoding="utf-8")
+    assert main(["evaluate", "run", *files]) == 0
+    assert "per word" not in capsys.readouterr().out
+    assert main(["evaluate", "run", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["perplexity_per_word"] is None
+
+
+def test_every_result_has_a_name_and_a_unit_of_its_own(translation_run: TrainedRun) -> None:
+    results = translation_run.fitted.results
+    shown = tables.results_table(results)
+    rows = [re.split(" {2,}", row) for row in shown.splitlines()]
+    names = [name for name, _ in rows]
+    assert len(set(names)) == len(results) - 1  # references_without_spaces is for the advice
+    assert not any("_" in name for name in names)
+    assert dict(rows)["validation exact match"] == f"{results['validation_exact_match']:.2f} %"
 
 
 def test_evaluate_groups_the_rows_of_a_source(answers: list[list[str]], tmp_path: Path) -> None:

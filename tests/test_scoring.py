@@ -154,6 +154,14 @@ def test_perplexities_divide_by_their_units() -> None:
     assert found.per_character == pytest.approx(math.exp(10 / 9))
 
 
+def test_texts_without_spaces_between_words_have_no_perplexity_per_word() -> None:
+    scores = [Score(-6.0, 3), Score(-4.0, 2)]
+    assert perplexity(scores, ["春天到了", "万物复苏"]).per_word is None
+    assert perplexity(scores, ["春天 到 了", "万物 复苏"]).per_word == pytest.approx(
+        math.exp(10 / 7)
+    )
+
+
 def test_a_perplexity_too_large_for_a_float_is_finite() -> None:
     assert math.isfinite(perplexity([Score(-1e6, 1)], [""]).per_token)
 

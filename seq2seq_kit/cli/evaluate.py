@@ -14,7 +14,7 @@ from seq2seq_kit.cli.options import (
     long_lines_option,
     run_argument,
 )
-from seq2seq_kit.cli.tables import table
+from seq2seq_kit.cli.tables import results_table
 from seq2seq_kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def evaluate(
 
     Give either --source and --reference, or --tsv, in which the rows that share an input are its
     alternative correct outputs. The columns of --tsv are those of the run's training TSV if it had
-    one, otherwise 1 and 2. The perplexity is that of the first reference.
+    one, otherwise 1 and 2. The perplexity is that of the first reference; there is none per word
+    where no spaces separate the words. --json has the names that results.json has.
     """
     if (source is None) == (tsv is None) or bool(references) != (source is not None):
         raise click.UsageError("Expected either --source with --reference, or --tsv.")
@@ -79,7 +80,7 @@ def evaluate(
     sources, lines = [one.source for one in answers], [one.line for one in answers]
     check_lengths(model, sources, lines, tsv or source, long_lines)
     results = _evaluate(model, answers, tokenize, options)
-    click.echo(json.dumps(results, indent=2) if as_json else table(results))
+    click.echo(json.dumps(results, indent=2) if as_json else results_table(results))
 
 
 def _evaluate(
@@ -87,7 +88,7 @@ def _evaluate(
     answers: "Sequence[SourceWithReferences]",
     tokenize: str | None,
     options: Mapping[str, Any],
-) -> dict[str, float | str]:
+) -> dict[str, float | str | None]:
     import dataclasses
 
     from seq2seq_kit.inference.scorer import perplexity

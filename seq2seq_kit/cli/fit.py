@@ -7,7 +7,7 @@ import click
 
 from seq2seq_kit.cli.exit_codes import SIGNALED
 from seq2seq_kit.cli.options import FILE, debug_option
-from seq2seq_kit.cli.tables import table
+from seq2seq_kit.cli.tables import results_table
 
 
 @click.command
@@ -48,7 +48,7 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
             message = f"Start it again with: {shlex.join(again)}"
         click.echo(f"{error} {message}", err=True)
         return SIGNALED + error.signal
-    click.echo(table(fitted.results))
+    click.echo(results_table(fitted.results))
     try_it = shlex.join(["s2s", "generate", str(run_dir), "--prompt"])
     click.echo(f"Try it: {try_it} TEXT", err=True)
     return 0

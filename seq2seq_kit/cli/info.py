@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seq2seq_kit.cli.options import debug_option, run_argument
-from seq2seq_kit.cli.tables import format_value, table
+from seq2seq_kit.cli.tables import format_value, results_table, table
 
 if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
@@ -43,7 +43,7 @@ def info(run: Path) -> None:
     for record in model.history:
         click.echo("  ".join(f"{name} {format_value(value)}" for name, value in record.items()))
     if model.results:
-        click.echo(table(model.results))
+        click.echo(results_table(model.results))
     else:
         click.echo(
             f"No results: training has not ended, or {folder.results.name} is missing.", err=True

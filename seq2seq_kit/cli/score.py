@@ -22,7 +22,8 @@ def score(
 
     For each output a line with its log-probability in nats, a tab and its number of tokens. The
     perplexities of the whole file go to standard error: per token, per whitespace-separated word
-    and per character; the last two compare across models with different vocabularies.
+    (if spaces separate the words) and per character; the last two compare across models with
+    different vocabularies.
     """
     if (text is None) == (source is None) or (source is None) != (target is None):
         raise click.UsageError("Expected either --source with --target, or --text.")
@@ -43,8 +44,10 @@ def score(
     for line in scores:
         click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
     whole = perplexity(scores, list(map(model.tokenizer.normalize, targets)))
-    click.echo(
-        f"{len(scores)} lines; perplexity {whole.per_token:.6g} per token,"
-        f" {whole.per_word:.6g} per word, {whole.per_character:.6g} per character",
-        err=True,
-    )
+    units = {
+        "token": whole.per_token,
+        "word": whole.per_word,
+        "character": whole.per_character,
+    }
+    listed = (f"{value:.6g} per {unit}" for unit, value in units.items() if value is not None)
+    click.echo(f"{len(scores)} lines; perplexity {', '.join(listed)}", err=True)

@@ -1,7 +1,70 @@
 """Values laid out for people."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class _Label(NamedTuple):
+    """How a result is shown."""
+
+    name: str
+    layout: str
+    """A format string for the value, with its unit."""
+
+
+_LABELS = {
+    "ended": _Label("end of training", "{}"),
+    "steps": _Label("steps", "{:,}"),
+    "minutes": _Label("training time", "{:.1f} minutes"),
+    "best_step": _Label("best weights", "step {:,.0f}"),
+    "loss": _Label("loss", "{:.4g} nats per token"),
+    "perplexity": _Label("perplexity", "{:.4g} per token"),
+    "guessing_perplexity": _Label("perplexity of guessing by frequency", "{:.4g} per token"),
+    "perplexity_per_token": _Label("perplexity per token", "{:.4g}"),
+    "perplexity_per_word": _Label("perplexity per word", "{:.4g}"),
+    "perplexity_per_character": _Label("perplexity per character", "{:.4g}"),
+    "bleu": _Label("BLEU", "{:.2f}"),
+    "chrf": _Label("chrF", "{:.2f}"),
+    "exact_match": _Label("exact match", "{:.2f} %"),
+    "num_lines": _Label("lines", "{:,}"),
+    "bleu_signature": _Label("BLEU signature", "{}"),
+    "chrf_signature": _Label("chrF signature", "{}"),
+    "cut_outputs": _Label("outputs cut at the length limit", "{:,}"),
+    "empty_outputs": _Label("empty outputs", "{:,}"),
+    "copied_inputs": _Label("outputs equal to their input", "{:,}"),
+    "copied_inputs_in_references": _Label("references equal to their input", "{:,}"),
+    "words_per_reference": _Label("words per reference", "{:.4g}"),
+}
+
+# Whether spaces part the words: a number for the advice that `s2s fit` gives.
+_HIDDEN = ("references_without_spaces",)
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """Returns the results of training or an evaluation, one a line, with names and units.
+
+    A result that there is none of, such as the perplexity per word of Chinese, is left out.
+
+    Args:
+        results: As `results.json` or `s2s evaluate --json` name them.
+
+    Example:
+
+    >>> print(results_table({"test_bleu": 38.8123, "test_exact_match": 17.0, "steps": 2002}))
+    test BLEU         38.81
+    test exact match  17.00 %
+    steps             2,002
+    """
+    rows = {}
+    for key, value in results.items():
+        place, _, name = key.partition("_")
+        if place not in ("test", "validation"):
+            place, name = "", key
+        if value is None or name in _HIDDEN:
+            continue
+        label = _LABELS.get(name, _Label(name, "{}"))
+        rows[f"{place} {label.name}".strip()] = label.layout.format(value)
+    return table(rows)
 
 
 def table(values: Mapping[str, Any]) -> str:
@@ -9,9 +72,9 @@ def table(values: Mapping[str, Any]) -> str:
 
     Example:
 
-    >>> print(table({"bleu": 38.8123456, "num_lines": 2002}))
-    bleu       38.8123
-    num_lines  2002
+    >>> print(table({"parameters": 129536, "bfloat16 on this processor": "fast"}))
+    parameters                  129536
+    bfloat16 on this processor  fast
     """
     width = max(map(len, values))
     return "\n".join(f"{name:<{width}}  {format_value(value)}" for name, value in values.items())

@@ -16,6 +16,7 @@ from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import as_texts, encode_sources
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID
+from seq2seq_kit.text.statistics import measure_texts
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.losses import cross_entropy
 
@@ -42,8 +43,10 @@ class Perplexity:
 
     per_token: float
     """A token of the model's vocabulary, EOS included."""
-    per_word: float
-    """A whitespace-separated word; the end of a line counts as one."""
+    per_word: float | None
+    """A whitespace-separated word; the end of a line counts as one. None where no spaces part the
+    words (`TextStatistics.is_unspaced`): in Chinese, Japanese, Thai and the like, unless they are
+    segmented."""
     per_character: float
     """A character; the end of a line counts as one."""
 
@@ -63,7 +66,9 @@ def perplexity(scores: Sequence[Score], texts: Sequence[str]) -> Perplexity:
         sum(len(text) + 1 for text in texts),
     )
     # Beyond exp(700) a float has no room.
-    return Perplexity(*(math.exp(min(nats / number, 700.0)) for number in units))
+    per_token, per_word, per_character = (math.exp(min(nats / number, 700.0)) for number in units)
+    has_words = not measure_texts(texts).is_unspaced
+    return Perplexity(per_token, per_word if has_words else None, per_character)
 
 
 class _Row(NamedTuple):
