@@ -29,8 +29,9 @@ from seq2seq_kit.special_ids import EOS_ID  # noqa: E402
 def held_out_perplexities(model: Seq2Seq, config: Config) -> tuple[float, float]:
     """Returns the perplexity of held-out continuations, per token and per character."""
     tokenizers = Tokenizers(model.source_tokenizer, model.tokenizer)
-    data = encode_data(config, tokenizers, FileDigests())
-    prompts, targets = validation_texts(data.validation, tokenizers)
+    digests = FileDigests()
+    data = encode_data(config, tokenizers, digests)
+    prompts, targets = validation_texts(config, data.validation, tokenizers, digests)
     pairs = [(prompt, target) for prompt, target in zip(prompts, targets, strict=True) if target]
     scorer = Scorer(
         model.model,

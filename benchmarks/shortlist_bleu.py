@@ -35,8 +35,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     model = Seq2Seq.load(parser.parse_args().run)
     tokenizers = Tokenizers(model.source_tokenizer, model.tokenizer)
-    data = encode_data(model.config, tokenizers, FileDigests())
-    examples = validation_texts(data.validation, tokenizers)
+    digests = FileDigests()
+    data = encode_data(model.config, tokenizers, digests)
+    examples = validation_texts(model.config, data.validation, tokenizers, digests)
     whole: dict[int, list[str]] = {}
 
     def show(name: str, generator: Generator, beam_size: int, **options: Any) -> None:

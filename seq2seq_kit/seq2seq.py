@@ -242,7 +242,7 @@ class Seq2Seq:
         if is_chief(strategy):
             run_name = save_run(run, config, tokenizers, shortlist, digests, before)
         fitted = cls(model, tokenizers, config, shortlist=shortlist)
-        examples = validation_texts(data.validation, tokenizers)
+        examples = validation_texts(config, data.validation, tokenizers, digests)
         trainer = Trainer(
             model,
             config.training,

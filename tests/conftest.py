@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from small_config import write_texts
 
 from seq2seq_kit.startup import load_tensorflow
 
@@ -124,6 +125,13 @@ def reversal(files: Path) -> dict[str, Any]:
         "training": {"epochs": 10, "batch_size": 32, "validate_every": 23, **FAST},
         "decoding": {"max_length": 12},
     }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the corpora of `small_config`."""
+    write_texts(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,52 @@ def test_values_without_a_seal_are_of_an_older_version() -> None:
     assert unseal({"a": 1}) == {"a": 1}
     with pytest.raises(ValueError, match="not those"):
         unseal({"a": 1}, required=True)
+
+
+def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"text"))
+    digests = FileDigests()
+    first = digests.of(path)
+    monkeypatch.setattr(Path, "open", None)
+    assert digests.of(path) == first == digest(b"text")
+    digests.check_unchanged([path])
+
+
+@pytest.mark.parametrize("change", ["append", "rewrite", "replace", "remove"])
+def test_a_changed_file_is_noticed(tmp_path: Path, change: str) -> None:
+    path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    path.write_text("one\n")
+    digests = FileDigests()
+    digests.of(path)
+    time.sleep(0.02)  # File systems round times to some milliseconds.
+    if change == "append":
+        with path.open("a") as file:
+            file.write("two\n")
+    elif change == "rewrite":
+        path.write_text("two\n")
+    elif change == "replace":
+        other.write_text("two\n")
+        shutil.copystat(path, other)
+        other.replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(DataError, match=r"a\.txt: the file changed while it was in use"):
+        digests.check_unchanged([path])
+
+
+def test_a_file_that_changes_while_it_is_hashed_has_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\n")
+
+    def hash_and_append(file: Any, name: str) -> Any:
+        found = file_digest(file, name)
+        path.write_text("one\ntwo\n")
+        return found
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", hash_and_append)
+    with pytest.raises(DataError, match="changed while it was in use"):
+        FileDigests().of(path)

@@ -28,7 +28,8 @@ from seq2seq_kit.export.safety import checked_copy
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.checks import check_files
-from seq2seq_kit.text.corpus import read_corpus, read_lines
+from seq2seq_kit.text.corpus import read_corpus
+from seq2seq_kit.text.lines import read_lines
 from seq2seq_kit.tokens.tokenizer import Tokenizer, _Model
 from seq2seq_kit.training.checkpoint import assign_variables
 from seq2seq_kit.training.run_folder import RunFolder, read_json

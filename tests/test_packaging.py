@@ -14,7 +14,8 @@ import seq2seq_kit
 from seq2seq_kit import samples
 from seq2seq_kit.config import load_config
 from seq2seq_kit.text.checks import check_files
-from seq2seq_kit.text.corpus import count_lines, read_corpus, read_lines
+from seq2seq_kit.text.corpus import read_corpus
+from seq2seq_kit.text.lines import count_lines, read_lines
 
 ROOT = Path(__file__).parents[1]
 STARTERS = sorted(samples.FOLDER.glob("*.yaml"))

@@ -9,7 +9,7 @@ from conftest import CYCLE, FAST, TrainedRun
 
 from seq2seq_kit.model.networks import EncoderDecoder
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.text.corpus import read_lines
+from seq2seq_kit.text.lines import read_lines
 
 
 def test_words_never_seen_are_reversed(

@@ -1,69 +1,16 @@
-"""Plans and batches: against rows gathered one by one in plain Python."""
+"""Plans of epochs: against rows gathered one by one in plain Python."""
 
-import gc
-import weakref
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from rows import encode_rows, encode_stream, plan_of, random_pairs, shown_rows
 
-from seq2seq_kit.config.sections import CorpusKind
 from seq2seq_kit.data.batches import make_dataset
-from seq2seq_kit.data.encoded import CorpusRows, EncodedData
-from seq2seq_kit.data.plan import BatchSet, EpochPlan, padded_length, plan_epoch
-from seq2seq_kit.data.report import EncodingReport
+from seq2seq_kit.data.plan import BatchSet, padded_length
 
 PAD, BOS, EOS = 0, 2, 3
-REPORT = EncodingReport(0, 0, 0, 0, 0, 0, 0, 0, (), (), ())
-
-
-def encode_rows(
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-    corpora: Sequence[tuple[CorpusKind, float, int]] | None = None,
-) -> EncodedData:
-    """Lays out (source, target) rows as the cache does; corpora are (kind, weight, rows)."""
-    sides = [side for row in rows for side in row]
-    bounds = np.concatenate([[0], np.cumsum([len(side) for side in sides])])
-    ids = np.array([token for side in sides for token in side], np.int32)
-    ranges, start = [], 0
-    for kind, weight, count in corpora or [("tsv", 1.0, len(rows))]:
-        ranges.append(CorpusRows(kind, weight, start, start + count))
-        start += count
-    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], tuple(ranges), REPORT)
-
-
-def random_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
-    """Rows whose first tokens tell them apart, with lengths like those of sentences."""
-    rng = np.random.default_rng(seed)
-    lengths = rng.lognormal(2.6, 0.35, (count, 1)) * rng.lognormal(0.0, 0.14, (count, 2))
-    return [
-        ([10 + number] * source, [10 + number] * target)
-        for number, (source, target) in enumerate(np.ceil(lengths).astype(int).tolist())
-    ]
-
-
-def plan_of(data: EncodedData, **options: Any) -> EpochPlan:
-    defaults = {
-        "architecture": "encoder_decoder",
-        "window": 8,
-        "batch_size": 16,
-        "batch_unit": "sentences",
-        "seed": 1,
-    }
-    return plan_epoch(data, **(defaults | options))
-
-
-def shown_rows(data: EncodedData, plan: EpochPlan) -> list[tuple[tuple[int, ...], ...]]:
-    """The (source, target) ids of all examples, in the order of the batches."""
-    shown = []
-    for batch in plan:
-        for begin, source, target, _ in zip(*plan.examples.take(batch.rows), strict=True):
-            split, end = begin + source, begin + source + target
-            shown.append((tuple(data.ids[begin:split]), tuple(data.ids[split:end])))
-    return shown
 
 
 def elements_of(dataset: tf.data.Dataset) -> list[dict[str, np.ndarray]]:
@@ -189,10 +136,6 @@ def test_weights_repeat_rows() -> None:
     assert drawn[0] != drawn[1]
 
 
-def encode_stream(num_tokens: int, weight: float = 1.0) -> EncodedData:
-    return encode_rows([([], range(10, 10 + num_tokens))], [("text", weight, 1)])
-
-
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])
 @pytest.mark.parametrize("num_tokens", [1, 7, 8, 9, 100, 1000])
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -247,137 +190,10 @@ def test_a_weight_repeats_a_stream_with_other_windows() -> None:
     assert len(set(plan.examples.begins.tolist())) > 190
 
 
-def test_pairs_for_an_encoder_decoder() -> None:
-    data = encode_rows([([11, 12], [21]), ([13], [22, 23, 24])])
-    plan = plan_of(data, batch_size=2, shuffle=False)
-    (element,) = elements_of(make_dataset(data, plan))
-    assert element["source_ids"].tolist() == [[11, 12, EOS], [13, EOS, PAD]]
-    assert element["decoder_input_ids"].tolist() == [[BOS, 21, PAD, PAD], [BOS, 22, 23, 24]]
-    assert element["target_ids"].tolist() == [[21, EOS, PAD, PAD], [22, 23, 24, EOS]]
-    assert element["weights"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
-    assert element["num_tokens"] == 6
-    dtypes = {key: value.dtype for key, value in element.items()}
-    assert dtypes.pop("weights") == dtypes.pop("num_tokens") == np.float32
-    assert set(dtypes.values()) == {np.dtype(np.int32)}
-
-
-def test_pairs_for_a_language_model() -> None:
-    data = encode_rows([([11, 12], [21]), ([13], [22])])
-    plan = plan_of(data, architecture="language_model", batch_size=2, shuffle=False)
-    (element,) = elements_of(make_dataset(data, plan))
-    assert "source_ids" not in element
-    assert element["decoder_input_ids"].tolist() == [[BOS, 13, 22, PAD], [BOS, 11, 12, 21]]
-    assert element["target_ids"].tolist() == [[13, 22, EOS, PAD], [11, 12, 21, EOS]]
-    assert element["num_tokens"] == 7
-
-
-def test_windows_for_a_language_model() -> None:
-    data = encode_stream(6)
-    plan = plan_of(data, architecture="language_model", window=4, shuffle=False)
-    (element,) = elements_of(make_dataset(data, plan))
-    assert element["decoder_input_ids"].tolist() == [[BOS, 14, 15, PAD], [BOS, 10, 11, 12]]
-    assert element["target_ids"].tolist() == [[14, 15, EOS, PAD], [10, 11, 12, 13]]
-    assert element["weights"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-
-
 def test_full_windows_need_no_padding() -> None:
     plan = plan_of(encode_stream(99_999), architecture="language_model", window=100, shuffle=False)
     assert set(plan.target_lengths.tolist()) == {100}
     assert plan.padding_share == 0.0
-
-
-def test_windows_for_an_encoder_decoder() -> None:
-    data = encode_stream(6)
-    plan = plan_of(data, window=4)
-    shown = shown_rows(data, plan)
-    (element,) = elements_of(make_dataset(data, plan))
-    for row, (source, target) in enumerate(shown):
-        expected_target = [*target, EOS] if 15 in target else list(target)
-        ids = element["source_ids"][row].tolist()
-        assert ids == [*source, EOS] + [PAD] * (len(ids) - len(source) - 1)
-        real = element["weights"][row] > 0
-        assert element["target_ids"][row][real].tolist() == expected_target
-        assert element["decoder_input_ids"][row][real].tolist() == [BOS, *expected_target[:-1]]
-
-
-def test_a_dataset_can_start_at_any_batch() -> None:
-    data = encode_rows(random_pairs(100))
-    plan = plan_of(data)
-    whole = elements_of(make_dataset(data, plan))
-    for start in (0, 1, 5, len(plan)):
-        rest = make_dataset(data, plan, start=start)
-        assert len(rest) == len(plan) - start
-        for expected, element in zip(whole[start:], elements_of(rest), strict=True):
-            for key in expected:
-                np.testing.assert_array_equal(element[key], expected[key])
-
-
-@pytest.mark.parametrize(("num_workers", "replicas_per_worker"), [(1, 2), (3, 1), (2, 3), (1, 16)])
-def test_replicas_share_each_batch(num_workers: int, replicas_per_worker: int) -> None:
-    data = encode_rows(random_pairs(90))
-    plan = plan_of(data, batch_size=16)  # The last of the six batches has 10 rows.
-    whole = elements_of(make_dataset(data, plan))
-    num_replicas = num_workers * replicas_per_worker
-    per_worker = [
-        elements_of(
-            make_dataset(
-                data,
-                plan,
-                worker=worker,
-                num_workers=num_workers,
-                replicas_per_worker=replicas_per_worker,
-            )
-        )
-        for worker in range(num_workers)
-    ]
-    for index, expected in enumerate(whole):
-        first = index * replicas_per_worker
-        parts = [
-            part for worker in per_worker for part in worker[first : first + replicas_per_worker]
-        ]
-        assert len({part["target_ids"].shape for part in parts}) == 1
-        for replica, part in enumerate(parts):
-            real = np.flatnonzero(part["weights"].any(axis=1))
-            for key in ("source_ids", "decoder_input_ids", "target_ids", "weights"):
-                np.testing.assert_array_equal(part[key][real], expected[key][replica::num_replicas])
-            assert part["source_ids"].any(axis=1).all()  # A row of padding alone stops cuDNN.
-            assert part["target_ids"].any(axis=1).all()
-            assert part["num_tokens"] == expected["weights"].sum()
-
-
-def test_shapes_are_unknown_but_ranks_are_not() -> None:
-    data = encode_rows(random_pairs(20))
-    spec = make_dataset(data, plan_of(data)).element_spec
-    assert spec.pop("num_tokens").shape == ()
-    assert set(spec) == {"source_ids", "decoder_input_ids", "target_ids", "weights"}
-    assert all(tensor.shape.as_list() == [None, None] for tensor in spec.values())
-
-
-def test_a_dataset_outlives_the_names_of_its_parts_but_not_itself() -> None:
-    data = encode_rows(random_pairs(100))
-    plan = plan_of(data)
-    reference, num_batches = weakref.ref(plan), len(plan)
-    iterator = iter(make_dataset(data, plan).map(lambda element: element["target_ids"]))
-    del plan
-    gc.collect()
-    assert sum(1 for _ in iterator) == num_batches
-    del iterator
-    gc.collect()
-    assert reference() is None
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"start": 8}, r"`start` must be from 0 to 7 batches. Received: start=8"),
-        ({"start": -1}, r"Received: start=-1"),
-        ({"worker": 2, "num_workers": 2}, r"`worker` must be from 0 to 1 .* Received: worker=2"),
-    ],
-)
-def test_a_dataset_outside_the_plan_is_an_error(options: dict[str, int], message: str) -> None:
-    data = encode_rows(random_pairs(100))
-    with pytest.raises(ValueError, match=message):
-        make_dataset(data, plan_of(data), **options)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"window": 0}])

@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -555,9 +557,17 @@ def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun)
     assert names == expected | {"metrics.jsonl", "results.json", "shortlist.npz", ".lock"}
 
 
-def test_early_stopping_by_bleu_decodes_the_validation_texts(
-    translation_config: dict[str, Any], tmp_path: Path
+def test_validation_scores_compare_with_the_texts_of_the_file(
+    translation_config: dict[str, Any], tmp_path: Path, hashed: Counter[str]
 ) -> None:
+    # The tokenizer lacks "x" and joins spaces: the text of the ids is not that of the file.
+    lines = [*read_lines(translation_config), "xab\tbax", "ab  cd\tdc  ba", "\t", "e\tx", "x\te"]
+    (tmp_path / "dev.tsv").write_text("\n".join(lines), encoding="utf-8")
+    train = Path(translation_config["data"]["train"]["tsv"]).read_bytes()
+    (tmp_path / "train.gz").write_bytes(gzip.compress(train))
+    names = {"train": "train.gz", "validation": "dev.tsv"}
+    for name, file in names.items():
+        translation_config["data"][name]["tsv"] = str(tmp_path / file)
     translation_config["training"] |= {
         "max_steps": 3,
         "early_stopping": {"metric": "chrf"},
@@ -565,13 +575,28 @@ def test_early_stopping_by_bleu_decodes_the_validation_texts(
         "tensorboard": True,
     }
     fitted = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
-    words = [line.split("\t") for line in read_lines(translation_config)]
-    sources, targets = zip(*words, strict=True)
+    pairs = [line.split("\t") for line in lines if line != "\t"]
+    sources, targets = zip(*pairs, strict=True)
     expected = fitted.evaluate(sources, [[target] for target in targets], beam_size=1)
     (record,) = fitted.history
     assert record["val_chrf"] == pytest.approx(expected.chrf)
     assert record["val_bleu"] == pytest.approx(expected.bleu)
     assert any((tmp_path / "run" / "logs").iterdir())
+    assert hashed == {str(tmp_path / file): 1 for file in names.values()}
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the contents of each file were hashed."""
+    counts: Counter[str] = Counter()
+
+    def count(file: Any, name: str) -> Any:
+        counts[file.name] += 1
+        return file_digest(file, name)
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    return counts
 
 
 def read_lines(config: dict[str, Any]) -> list[str]:

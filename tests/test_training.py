@@ -54,7 +54,8 @@ def random_rows(number: int = NUM_ROWS, seed: int = 0) -> EncodedData:
     ids = rng.integers(4, VOCAB_SIZE, bounds[-1]).astype(np.uint16)
     report = EncodingReport(number, number, 0, 0, 0, 0, 0, 0, (), (), ())
     corpora = (CorpusRows("tsv", 1.0, 0, number),)
-    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], corpora, report)
+    lines = np.arange(1, number + 1)
+    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], lines, corpora, report)
 
 
 def make_trainer(

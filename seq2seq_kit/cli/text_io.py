@@ -51,7 +51,7 @@ def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
             lines before that one have been yielded.
     """
     from seq2seq_kit.errors import DataError
-    from seq2seq_kit.text.corpus import decode_lines
+    from seq2seq_kit.text.lines import decode_lines
 
     name = "standard input" if path is None or path == STANDARD_STREAM else str(path)
     number = 1
@@ -71,7 +71,7 @@ def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
 def _groups(path: Path | None, name: str) -> Iterator[list[bytes]]:
     """Yields the raw lines of an input, called `name`, in the groups in which they are answered."""
     from seq2seq_kit.errors import DataError
-    from seq2seq_kit.text.corpus import raw_lines, unreadable
+    from seq2seq_kit.text.lines import raw_lines, unreadable
 
     if path is None or path == STANDARD_STREAM:
         if sys.stdin is None:

@@ -41,6 +41,8 @@ class Chunk(NamedTuple):
     lengths: np.ndarray
     """int64 `(2 * rows,)`. Source length and target length, alternating, of each row that ends in
     this chunk."""
+    lines: np.ndarray
+    """int64 `(rows,)`. The first line of each of these rows."""
 
 
 class CorpusEncoder:
@@ -86,16 +88,16 @@ class CorpusEncoder:
         """Encodes all lines as one row, each followed by its newline."""
         # The newline is a token at which SentencePiece always splits: the ids of the lines, joined,
         # are the ids of the joined text.
-        total = 0
+        total, nothing = 0, np.empty(0, np.int64)
         for batch in batches:
             ids = _flatten(self._tokenizers.target.encode([pair.target + "\n" for pair in batch]))
             total += len(ids)
             self._tally.lines += len(batch)
             self._tally.kept += len(batch)
-            yield Chunk(ids, np.empty(0, np.int64))
+            yield Chunk(ids, nothing, nothing)
         if total:
             self._tally.target_tokens += total
-            yield Chunk(np.empty(0, np.int64), np.array([0, total]))
+            yield Chunk(nothing, np.array([0, total]), np.array([1]))
 
     def _encode_rows(self, batches: Iterable[list[Pair]]) -> Iterator[Chunk]:
         for batch in batches:
@@ -107,7 +109,8 @@ class CorpusEncoder:
             lengths = np.fromiter(map(len, sides), np.int64, len(sides))
             self._tally.source_tokens += int(lengths[0::2].sum())
             self._tally.target_tokens += int(lengths[1::2].sum())
-            yield Chunk(_flatten(sides), lengths)
+            lines = np.fromiter((pair.line for pair, _, _ in rows), np.int64, len(rows))
+            yield Chunk(_flatten(sides), lengths, lines)
 
     def _encode(self, pairs: list[Pair]) -> list[tuple[Pair, list[int], list[int]]]:
         sources: list[list[int]] = [[] for _ in pairs]

@@ -78,6 +78,9 @@ class EncodedData:
     """int64 `(rows,)`. Equal to `begins` where a row has no source."""
     ends: np.ndarray
     """int64 `(rows,)`."""
+    lines: np.ndarray
+    """int64 `(rows,)`. The line of its corpus that each row was read from, counted from 1; the
+    first line for a stream."""
     corpora: tuple[CorpusRows, ...]
     """The rows of each corpus, in the order of the config."""
     report: EncodingReport

@@ -1,7 +1,7 @@
 """Encoded corpora in the cache: each set encoded once, then memory-mapped.
 
-An entry is a folder: the ids, the bounds of the rows, and a description with the sizes and
-checksums of both. Its name is a digest of everything that the ids depend on.
+An entry is a folder: the ids, the bounds and line numbers of the rows, and a description with the
+sizes and checksums of these arrays. Its name is a digest of everything that the ids depend on.
 """
 
 import itertools
@@ -31,8 +31,9 @@ from seq2seq_kit.files import why_not_regular
 _logger = logging.getLogger(__name__)
 
 # Part of every key: raised with each change of the layout below.
-_FORMAT_VERSION = 3
-_IDS, _BOUNDS, _DESCRIPTION = "ids.bin", "bounds.bin", "entry.json"
+_FORMAT_VERSION = 4
+_IDS, _BOUNDS, _LINES = "ids.bin", "bounds.bin", "lines.bin"
+_DESCRIPTION = "entry.json"
 
 
 def encode_corpora(
@@ -118,6 +119,7 @@ def _write_entry(
     with (
         _ArrayFile(folder / _IDS, np.dtype("<u2" if small else "<i4")) as ids,
         _ArrayFile(folder / _BOUNDS, np.dtype("<i8")) as bounds,
+        _ArrayFile(folder / _LINES, np.dtype("<i8")) as lines,
     ):
         bounds.append(np.zeros(1))
         end = 0
@@ -126,10 +128,14 @@ def _write_entry(
             for chunk in CorpusEncoder(corpora, index, tokenizers, limits, tally).chunks():
                 ids.append(chunk.ids)
                 bounds.append(end + np.cumsum(chunk.lengths))
+                lines.append(chunk.lines)
                 end += int(chunk.lengths.sum())
-                rows += len(chunk.lengths) // 2
+                rows += len(chunk.lines)
             rows_of_corpora.append(rows)
-        arrays = {_IDS: ids.description(), _BOUNDS: bounds.description()}
+        arrays = {
+            name: file.description()
+            for name, file in {_IDS: ids, _BOUNDS: bounds, _LINES: lines}.items()
+        }
     if not sum(rows_of_corpora):
         raise DataError(
             f"Expected at least one line to use, but none is left: {tally.report(corpora)}. "
@@ -146,36 +152,40 @@ def _open_entry(
     if not entry.exists():
         return None
     try:
-        for name in (_DESCRIPTION, _IDS, _BOUNDS):
+        for name in (_DESCRIPTION, _IDS, _BOUNDS, _LINES):
             if reason := why_not_regular(entry / name):
                 raise ValueError(f"{name}: {reason}")
         text = (entry / _DESCRIPTION).read_text(encoding="utf-8")
         description = unseal(json.loads(text), required=True)
-        ids = _map_array(entry / _IDS, description["arrays"][_IDS])
-        bounds = _map_array(entry / _BOUNDS, description["arrays"][_BOUNDS])
+        ids, bounds, lines = (
+            _map_array(entry / name, description["arrays"][name])
+            for name in (_IDS, _BOUNDS, _LINES)
+        )
         report = Tally(**description["tally"]).report(corpora)
         rows = _corpus_rows(corpora, description["rows"])
-        _check_rows(ids, bounds, rows, max(tokenizer.vocab_size for tokenizer in tokenizers))
+        _check_rows(ids, bounds, lines, rows)
+        if not 0 <= ids.min() <= ids.max() < max(one.vocab_size for one in tokenizers):
+            raise ValueError("a token is in no vocabulary")
     except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         _logger.warning("The encoded data in %s are damaged (%s); making them again.", entry, error)
         return None
     # The bounds of a row are begin, split and end; its end is the begin of the next row.
-    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], rows, report)
+    return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], lines, rows, report)
 
 
 def _check_rows(
-    ids: np.ndarray, bounds: np.ndarray, rows: Sequence[CorpusRows], vocab_size: int
+    ids: np.ndarray, bounds: np.ndarray, lines: np.ndarray, rows: Sequence[CorpusRows]
 ) -> None:
-    """Raises ValueError if a row lies outside the tokens or an id outside the vocabularies.
+    """Raises ValueError if a row lies outside the tokens, or arrays do not fit together.
 
     A matching digest does not rule that out: whoever can write the cache can write a digest too.
     """
     if len(bounds) != 2 * rows[-1].stop + 1 or bounds[0] != 0 or bounds[-1] != len(ids):
         raise ValueError("its rows are not those of its tokens")
+    if len(lines) != rows[-1].stop:
+        raise ValueError("its rows are not those of its lines")
     if np.any(np.diff(bounds) < 0) or any(corpus.stop < corpus.start for corpus in rows):
         raise ValueError("a row ends before it begins")
-    if not 0 <= ids.min() <= ids.max() < vocab_size:
-        raise ValueError("a token is in no vocabulary")
 
 
 def _corpus_rows(corpora: Sequence[CorpusConfig], rows: Sequence[int]) -> tuple[CorpusRows, ...]:

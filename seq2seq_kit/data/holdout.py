@@ -54,14 +54,21 @@ def split_holdout(data: EncodedData, *, holdout: int, seed: int) -> tuple[Encode
 def _with_bounds(
     data: EncodedData, begins: np.ndarray, splits: np.ndarray, ends: np.ndarray
 ) -> EncodedData:
-    """The set with other bounds; rows that have become empty are dropped."""
+    """Returns the set with other bounds, without the rows that are empty then."""
     kept = ends > begins
     rows_before = np.concatenate([[0], np.cumsum(kept)])
     corpora = tuple(
         c._replace(start=int(rows_before[c.start]), stop=int(rows_before[c.stop]))
         for c in data.corpora
     )
-    return replace(data, begins=begins[kept], splits=splits[kept], ends=ends[kept], corpora=corpora)
+    return replace(
+        data,
+        begins=begins[kept],
+        splits=splits[kept],
+        ends=ends[kept],
+        lines=data.lines[kept],
+        corpora=corpora,
+    )
 
 
 def _draw_rows(data: EncodedData, rows: np.ndarray, count: int, seed: int) -> np.ndarray:

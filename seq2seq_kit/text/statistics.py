@@ -8,7 +8,8 @@ from itertools import islice
 from seq2seq_kit.config import CorpusConfig, TokenizerConfig
 from seq2seq_kit.config.rules import CorpusStatistics, TextStatistics
 from seq2seq_kit.config.sections import Normalization
-from seq2seq_kit.text.corpus import Pair, raw_lines, read_corpus
+from seq2seq_kit.text.corpus import Pair, read_corpus
+from seq2seq_kit.text.lines import raw_lines
 from seq2seq_kit.text.normalization import normalize
 
 # Lines that are read of a corpus. A million take seconds; of the rest only the number matters.
