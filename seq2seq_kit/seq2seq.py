@@ -540,7 +540,7 @@ def _complete(config: Config, run: RunFolder, resume: bool) -> Config:
     """
     if resume:
         return keep_chosen(config, load_saved_config(run.config).config)
-    config, choices = choose_defaults(config, measure_corpora(config.data.train, config.tokenizer))
+    config, choices = choose_defaults(config, measure_corpora(config.data, config.tokenizer))
     if choices:
         listed = "".join(f"\n  {choice}" for choice in choices)
         logger.info(

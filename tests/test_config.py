@@ -481,6 +481,9 @@ def test_a_saved_config_loads_as_it_was(tmp_path: Path) -> None:
     )
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    # What a shared vocabulary has would have no effect.
+    assert list(written["tokenizer"]) == ["source", "target"]
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 

@@ -70,7 +70,7 @@ def with_choices(
     data = {"train": {kind: str(tmp_path / "texts")}} | sections.pop("data", {})
     task = "continuation" if kind == "text" else "translation"
     config = load_config({"task": task, "data": data, **sections})
-    return choose_defaults(config, measure_corpora(config.data.train, config.tokenizer))
+    return choose_defaults(config, measure_corpora(config.data, config.tokenizer))
 
 
 def vocabulary_types(config: Config) -> list[str]:
@@ -198,7 +198,7 @@ def test_a_language_model_has_one_vocabulary(tmp_path: Path) -> None:
     rows = "".join(f"{sentence(rng)}\t{chinese(rng)}\n" for _ in range(300))
     (tmp_path / "pairs.tsv").write_text(rows, encoding="utf-8")
     config = load_config({"task": "continuation", "data": {"train": str(tmp_path / "pairs.tsv")}})
-    resolved, _ = choose_defaults(config, measure_corpora(config.data.train))
+    resolved, _ = choose_defaults(config, measure_corpora(config.data))
     assert resolved.model.architecture == "language_model"
     assert resolved.tokenizer.source is None
 
@@ -245,7 +245,7 @@ def test_limits_rise_for_long_lines_and_batches_shrink(tmp_path: Path) -> None:
 def test_every_key_counts_as_given_in_what_was_chosen(tmp_path: Path) -> None:
     config = chosen(tmp_path, sentence, chinese)
     assert "training.learning_rate" in given_keys(config)
-    again, choices = choose_defaults(config, measure_corpora(config.data.train))
+    again, choices = choose_defaults(config, measure_corpora(config.data))
     assert again == config
     assert choices == []
 
@@ -254,7 +254,7 @@ def test_a_saved_config_is_never_chosen_for_again(tmp_path: Path) -> None:
     config = chosen(tmp_path, sentence, chinese)
     save_config(config, tmp_path / "config.yaml")
     saved = load_saved_config(tmp_path / "config.yaml").config
-    statistics = measure_corpora(config.data.train)
+    statistics = measure_corpora(config.data)
     assert choose_defaults(saved, statistics) == (config, [])
     # As does one that an earlier version wrote, with the defaults of that time.
     old = load_config(load_config({"data": {"train": str(tmp_path / "texts")}}).model_dump())
@@ -264,7 +264,7 @@ def test_a_saved_config_is_never_chosen_for_again(tmp_path: Path) -> None:
 def test_a_config_object_is_completed_as_its_file_would_be(tmp_path: Path) -> None:
     expected, choices = with_choices(tmp_path, sentence, chinese)
     config = load_config(load_config({"data": {"train": str(tmp_path / "texts")}}))
-    assert choose_defaults(config, measure_corpora(config.data.train)) == (expected, choices)
+    assert choose_defaults(config, measure_corpora(config.data)) == (expected, choices)
 
 
 def test_a_resumed_run_keeps_what_was_chosen_and_takes_what_is_given(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_lines_count_by_the_weight_of_their_corpus(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("yyyyy\n" * 10)
     corpora = [{"lines": str(tmp_path / "a"), "weight": 3}, {"lines": str(tmp_path / "b")}]
     config = load_config({"task": "continuation", "data": {"train": corpora}})
-    statistics = measure_corpora(config.data.train)
+    statistics = measure_corpora(config.data)
     assert statistics.num_lines == 40
     assert statistics.target.characters_per_line == pytest.approx((30 + 50) / 40)
     assert statistics.source is None
@@ -317,11 +317,41 @@ def test_lines_that_training_skips_do_not_count(tmp_path: Path, row: str) -> Non
     rows = "".join(f"abcd\tefghij\n{row}\n" for _ in range(20))
     (tmp_path / "pairs.tsv").write_text(rows)
     corpus = {"tsv": str(tmp_path / "pairs.tsv"), "bad_lines": "skip"}
-    statistics = measure_corpora(load_config({"data": {"train": corpus}}).data.train)
+    statistics = measure_corpora(load_config({"data": {"train": corpus}}).data)
     assert statistics.num_lines == pytest.approx(20)
     assert statistics.target.characters_per_line == pytest.approx(6)
     assert statistics.source is not None
     assert statistics.source.characters_per_line == pytest.approx(4)
+
+
+WORDS = [f"{a}{b}\t{b}{a}{b}\n" for a in "abcdefgh" for b in "ijklmn"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"ab\t{' '.join('春天到了' * 30)}\n",
+        f"{'Ω' * 3000}\tx\n",
+        f"{' '.join(map(str, range(9000)))}\tab\n",
+    ],
+)
+def test_a_line_that_is_skipped_as_too_long_changes_nothing(tmp_path: Path, row: str) -> None:
+    statistics = []
+    for name, rows in (("with", [*WORDS[:30], row, *WORDS[30:]]), ("without", WORDS)):
+        (tmp_path / name).write_text("".join(rows), encoding="utf-8")
+        statistics.append(
+            measure_corpora(load_config({"data": {"train": str(tmp_path / name)}}).data)
+        )
+    assert statistics[0] == statistics[1]
+
+
+@pytest.mark.parametrize("key", ["max_source_length", "long_lines"])
+def test_a_long_line_that_is_not_skipped_counts(tmp_path: Path, key: str) -> None:
+    (tmp_path / "pairs").write_text("".join([*WORDS, f"{'x' * 3000}\ty\n"]), encoding="utf-8")
+    option = {"max_source_length": 4000, "long_lines": "truncate"}[key]
+    data = {"train": str(tmp_path / "pairs"), key: option}
+    statistics = measure_corpora(load_config({"data": data}).data)
+    assert "y" in statistics.target.characters
 
 
 def test_a_large_file_is_sampled_evenly_and_counted_whole(
@@ -333,9 +363,9 @@ def test_a_large_file_is_sampled_evenly_and_counted_whole(
     rows = [f"{'a' * (n // 10 + 1)}\tb" for n in range(1000)]
     (tmp_path / "pairs.tsv").write_text("".join(f"{row}\n" for row in rows))
     config = load_config({"data": {"train": str(tmp_path / "pairs.tsv")}})
-    exact = measure_corpora(config.data.train)
+    exact = measure_corpora(config.data)
     monkeypatch.setattr(text_statistics, "_SAMPLE_LINES", 100)
-    sampled = measure_corpora(config.data.train)
+    sampled = measure_corpora(config.data)
     assert exact.source is not None
     assert sampled.source is not None
     assert exact.num_lines == 1000
@@ -347,7 +377,7 @@ def test_a_large_file_is_sampled_evenly_and_counted_whole(
         exact.source.characters_per_line, rel=0.05
     )
     monkeypatch.setattr(text_statistics, "_READ_LINES", 300)
-    assert measure_corpora(config.data.train).num_lines == pytest.approx(1000)
+    assert measure_corpora(config.data).num_lines == pytest.approx(1000)
 
 
 def test_scripts_are_shares_of_the_letters(tmp_path: Path) -> None:
@@ -355,7 +385,7 @@ def test_scripts_are_shares_of_the_letters(tmp_path: Path) -> None:
     config = load_config(
         {"task": "continuation", "data": {"train": {"lines": str(tmp_path / "a")}}}
     )
-    statistics = measure_corpora(config.data.train).target
+    statistics = measure_corpora(config.data).target
     assert statistics.scripts == {"CJK": 0.5, "LATIN": 0.5}
 
 

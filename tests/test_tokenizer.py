@@ -16,7 +16,10 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings, strategies
 
+from seq2seq_kit.config import load_config
 from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.data.tokenizers import build_tokenizers
+from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.errors import ConfigError, DataError
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.text.normalization import TextRules
@@ -453,6 +456,21 @@ def test_a_size_too_large_uses_the_feasible_one(
     (message,) = [record.getMessage() for record in caplog.records]
     assert "vocab_size=9999 " in message
     assert f" {tokenizer.vocab_size} pieces at most" in message
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_vocabulary_smaller_than_asked_for_is_reported_each_time(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("a rose\tis a rose\n" * 9, encoding="utf-8")
+    data = {"train": str(tmp_path / "pairs.tsv")}
+    config = load_config({"data": data, "tokenizer": {"type": kind, "vocab_size": 7000}})
+    for _ in ("trained", "from the cache"):
+        caplog.clear()
+        size = build_tokenizers(config, FileDigests()).target.vocab_size
+        (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert size < 7000
+        assert f"the vocabulary has {size}." in warning.getMessage()
 
 
 def test_a_char_vocabulary_has_each_character() -> None:

@@ -149,6 +149,9 @@ def save_config(
         values |= {"run": run, "files": dict(files or {})}
     portable = _with_portable_paths(config, Path(os.path.realpath(path.parent)))
     values |= portable.model_dump(mode="json")
+    if config.tokenizer.source is not None:
+        # Beside two vocabularies the keys of a shared one have no effect.
+        values["tokenizer"] = {side: values["tokenizer"][side] for side in ("source", "target")}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
     write_bytes(path, f"{text}{_sealing(text)}\n".encode(), "The config")
 

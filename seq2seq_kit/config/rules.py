@@ -152,7 +152,7 @@ def choose_defaults(config: Config, statistics: CorpusStatistics) -> tuple[Confi
     Example:
 
         config = load_config("my.yaml")
-        config, choices = choose_defaults(config, measure_corpora(config.data.train))
+        config, choices = choose_defaults(config, measure_corpora(config.data))
     """
     given = given_keys(config)
     choices = []

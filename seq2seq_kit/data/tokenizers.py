@@ -65,7 +65,9 @@ def _build_tokenizer(
     key = json.dumps([_VERSION, settings.model_dump(mode="json"), list(sides), described])
     path = cache_folder() / f"tokenizer-{digest(key.encode())[:32]}"
     if (model_proto := read_cached(path)) is not None:
-        return Tokenizer(model_proto)
+        tokenizer = Tokenizer(model_proto)
+        tokenizer.warn_if_smaller(settings.vocab_size)
+        return tokenizer
     _logger.info("Training a %s tokenizer of %d pieces.", settings.type, settings.vocab_size)
     tokenizer = Tokenizer.train(
         _texts(corpora, sides),

@@ -1,11 +1,12 @@
 """What training texts look like, from a sample of their lines: the basis of `config.rules`."""
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from seq2seq_kit.config import CorpusConfig, TokenizerConfig
+from seq2seq_kit.config import CorpusConfig, DataConfig, TokenizerConfig
 from seq2seq_kit.config.rules import CorpusStatistics, TextStatistics
 from seq2seq_kit.config.sections import Normalization
 from seq2seq_kit.text.corpus import Pair, read_corpus
@@ -19,19 +20,23 @@ _SAMPLE_LINES = 50_000
 _SAMPLE_CHARACTERS = 4_000_000
 # Of a line: a whole book may be one.
 _LINE_CHARACTERS = 100_000
+# A line that is longer than 99.5 % of the lines, and by this factor, is an outlier.
+_OUTLIER = 2
 
 
 def measure_corpora(
-    corpora: Sequence[CorpusConfig],
+    data: DataConfig,
     tokenizer: TokenizerConfig = TokenizerConfig(),  # noqa: B008 - it cannot change
 ) -> CorpusStatistics:
-    """Returns what training texts look like.
+    """Returns what the training texts look like.
 
     Takes lines at equal distances from the first 200,000 of each corpus, the same ones each time,
-    and counts the others without decoding them.
+    and counts the others without decoding them. Lines that training skips do not count: neither
+    those without text nor, where `long_lines` is "skip", those that are far longer than the others
+    and than the limit. (Which lines exceed it is known only when there are tokens.)
 
     Args:
-        corpora: The training data, with absolute paths.
+        data: The `data` section, with absolute paths.
         tokenizer: How their texts are normalized: the statistics are of the normalized texts.
 
     Raises:
@@ -40,14 +45,17 @@ def measure_corpora(
     source = _Side((tokenizer.source or tokenizer).normalization)
     target = _Side((tokenizer.target or tokenizer).normalization)
     num_lines = 0.0
-    for corpus in corpora:
-        sample, number = _sample(corpus)
+    samples = list(map(_sample, data.train))
+    max_source, max_target = _longest_lines(data, [pair for pairs, _ in samples for pair in pairs])
+    for corpus, (sample, number) in zip(data.train, samples, strict=True):
         # Each corpus counts by the lines that training shows of it.
         weight = number * corpus.weight / max(len(sample), 1)
         has_source = corpus.kind in ("parallel", "tsv")
         for pair in sample:
             # As in training, where only running text keeps an empty line.
             if corpus.kind != "text" and not (pair.target and (pair.source or not has_source)):
+                continue
+            if len(pair.source) > max_source or len(pair.target) > max_target:
                 continue
             num_lines += weight
             if has_source:
@@ -58,6 +66,21 @@ def measure_corpora(
         target=target.statistics(),
         source=source.statistics() if source.num_lines else None,
     )
+
+
+def _longest_lines(data: DataConfig, pairs: Sequence[Pair]) -> tuple[float, float]:
+    """Returns how many characters a source and a target may have and count."""
+    if data.is_running_text or data.long_lines != "skip":
+        return math.inf, math.inf
+    return (
+        max(data.max_source_length, _OUTLIER * _long_line([len(pair.source) for pair in pairs])),
+        max(data.max_target_length, _OUTLIER * _long_line([len(pair.target) for pair in pairs])),
+    )
+
+
+def _long_line(lengths: Sequence[int]) -> int:
+    """Returns the length that 99.5 % of the lines do not exceed."""
+    return sorted(lengths)[int(0.995 * (len(lengths) - 1))] if lengths else 0
 
 
 def measure_texts(texts: Iterable[str]) -> TextStatistics:
@@ -110,12 +133,11 @@ class _Side:
         self._words.update(words)
 
     def statistics(self) -> TextStatistics:
-        lengths = sorted(self._lengths)
         self._characters.pop(" ", None)
         return TextStatistics(
             characters_per_line=self._num_characters / max(self.num_lines, 1e-9),
             words_per_line=self._num_words / max(self.num_lines, 1e-9),
-            long_line=lengths[int(0.995 * (len(lengths) - 1))] if lengths else 0,
+            long_line=_long_line(self._lengths),
             characters=frozenset(self._characters),
             words=frozenset(self._words),
             num_words=self._words.total(),

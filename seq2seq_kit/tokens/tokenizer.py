@@ -241,15 +241,7 @@ class Tokenizer:
             _check_encodable(sample)
             raise RunError(f"SentencePiece could not train the tokenizer: {error}") from error
         tokenizer = cls(model_proto, normalization)
-        if tokenizer.vocab_size < vocab_size:
-            _logger.warning(
-                "vocab_size=%d was asked for, but the training texts give %d pieces at most "
-                "(type %s): %d are used.",
-                vocab_size,
-                tokenizer.vocab_size,
-                type,
-                tokenizer.vocab_size,
-            )
+        tokenizer.warn_if_smaller(vocab_size)
         return tokenizer
 
     @classmethod
@@ -274,6 +266,17 @@ class Tokenizer:
             ) from error
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+
+    def warn_if_smaller(self, vocab_size: int) -> None:
+        """Logs a warning if the vocabulary has fewer pieces than `vocab_size`."""
+        if self.vocab_size < vocab_size:
+            _logger.warning(
+                "vocab_size=%d was asked for, but the training texts give %d pieces at most: the "
+                "vocabulary has %d.",
+                vocab_size,
+                self.vocab_size,
+                self.vocab_size,
+            )
 
     def save(self, path: Path) -> None:
         """Writes the model as a plain SentencePiece `.model` file, whole or not at all.
