@@ -52,9 +52,9 @@ from seq2seq_kit.inference.generator import Generator, Hypothesis, as_texts
 from seq2seq_kit.inference.scorer import Score, Scorer
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.model.build import build_network
+from seq2seq_kit.model.matmul import has_bfloat16
 from seq2seq_kit.model.memory import check_model, check_training_memory
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
-from seq2seq_kit.model.precision import has_bfloat16
 from seq2seq_kit.options import option_names, refuse_unknown_options
 from seq2seq_kit.special_ids import EOS_ID, NUM_SPECIAL_IDS
 from seq2seq_kit.startup import show_log

@@ -19,4 +19,4 @@ def test_the_network_fits_the_tokenizers(folder: Path) -> None:
         assert isinstance(model, EncoderDecoder)
         assert model.vocab_size == tokenizers.target.vocab_size
         assert model.source_vocab_size == (None if shared else tokenizers.source.vocab_size)
-        assert model.use_cudnn is False
+        assert model.get_config()["use_cudnn"] is False

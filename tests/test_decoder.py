@@ -125,4 +125,5 @@ def test_decoder_is_restored_from_its_config() -> None:
     restored = keras.layers.deserialize(keras.layers.serialize(decoder))
     assert isinstance(restored, LSTMDecoder)
     assert restored.get_config() == decoder.get_config()
-    assert (restored.below.use_cudnn, restored.above.use_cudnn) == (False, False)
+    layers = restored.below.layers + restored.above.layers
+    assert [layer.use_cudnn for layer in layers] == [False] * 2

@@ -29,7 +29,7 @@ def plain_encoder(
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     """Outputs and final states for one unpadded sequence `(1, time, features)`."""
     states = []
-    for layer in range(encoder.num_layers):
+    for layer in range(encoder.encoder_layers):
         zeros = reference.zeros(1, UNITS // 2)
         ahead, ahead_state = reference.lstm(row, encoder.forward_layers[layer].get_weights(), zeros)
         back, back_state = reference.lstm(
@@ -82,5 +82,5 @@ def test_encoder_is_restored_from_its_config() -> None:
     restored = keras.layers.deserialize(keras.layers.serialize(encoder))
     assert isinstance(restored, LSTMEncoder)
     assert restored.get_config() == encoder.get_config()
-    layers = restored.forward_layers + restored.backward_layers
-    assert [stack.use_cudnn for stack in layers] == [False] * 4
+    stacks = restored.forward_layers + restored.backward_layers
+    assert [layer.use_cudnn for stack in stacks for layer in stack.layers] == [False] * 4

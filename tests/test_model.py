@@ -28,8 +28,8 @@ ENCODER_DECODERS = [
 ]
 MODELS = [
     *((EncoderDecoder, options) for options in ENCODER_DECODERS),
-    (LanguageModel, {"num_layers": 1}),
-    (LanguageModel, {"num_layers": 3, "tie_embeddings": False}),
+    (LanguageModel, {"decoder_layers": 1}),
+    (LanguageModel, {"decoder_layers": 3, "tie_embeddings": False}),
 ]
 
 
@@ -57,7 +57,7 @@ def test_steps_give_the_logits_of_the_whole_sequence(
 
 
 def test_a_language_model_starts_after_all_but_the_last_token_of_a_prompt() -> None:
-    model = make_model(LanguageModel, {"num_layers": 2})
+    model = make_model(LanguageModel, {"decoder_layers": 2})
     logits = model({"decoder_input_ids": INPUTS})
     prompts = np.array([[2, 8, 9], [2, 11, 0], [2, 0, 0]], np.int32)
     start = model.start(prompts)

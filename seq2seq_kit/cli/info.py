@@ -55,7 +55,7 @@ def info(run: Path) -> None:
 def _describe_model(model: "Seq2Seq") -> dict[str, Any]:
     import tensorflow as tf
 
-    from seq2seq_kit.model.precision import has_bfloat16
+    from seq2seq_kit.model.matmul import has_bfloat16
 
     gpus = tf.config.list_physical_devices("GPU")
     described: dict[str, Any] = {

@@ -37,8 +37,8 @@ from seq2seq_kit.export.safety import check_saved_model, checked_copy
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis, seams, search_model, take_back
+from seq2seq_kit.model.matmul import WeightCache
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
-from seq2seq_kit.model.precision import PreparedWeights
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, NUM_SPECIAL_IDS
 from seq2seq_kit.startup import quiet_stderr
 from seq2seq_kit.text.normalization import TextRules
@@ -119,7 +119,7 @@ class ExportModule(tf.Module):
     ) -> None:
         super().__init__()
         text = _tensorflow_text()
-        prepared = PreparedWeights(keep=True)
+        weight_cache = WeightCache(keep=True)
         with quiet_stderr():
             # A loaded export finds each by its name; without one, both would be the same.
             self._encoder = text.SentencepieceTokenizer(
@@ -140,7 +140,7 @@ class ExportModule(tf.Module):
             heals=heals,
             long_lines=long_lines,
             shortlist=shortlist,
-            prepared=prepared,
+            weight_cache=weight_cache,
             source_rules=source_tokenizer.text_rules,
             target_rules=target_tokenizer.text_rules,
             surfaces=target_tokenizer.surfaces,
@@ -156,10 +156,10 @@ class ExportModule(tf.Module):
             lambda: {"description": tf.constant(description)}, input_signature=[], autograph=False
         )
         # Loading needs all that the graph reads as attributes, and nothing else: neither the Keras
-        # model nor the weights from which others were prepared.
+        # model nor the weights from which cached ones were made.
         variables = [variable.value for variable in model.trainable_variables]
         read = set(map(id, self.n_best.get_concrete_function().captured_inputs))
-        self._weights = [v for v in variables + prepared.variables if id(v.handle) in read]
+        self._weights = [v for v in variables + weight_cache.variables if id(v.handle) in read]
 
     def _best(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         found = self.n_best(inputs)
@@ -181,7 +181,7 @@ class _StringSearch:
         heals: bool,
         long_lines: LongLines,
         shortlist: Shortlist | None,
-        prepared: PreparedWeights,
+        weight_cache: WeightCache,
         surfaces: tuple[bytes, ...],
         lossless: bool,
         source_rules: TextRules,
@@ -195,7 +195,7 @@ class _StringSearch:
         self._continues = continues
         self._long_lines = long_lines
         self._shortlist = shortlist
-        self._prepared = prepared
+        self._weight_cache = weight_cache
         self._heals = heals
         self._surfaces = surfaces
         self._lossless = lossless
@@ -272,7 +272,7 @@ class _StringSearch:
             surfaces=self._surfaces,
             continues=self._continues,
             prompt_ends=ends,
-            prepared=self._prepared,
+            weight_cache=self._weight_cache,
         )
         shape = tf.shape(found.lengths)
         ids = _ids_without_eos(found)

@@ -33,9 +33,9 @@ from seq2seq_kit.decoding import (
 )
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
+from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.model.memory import check_search
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, OutputLayer
-from seq2seq_kit.model.precision import PreparedWeights, products_in
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
@@ -78,7 +78,7 @@ def search_model(
     continues: bool = False,
     prompt_ends: PromptEnds | None = None,
     shortlist: Shortlist | None = None,
-    prepared: PreparedWeights | None = None,
+    weight_cache: WeightCache | None = None,
 ) -> SearchResult:
     """Searches for the best outputs of each line; in graph.
 
@@ -93,7 +93,7 @@ def search_model(
         prompt_ends: What `take_back` took from the prompts, for outputs that begin with it.
         shortlist: What outputs are made of where `decoding.shortlist` asks for it.
             Log-probabilities are then those among the tokens of a line's list.
-        prepared: What was made of the weights before, or is to be kept; None makes it here.
+        weight_cache: The operands made from the weights; None makes a cache for this graph.
 
     Raises:
         InputError: If a shortlist is asked for and there is none.
@@ -155,7 +155,7 @@ def search_model(
         )
         return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
 
-    with products_in(decoding.precision, prepared or PreparedWeights()):
+    with matmul_precision(decoding.precision, weight_cache or WeightCache()):
         return search_in_groups(
             search,
             source_ids,
@@ -456,7 +456,7 @@ class Generator:
             decoding,
             num_hypotheses=num_hypotheses,
             units=model.units,
-            layers=model.decoder_layers if is_translator else model.num_layers,
+            layers=model.decoder_layers,
             # A shortlist's columns are few.
             columns=0 if decoding.shortlist else model.vocab_size,
             compares_units=is_translator and model.attention == "additive",

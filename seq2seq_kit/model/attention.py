@@ -1,4 +1,4 @@
-"""Attention: what a decoder state reads from the encoder outputs. Knows neither of the two."""
+"""Attention: how decoder states read from encoder outputs. Knows neither encoder nor decoder."""
 
 from typing import Any, NamedTuple
 
@@ -7,11 +7,11 @@ import tensorflow as tf
 from keras import ops
 
 from seq2seq_kit.model.lstm import uniform
-from seq2seq_kit.model.precision import Projection
+from seq2seq_kit.model.matmul import Projection
 
 
 class Memory(NamedTuple):
-    """What attention reads, computed once a source."""
+    """What attention reads, computed once for each source."""
 
     values: Any
     """float `(batch, source_time, features)`. The encoder outputs."""
@@ -22,7 +22,7 @@ class Memory(NamedTuple):
 
 
 class Attention(keras.layers.Layer):
-    """The base of both kinds: keys, the masked softmax and the weighted sum.
+    """Base class of both kinds: keys, the masked softmax and the weighted sum.
 
     Args:
         units: Size of the keys.
@@ -38,7 +38,7 @@ class Attention(keras.layers.Layer):
     """
 
     def __init__(self, units: int, *, init_scale: float = 0.1, **kwargs: Any) -> None:
-        # Its own, whatever policy other code in the process has set for all layers.
+        # Not the policy that other code in the process may have set for all layers.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.units = units
@@ -50,12 +50,12 @@ class Attention(keras.layers.Layer):
             self.units,
             use_bias=False,
             kernel_initializer=uniform(self.init_scale),
-            dtype=self.dtype_policy,
+            dtype=self.dtype_policy.name,
             name=name,
         )
 
     def build(self, query_dim: int, values_dim: int) -> None:
-        """Creates the weights for queries and memory of so many features."""
+        """Creates the weights for queries and memory values of the given sizes."""
         self.key_projection.build((None, None, values_dim))
         self.built = True
 
@@ -69,10 +69,10 @@ class Attention(keras.layers.Layer):
         return ops.matmul(ops.cast(weights, memory.values.dtype), memory.values), weights
 
     def step(self, query: Any, memory: Memory) -> tuple[Any, Any]:
-        """Does what a call does, faster where the queries of a source are few, as in decoding.
+        """Computes what a call does, faster for few queries of each source, as in decoding.
 
-        Each query has a product of its own. oneDNN, which computes those of a call and its
-        softmax, takes 30 microseconds to start on all cores before it computes anything.
+        Each query is multiplied alone. oneDNN, which computes the products and the softmax of a
+        call, needs 30 microseconds to start on all cores before it computes anything.
 
         Args:
             query: float `(batch, rows, features)`.
@@ -93,11 +93,8 @@ class Attention(keras.layers.Layer):
         raise NotImplementedError
 
     def score_each(self, query: Any, keys: Any) -> Any:
-        """Does what `score` does, with a product for each query."""
+        """Computes what `score` does, with a product for each query."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"units": self.units, "init_scale": self.init_scale}
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
@@ -159,11 +156,11 @@ class AdditiveAttention(Attention):
 
 
 def _masked(scores: Any, mask: Any) -> Any:
-    """Returns float32 scores `(batch, time, source_time)`, of padding so low that it is lost."""
+    """Returns float32 scores `(batch, time, source_time)`, so low at padding that it is ignored."""
     # A finite "minus infinity": a row of padding alone gives equal weights, not NaN.
     return ops.where(mask[:, None, :], ops.cast(scores, "float32"), -1e9)
 
 
 def _product_each(left: Any, right: Any, **options: Any) -> Any:
-    """Returns the matrix products of a batch one by one, by the op that oneDNN leaves alone."""
+    """Returns the matrix products of a batch, by the op that TensorFlow computes without oneDNN."""
     return tf.raw_ops.BatchMatMulV3(x=left, y=right, Tout=left.dtype, **options)

@@ -52,6 +52,7 @@ def build_model(
     shared: dict[str, Any] = {
         "embedding_dim": config.embedding_dim,
         "units": config.units,
+        "decoder_layers": config.decoder_layers,
         "dropout": config.dropout,
         "tie_embeddings": config.tie_embeddings,
         "init_scale": config.init_scale,
@@ -59,13 +60,12 @@ def build_model(
     }
     model: EncoderDecoder | LanguageModel
     if config.architecture == "language_model":
-        model = LanguageModel(vocab_size, num_layers=config.decoder_layers, **shared)
+        model = LanguageModel(vocab_size, **shared)
     else:
         model = EncoderDecoder(
             vocab_size,
             source_vocab_size if config.tie_embeddings else source_vocab_size or vocab_size,
             encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
             attention=config.attention,
             attention_layer=config.attention_layer,
             **shared,

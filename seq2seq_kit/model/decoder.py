@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from seq2seq_kit.model.attention import AdditiveAttention, Memory, MultiplicativeAttention
-from seq2seq_kit.model.lstm import LSTMStack, LSTMState, uniform
-from seq2seq_kit.model.precision import Projection
+from seq2seq_kit.model.lstm import LSTMStack, LSTMState, pop_lstm_options, uniform
+from seq2seq_kit.model.matmul import Projection
 
 _ATTENTIONS = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAttention}
 
@@ -16,28 +16,27 @@ _ATTENTIONS = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAt
 class LSTMDecoder(keras.layers.Layer):
     """Stacked LSTM layers that attend to a memory.
 
-    No layer depends on the attention of the step before (no input feeding), so that each runs the
-    whole target sequence at once. With `attention_layer="first"` the context of the first layer
-    is input to the layers above, which thus see the history of contexts: what input feeding is
-    for, at the price of one sequence.
+    No layer depends on the attention of the previous step (no input feeding), so that each layer
+    runs over the whole target sequence at once. With `attention_layer="first"` the context of the
+    first layer is input to the layers above, which thus see the history of contexts: the purpose of
+    input feeding, without its cost.
 
     The output is the attentional state `tanh(W [state; context])` of Luong et al., 2015, equation
     5, https://arxiv.org/abs/1508.04025.
 
     Args:
         units: Size of the LSTM states.
-        num_layers: Number of LSTM layers.
+        decoder_layers: Number of LSTM layers.
         output_dim: Size of the outputs.
         attention: "additive" or "multiplicative".
         attention_layer: "last", or "first": the layer whose output queries the memory.
-        dropout: Share of each layer's inputs and of the outputs that is zeroed in training.
-        init_scale: Weights start uniform in +-init_scale.
-        use_cudnn: "auto" or False, as in `LSTMStack`.
+        **kwargs: `LSTMOptions`, of which `dropout` applies to the outputs too and `init_scale` to
+            all weights, and the arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(batch, time, features)`. Embedded decoder inputs.
         memory: A `Memory` from `memorize`.
-        initial_state: One `LSTMState` a layer.
+        initial_state: One `LSTMState` for each layer.
         training: Whether dropout is active.
 
     Returns:
@@ -45,23 +44,21 @@ class LSTMDecoder(keras.layers.Layer):
         `(batch, time, source_time)`.
 
     Raises:
-        ValueError: If `attention` or `attention_layer` is none of the above.
+        ValueError: If `attention` or `attention_layer` has another value.
     """
 
     def __init__(
         self,
         units: int,
-        num_layers: int = 1,
+        decoder_layers: int = 1,
         *,
         output_dim: int,
         attention: str = "additive",
         attention_layer: str = "last",
-        dropout: float = 0.0,
-        init_scale: float = 0.1,
-        use_cudnn: str | bool = "auto",
         **kwargs: Any,
     ) -> None:
-        # Its own, whatever policy other code in the process has set for all layers.
+        options = pop_lstm_options(kwargs)
+        # Not the policy that other code in the process may have set for all layers.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if attention not in _ATTENTIONS:
@@ -73,40 +70,29 @@ class LSTMDecoder(keras.layers.Layer):
                 f"`attention_layer` must be 'first' or 'last'. Received: {attention_layer!r}."
             )
         self.units = units
-        self.num_layers = num_layers
+        self.decoder_layers = decoder_layers
         self.output_dim = output_dim
         self.attention = attention
         self.attention_layer = attention_layer
-        self.dropout = dropout
-        self.init_scale = init_scale
-        self.use_cudnn = use_cudnn
-        num_below = 1 if attention_layer == "first" else num_layers
-        self.below = self._stack(num_below, "below")
-        self.above = self._stack(num_layers - num_below, "above")
+        dtype = self.dtype_policy.name
+        num_below = 1 if attention_layer == "first" else decoder_layers
+        self.below = LSTMStack(units, num_below, dtype=dtype, name="below", **options)
+        self.above = LSTMStack(
+            units, decoder_layers - num_below, dtype=dtype, name="above", **options
+        )
         self.attend = _ATTENTIONS[attention](
-            units, init_scale=init_scale, dtype=self.dtype_policy, name="attention"
+            units, init_scale=options["init_scale"], dtype=dtype, name="attention"
         )
         self.combine = Projection(
             output_dim,
             activation="tanh",
             use_bias=False,
-            kernel_initializer=uniform(init_scale),
-            dtype=self.dtype_policy,
+            kernel_initializer=uniform(options["init_scale"]),
+            dtype=dtype,
             name="combine",
         )
         self.output_dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="output_dropout"
-        )
-
-    def _stack(self, num_layers: int, name: str) -> LSTMStack:
-        return LSTMStack(
-            self.units,
-            num_layers,
-            dropout=self.dropout,
-            init_scale=self.init_scale,
-            use_cudnn=self.use_cudnn,
-            dtype=self.dtype_policy,
-            name=name,
+            options["dropout"], dtype=dtype, name="output_dropout"
         )
 
     def build(self, input_shape: tuple[int | None, ...], values_dim: int) -> None:
@@ -143,12 +129,12 @@ class LSTMDecoder(keras.layers.Layer):
     def step(
         self, inputs: Any, memory: Memory, states: tuple[LSTMState, ...]
     ) -> tuple[Any, tuple[LSTMState, ...], Any]:
-        """Runs one time step without dropout, for one or several rows a source.
+        """Runs one time step without dropout, for one or several rows of each source.
 
         Args:
-            inputs: float `(batch * rows, features)`: the rows of a source stand together.
+            inputs: float `(batch * rows, features)`: the rows of a source are adjacent.
             memory: The `Memory` of `batch` sources.
-            states: One `LSTMState` a layer, `(batch * rows, units)`.
+            states: One `LSTMState` for each layer, `(batch * rows, units)`.
 
         Returns:
             The output `(batch * rows, output_dim)`, the new states and the attention weights
@@ -156,7 +142,7 @@ class LSTMDecoder(keras.layers.Layer):
         """
         num_below = self.below.num_layers
         outputs, below_states = self.below.step(inputs, states[:num_below])
-        # The rows of a source are queries of one memory: it need not be copied for each beam.
+        # The rows of a source query the same memory, which need not be copied for each of them.
         # (batch * rows, units) -> (batch, rows, units)
         query = ops.reshape(outputs, (ops.shape(memory.mask)[0], -1, self.units))
         context, weights = self.attend.step(query, memory)
@@ -173,15 +159,3 @@ class LSTMDecoder(keras.layers.Layer):
     def _output(self, outputs: Any, context: Any, training: bool) -> Any:
         combined = self.combine(ops.concatenate([outputs, context], axis=-1))
         return self.output_dropout(combined, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "units": self.units,
-            "num_layers": self.num_layers,
-            "output_dim": self.output_dim,
-            "attention": self.attention,
-            "attention_layer": self.attention_layer,
-            "dropout": self.dropout,
-            "init_scale": self.init_scale,
-            "use_cudnn": self.use_cudnn,
-        }

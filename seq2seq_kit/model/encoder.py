@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from seq2seq_kit.model.lstm import LSTMStack, LSTMState
+from seq2seq_kit.model.lstm import LSTMOptions, LSTMStack, LSTMState, pop_lstm_options
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
@@ -14,16 +14,13 @@ class LSTMEncoder(keras.layers.Layer):
     """Stacked bidirectional LSTM layers with residual connections.
 
     Each layer reads the sequence forward and backward with `units / 2` each and concatenates the
-    two. The backward direction runs forward over the sequence turned round by its real length,
-    so that padding always is on the right: what cuDNN demands, and a state that padding never
-    reaches.
+    two. The backward direction runs forward over the sequence reversed within its real length, so
+    that padding is always on the right: cuDNN requires this, and padding never reaches a state.
 
     Args:
         units: Size of the outputs and states, both directions together; even.
-        num_layers: Number of bidirectional layers.
-        dropout: Share of each layer's inputs that is zeroed in training.
-        init_scale: Weights start uniform in +-init_scale.
-        use_cudnn: "auto" or False, as in `LSTMStack`.
+        encoder_layers: Number of bidirectional layers.
+        **kwargs: `LSTMOptions`, and the arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(batch, time, features)`.
@@ -38,17 +35,9 @@ class LSTMEncoder(keras.layers.Layer):
         ValueError: If `units` is odd.
     """
 
-    def __init__(
-        self,
-        units: int,
-        num_layers: int = 1,
-        *,
-        dropout: float = 0.0,
-        init_scale: float = 0.1,
-        use_cudnn: str | bool = "auto",
-        **kwargs: Any,
-    ) -> None:
-        # Its own, whatever policy other code in the process has set for all layers.
+    def __init__(self, units: int, encoder_layers: int = 1, **kwargs: Any) -> None:
+        options = pop_lstm_options(kwargs)
+        # Not the policy that other code in the process may have set for all layers.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -57,22 +46,16 @@ class LSTMEncoder(keras.layers.Layer):
                 f"`units` must be even: each direction has half of them. Received: units={units}."
             )
         self.units = units
-        self.num_layers = num_layers
-        self.dropout = dropout
-        self.init_scale = init_scale
-        self.use_cudnn = use_cudnn
-        self.forward_layers = [self._direction(f"forward_{i}") for i in range(num_layers)]
-        self.backward_layers = [self._direction(f"backward_{i}") for i in range(num_layers)]
+        self.encoder_layers = encoder_layers
+        self.forward_layers = self._direction("forward", options)
+        self.backward_layers = self._direction("backward", options)
 
-    def _direction(self, name: str) -> LSTMStack:
-        return LSTMStack(
-            self.units // 2,
-            dropout=self.dropout,
-            init_scale=self.init_scale,
-            use_cudnn=self.use_cudnn,
-            dtype=self.dtype_policy,
-            name=name,
-        )
+    def _direction(self, name: str, options: LSTMOptions) -> list[LSTMStack]:
+        dtype = self.dtype_policy.name
+        return [
+            LSTMStack(self.units // 2, dtype=dtype, name=f"{name}_{index}", **options)
+            for index in range(self.encoder_layers)
+        ]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         for layers in (self.forward_layers, self.backward_layers):
@@ -84,7 +67,7 @@ class LSTMEncoder(keras.layers.Layer):
         self, inputs: Any, mask: Any, training: bool = False
     ) -> tuple[Any, tuple[LSTMState, ...]]:
         states = []
-        for index in range(self.num_layers):
+        for index in range(self.encoder_layers):
             ahead, (ahead_state,) = self.forward_layers[index](inputs, mask=mask, training=training)
             back, (back_state,) = self.backward_layers[index](
                 reverse_sequences(inputs, mask), mask=mask, training=training
@@ -99,18 +82,9 @@ class LSTMEncoder(keras.layers.Layer):
             )
         return inputs, tuple(states)
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "units": self.units,
-            "num_layers": self.num_layers,
-            "dropout": self.dropout,
-            "init_scale": self.init_scale,
-            "use_cudnn": self.use_cudnn,
-        }
-
 
 def reverse_sequences(inputs: Any, mask: Any) -> Any:
-    """Returns each sequence turned round within its real length; padding stays where it is.
+    """Returns each sequence reversed within its real length; padding stays where it is.
 
     Args:
         inputs: float `(batch, time, features)`.

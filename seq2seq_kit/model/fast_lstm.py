@@ -1,8 +1,8 @@
-"""`FastLSTM`: `keras.layers.LSTM` with the time loop written out for a CPU.
+"""`FastLSTM`: `keras.layers.LSTM` with a time loop that is faster on a CPU.
 
-Keras's loop multiplies the input by its kernel at each time step and adds up the kernels' gradients
-step by step: many small products. Here the inputs of all steps are projected in one product, each
-kernel's gradient is one product, and the loop keeps only what one step owes to the step before.
+Keras's loop multiplies the input by its kernel at each time step and accumulates the kernels'
+gradients step by step: many small products. Here the inputs of all steps are projected in one
+product, each kernel's gradient is one product, and only the recurrence is left in the loop.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from seq2seq_kit.model.precision import as_factor, product, weight_factor
+from seq2seq_kit.model.matmul import as_operand, product, weight_operand
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class FastLSTM(keras.layers.LSTM):
     """A drop-in for `keras.layers.LSTM`: the same arguments, weights and results.
 
-    On a GPU the stock layer does the work, with cuDNN if it can; so it does for what the fast loop
-    does not cover: other activations, recurrent dropout, no bias, `unroll`,
+    On a GPU the stock layer computes, with cuDNN if possible; so it does with options that the fast
+    loop does not support: other activations, recurrent dropout, no bias, `unroll`,
     `zero_output_for_mask`.
     """
 
@@ -29,7 +29,7 @@ class FastLSTM(keras.layers.LSTM):
         if not self._is_covered() or (self.use_cudnn and tf.config.list_physical_devices("GPU")):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if training and self.dropout:
-            # One draw for all steps, as the stock cell makes it.
+            # The same dropout mask for all steps, as in the stock cell.
             sequences *= self.cell.get_dropout_mask(sequences[:, 0, :])[:, tf.newaxis, :]
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
@@ -39,14 +39,14 @@ class FastLSTM(keras.layers.LSTM):
             sequences,
             hidden,
             cell,
-            weight_factor(self.cell.kernel),
-            weight_factor(self.cell.recurrent_kernel),
+            weight_operand(self.cell.kernel),
+            weight_operand(self.cell.recurrent_kernel),
             tf.cast(self.cell.bias, sequences.dtype),
             mask=mask,
         )
         if mask is not None:
-            # A masked step repeats the output before it, or zero where there is none; the loop
-            # repeats the state, and that may begin with another value.
+            # A masked step repeats the previous output, or zero if there is none; the loop repeats
+            # the state, which may begin with another value.
             begun = tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0
             outputs = tf.where(begun[:, :, tf.newaxis], outputs, tf.zeros_like(outputs))
         if not self.return_sequences:
@@ -69,7 +69,7 @@ class FastLSTM(keras.layers.LSTM):
         if not self._is_covered():
             output, (hidden, cell) = self.cell(inputs, [hidden, cell])
             return output, hidden, cell
-        kernel = weight_factor(self.cell.kernel, self.cell.recurrent_kernel)
+        kernel = weight_operand(self.cell.kernel, self.cell.recurrent_kernel)
         sums = product(tf.concat([inputs, hidden], axis=1), kernel)
         hidden, cell, _ = _activate(sums + self.cell.bias, cell)
         return hidden, hidden, cell
@@ -85,17 +85,17 @@ class FastLSTM(keras.layers.LSTM):
 
 
 class _Gates(NamedTuple):
-    """Activated; float `(batch, units)` each, or `(time, batch, units)`."""
+    """The gates after their activations; float `(batch, units)` or `(time, batch, units)` each."""
 
-    enters: tf.Tensor  # the input gate
-    forgets: tf.Tensor  # the forget gate
-    candidate: tf.Tensor  # what the input gate lets in
-    leaves: tf.Tensor  # the output gate
-    squashed: tf.Tensor  # the hyperbolic tangent of the cell that they make
+    input_gate: tf.Tensor
+    forget_gate: tf.Tensor
+    candidate: tf.Tensor
+    output_gate: tf.Tensor
+    cell_tanh: tf.Tensor  # the hyperbolic tangent of the new cell
 
 
 class _Forward(NamedTuple):
-    """What the forward loop gives."""
+    """The results of the forward loop."""
 
     outputs: tf.Tensor  # float (time, batch, units)
     hidden: tf.Tensor  # float (batch, units), after the last step
@@ -116,12 +116,12 @@ def run_lstm(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Runs an LSTM over sequences.
 
-    The gates stand in the weights as Keras has them: input, forget, candidate, output. The
+    The gates are ordered in the weights as in Keras: input, forget, candidate, output. The
     equations are those of Hochreiter and Schmidhuber with the forget gate of Gers et al., 2000.
 
     Args:
         inputs: float `(batch, time, features)`.
-        hidden: float `(batch, units)`. The output before the first step.
+        hidden: float `(batch, units)`. The hidden state before the first step.
         cell: float `(batch, units)`. The memory cell before the first step.
         kernel: float `(features, 4 * units)`.
         recurrent_kernel: float `(units, 4 * units)`.
@@ -131,10 +131,10 @@ def run_lstm(
     Returns:
         The outputs `(batch, time, units)`, and the last `hidden` and `cell`.
     """
-    # (time, batch, 1): 1 where a row moves on.
-    moves = None
+    # (time, batch, 1): 1 where a row has a real token.
+    step_mask = None
     if mask is not None:
-        moves = tf.cast(tf.transpose(mask), inputs.dtype)[:, :, tf.newaxis]
+        step_mask = tf.cast(tf.transpose(mask), inputs.dtype)[:, :, tf.newaxis]
 
     @tf.custom_gradient
     def run(
@@ -147,7 +147,7 @@ def run_lstm(
     ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
         by_time = tf.transpose(inputs, [1, 0, 2])
         projected = product(by_time, kernel) + bias
-        forward = _run_forward(projected, hidden, cell, recurrent_kernel, moves)
+        forward = _run_forward(projected, hidden, cell, recurrent_kernel, step_mask)
 
         def gradient(
             outputs_grad: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor
@@ -158,7 +158,7 @@ def run_lstm(
                 hidden_grad,
                 cell_grad,
                 recurrent_kernel,
-                moves,
+                step_mask,
             )
             return (
                 tf.transpose(product(gates_grad, kernel, transpose_b=True), [1, 0, 2]),
@@ -170,7 +170,7 @@ def run_lstm(
             )
 
         outputs = tf.transpose(forward.outputs, [1, 0, 2])
-        outputs.set_shape([*inputs.shape[:2], hidden.shape[-1]])  # The loop forgets the time.
+        outputs.set_shape([*inputs.shape[:2], hidden.shape[-1]])  # The loop loses the length.
         return (outputs, forward.hidden, forward.cell), gradient
 
     return run(inputs, hidden, cell, kernel, recurrent_kernel, bias)
@@ -181,21 +181,21 @@ def _run_forward(
     hidden: tf.Tensor,
     cell: tf.Tensor,
     recurrent_kernel: tf.Tensor,
-    moves: tf.Tensor | None,
+    step_mask: tf.Tensor | None,
 ) -> _Forward:
-    """Runs the steps one after the other on inputs `(time, batch, 4 * units)` already projected."""
+    """Runs the steps on projected inputs `(time, batch, 4 * units)`."""
     num_steps = tf.shape(projected)[0]
-    factor = as_factor(recurrent_kernel)
+    operand = as_operand(recurrent_kernel)
 
     def step(
         time: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray
     ) -> tuple[Any, ...]:
-        # To index the first axis copies nothing.
-        sums = projected[time] + product(hidden, factor)
+        # Indexing the first axis copies nothing.
+        sums = projected[time] + product(hidden, operand)
         new_hidden, new_cell, gates = _activate(sums, cell)
-        if moves is not None:
-            new_cell = cell + moves[time] * (new_cell - cell)
-            new_hidden = hidden + moves[time] * (new_hidden - hidden)
+        if step_mask is not None:
+            new_cell = cell + step_mask[time] * (new_cell - cell)
+            new_hidden = hidden + step_mask[time] * (new_hidden - hidden)
         arrays = zip(kept, (new_hidden, cell, *gates), strict=True)
         return (
             time + 1,
@@ -224,14 +224,15 @@ def _activate(sums: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, _
 
     Args:
         sums: `(batch, 4 * units)`. The gates before their activations.
-        cell: `(batch, units)`.
+        cell: `(batch, units)`. The cell before the step.
     """
-    enters, forgets, candidate, leaves = tf.split(sums, 4, axis=1)
-    enters, forgets, leaves = map(tf.sigmoid, (enters, forgets, leaves))
+    input_gate, forget_gate, candidate, output_gate = tf.split(sums, 4, axis=1)
+    input_gate, forget_gate, output_gate = map(tf.sigmoid, (input_gate, forget_gate, output_gate))
     candidate = tf.tanh(candidate)
-    new_cell = forgets * cell + enters * candidate
-    squashed = tf.tanh(new_cell)
-    return leaves * squashed, new_cell, _Gates(enters, forgets, candidate, leaves, squashed)
+    new_cell = forget_gate * cell + input_gate * candidate
+    cell_tanh = tf.tanh(new_cell)
+    gates = _Gates(input_gate, forget_gate, candidate, output_gate, cell_tanh)
+    return output_gate * cell_tanh, new_cell, gates
 
 
 def _run_backward(
@@ -240,47 +241,47 @@ def _run_backward(
     hidden_grad: tf.Tensor,
     cell_grad: tf.Tensor,
     recurrent_kernel: tf.Tensor,
-    moves: tf.Tensor | None,
+    step_mask: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Runs the steps backward.
 
     Args:
-        forward: What the forward loop gave.
-        outputs_grad: `(time, batch, units)`.
-        hidden_grad: `(batch, units)`. Of the last state; likewise `cell_grad`.
-        cell_grad: `(batch, units)`.
+        forward: The results of the forward loop.
+        outputs_grad: `(time, batch, units)`. The gradient of the outputs.
+        hidden_grad: `(batch, units)`. The gradient of the last hidden state.
+        cell_grad: `(batch, units)`. The gradient of the last cell.
         recurrent_kernel: `(units, 4 * units)`.
-        moves: `(time, batch, 1)`.
+        step_mask: `(time, batch, 1)`. 1 where a row has a real token.
 
     Returns:
         The gradients of the gates before their activations, `(time, batch, 4 * units)`, and of
         the first `hidden` and `cell`.
     """
-    # The plain product is the faster one, and there is one in each step.
-    transposed = as_factor(tf.transpose(recurrent_kernel))
+    # A product without transposition is faster, and each step has one.
+    transposed = as_operand(tf.transpose(recurrent_kernel))
 
     def step(
         time: tf.Tensor, hidden_grad: tf.Tensor, cell_grad: tf.Tensor, kept: tf.TensorArray
     ) -> tuple[Any, ...]:
         hidden_grad += outputs_grad[time]
-        moved_hidden, moved_cell = hidden_grad, cell_grad
-        if moves is not None:
-            moved_hidden, moved_cell = hidden_grad * moves[time], cell_grad * moves[time]
+        step_hidden, step_cell = hidden_grad, cell_grad
+        if step_mask is not None:
+            step_hidden, step_cell = hidden_grad * step_mask[time], cell_grad * step_mask[time]
         gates = _Gates(*(part[time] for part in forward.gates))
-        inner = moved_cell + _through_tanh(moved_hidden * gates.leaves, gates.squashed)
+        inner = step_cell + _through_tanh(step_hidden * gates.output_gate, gates.cell_tanh)
         gates_grad = tf.concat(
             [
-                _through_sigmoid(inner * gates.candidate, gates.enters),
-                _through_sigmoid(inner * forward.cells_before[time], gates.forgets),
-                _through_tanh(inner * gates.enters, gates.candidate),
-                _through_sigmoid(moved_hidden * gates.squashed, gates.leaves),
+                _through_sigmoid(inner * gates.candidate, gates.input_gate),
+                _through_sigmoid(inner * forward.cells_before[time], gates.forget_gate),
+                _through_tanh(inner * gates.input_gate, gates.candidate),
+                _through_sigmoid(step_hidden * gates.cell_tanh, gates.output_gate),
             ],
             1,
         )
-        hidden_before, cell_before = product(gates_grad, transposed), inner * gates.forgets
-        if moves is not None:
-            hidden_before += hidden_grad - moved_hidden
-            cell_before += cell_grad - moved_cell
+        hidden_before, cell_before = product(gates_grad, transposed), inner * gates.forget_gate
+        if step_mask is not None:
+            hidden_before += hidden_grad - step_hidden
+            cell_before += cell_grad - step_cell
         return time - 1, hidden_before, cell_before, kept.write(time, gates_grad)
 
     num_steps = tf.shape(outputs_grad)[0]

@@ -6,7 +6,7 @@ call that layer on one time step (cuDNN repacks the weights at each call), so `s
 with the same weights.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, cast
 
 import keras
 from keras import ops
@@ -23,24 +23,45 @@ class LSTMState(NamedTuple):
     """float32 `(batch, units)`. The memory cell."""
 
 
+class LSTMOptions(TypedDict):
+    """Options of all LSTM layers of a network.
+
+    Encoder, decoder and networks accept them as plain keyword arguments and hand them on as a whole
+    (`pop_lstm_options`): a new option is a field and a default here, and its use in `LSTMStack`.
+    """
+
+    dropout: float
+    """Share of each layer's inputs that is zeroed in training."""
+    init_scale: float
+    """Kernels start uniform in +-init_scale, the forget gate's bias at 1."""
+    use_cudnn: str | bool
+    """"auto" uses cuDNN where possible; False never does (for an export that must run on any
+    machine)."""
+
+
+_DEFAULTS = LSTMOptions(dropout=0.0, init_scale=0.1, use_cudnn="auto")
+
+
+def pop_lstm_options(kwargs: dict[str, Any]) -> LSTMOptions:
+    """Removes the LSTM options from a layer's keyword arguments; returns them with defaults."""
+    return cast(LSTMOptions, {name: kwargs.pop(name, value) for name, value in _DEFAULTS.items()})
+
+
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class LSTMStack(keras.layers.Layer):
     """Unidirectional LSTM layers on top of each other, with residual connections.
 
-    Dropout stands on the input of each layer. From the second layer on, a layer's input is added
+    Dropout applies to the input of each layer. From the second layer on, a layer's input is added
     to its output (He et al., 2016, https://arxiv.org/abs/1512.03385), so that deep stacks learn.
 
     Args:
         units: Size of the state and of the output of each layer.
         num_layers: Number of layers.
-        dropout: Share of each layer's inputs that is zeroed in training.
-        init_scale: Kernels start uniform in +-init_scale, the forget gate's bias at 1.
-        use_cudnn: "auto" takes cuDNN where it can; False never does (for an export that must run
-            on any machine).
+        **kwargs: `LSTMOptions`, and the arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(batch, time, features)`.
-        initial_state: One `LSTMState` a layer, or None for zeros.
+        initial_state: One `LSTMState` for each layer, or None for zeros.
         mask: bool `(batch, time)`, right-padded, no row all False; None if only the outputs at
             real positions matter: padding on the right cannot reach them.
         training: Whether dropout is active.
@@ -49,40 +70,29 @@ class LSTMStack(keras.layers.Layer):
         The outputs, `(batch, time, units)`, and a tuple of the final `LSTMState`s.
     """
 
-    def __init__(
-        self,
-        units: int,
-        num_layers: int = 1,
-        *,
-        dropout: float = 0.0,
-        init_scale: float = 0.1,
-        use_cudnn: str | bool = "auto",
-        **kwargs: Any,
-    ) -> None:
-        # Its own, whatever policy other code in the process has set for all layers.
+    def __init__(self, units: int, num_layers: int = 1, **kwargs: Any) -> None:
+        options = pop_lstm_options(kwargs)
+        # Not the policy that other code in the process may have set for all layers.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.units = units
         self.num_layers = num_layers
-        self.dropout = dropout
-        self.init_scale = init_scale
-        self.use_cudnn = use_cudnn
         self.layers = [
             FastLSTM(
                 units,
                 return_sequences=True,
                 return_state=True,
-                kernel_initializer=uniform(init_scale),
-                recurrent_initializer=uniform(init_scale),
-                use_cudnn=use_cudnn,
-                dtype=self.dtype_policy,
+                kernel_initializer=uniform(options["init_scale"]),
+                recurrent_initializer=uniform(options["init_scale"]),
+                use_cudnn=options["use_cudnn"],
+                dtype=self.dtype_policy.name,
                 name=f"lstm_{index}",
             )
             for index in range(num_layers)
         ]
         self.input_dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="input_dropout"
+            options["dropout"], dtype=self.dtype_policy.name, name="input_dropout"
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -114,7 +124,7 @@ class LSTMStack(keras.layers.Layer):
 
         Args:
             inputs: float `(batch, features)`.
-            states: One `LSTMState` a layer.
+            states: One `LSTMState` for each layer.
 
         Returns:
             The output, `(batch, units)`, and the new states: what `call` gives for that step.
@@ -130,15 +140,6 @@ class LSTMStack(keras.layers.Layer):
         """Returns the state before the first step: zeros, `(batch_size, units)` each."""
         zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
         return tuple(LSTMState(zeros, zeros) for _ in self.layers)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "units": self.units,
-            "num_layers": self.num_layers,
-            "dropout": self.dropout,
-            "init_scale": self.init_scale,
-            "use_cudnn": self.use_cudnn,
-        }
 
 
 def uniform(scale: float) -> keras.initializers.Initializer:

@@ -12,8 +12,8 @@ from keras import ops
 from seq2seq_kit.model.attention import Memory
 from seq2seq_kit.model.decoder import LSTMDecoder
 from seq2seq_kit.model.encoder import LSTMEncoder
-from seq2seq_kit.model.lstm import LSTMStack, LSTMState, uniform
-from seq2seq_kit.model.precision import Projection, product, weight_factor
+from seq2seq_kit.model.lstm import LSTMOptions, LSTMStack, LSTMState, pop_lstm_options, uniform
+from seq2seq_kit.model.matmul import Projection, product, weight_operand
 from seq2seq_kit.special_ids import BOS_ID, PAD_ID
 
 
@@ -29,12 +29,12 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one token more gives."""
+    """The result of a decoding step."""
 
     logits: Any
-    """float32 `(rows, columns of the output layer)`. Of the token after the one fed."""
+    """float32 `(rows, columns of the output layer)`. The logits of the next token."""
     states: tuple[LSTMState, ...]
-    """The state of each layer after the token fed."""
+    """The state of each layer after the token."""
     attention: Any
     """float32 `(rows, source_time)`; None in a language model."""
 
@@ -42,19 +42,19 @@ class Step(NamedTuple):
 class OutputLayer(NamedTuple):
     """From a decoder's outputs to logits, as plain tensors.
 
-    A search takes it once and not at each step, and some of its columns can stand for all.
+    A search makes it once instead of at each step, and can leave out columns.
     """
 
     kernel: Any
     """float `(output_dim, columns)`."""
     bias: Any
-    """float `(columns,)`, or `(lines, columns)`: each line's own."""
+    """float `(columns,)`, or `(lines, columns)` with a bias for each line."""
 
     def logits(self, outputs: Any) -> Any:
         """Returns float32 `(..., columns)` of outputs `(..., output_dim)`.
 
         Where each line has its own bias, outputs are `(lines * rows, output_dim)`: the rows of a
-        line stand together.
+        line are adjacent.
         """
         logits = ops.cast(product(outputs, self.kernel), "float32")
         if len(self.bias.shape) == 1:
@@ -65,15 +65,16 @@ class OutputLayer(NamedTuple):
 
 
 class TokenModel(keras.Model):
-    """What both networks share: the embedding that is the output layer too.
+    """Base class of both networks: the embedding, which can be the output layer too.
 
     Args:
         vocab_size: Target vocabulary.
         embedding_dim: Size of the embeddings.
-        dropout: Share zeroed in training: of the embeddings, between layers, of the outputs.
         tie_embeddings: Whether the output layer shares the embeddings. Its inputs then have the
-            size of an embedding, else that of a state.
-        init_scale: Weights start uniform in +-init_scale.
+            size of an embedding, otherwise that of a state.
+        lstm_options: Options of the LSTM layers; `init_scale` applies to all weights, `dropout` to
+            the embeddings, between layers and to the outputs.
+        **kwargs: The arguments of `keras.Model`.
     """
 
     def __init__(
@@ -81,24 +82,22 @@ class TokenModel(keras.Model):
         vocab_size: int,
         embedding_dim: int,
         *,
-        dropout: float,
         tie_embeddings: bool,
-        init_scale: float,
+        lstm_options: LSTMOptions,
         **kwargs: Any,
     ) -> None:
-        # Its own, whatever policy other code in the process has set for all layers.
+        # Not the policy that other code in the process may have set for all layers.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
         self.embedding_dim = embedding_dim
-        self.dropout = dropout
         self.tie_embeddings = tie_embeddings
-        self.init_scale = init_scale
+        self.lstm_options = lstm_options
         self.embedding = keras.layers.Embedding(
             vocab_size,
             embedding_dim,
-            embeddings_initializer=uniform(init_scale),
-            dtype=self.dtype_policy,
+            embeddings_initializer=uniform(lstm_options["init_scale"]),
+            dtype=self.dtype_policy.name,
             name="embedding",
         )
 
@@ -107,7 +106,7 @@ class TokenModel(keras.Model):
         if not self.tie_embeddings:
             self.output_kernel = self.add_weight(
                 shape=(output_dim, self.vocab_size),
-                initializer=uniform(self.init_scale),
+                initializer=uniform(self.lstm_options["init_scale"]),
                 name="output_kernel",
             )
         self.output_bias = self.add_weight(
@@ -115,10 +114,10 @@ class TokenModel(keras.Model):
         )
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        return self.output_layer().logits(self.outputs_before_logits(inputs, training=training))
+        return self.output_layer().logits(self.decoder_outputs(inputs, training=training))
 
-    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        """Returns what the output layer reads, float `(batch, target_time, output_dim)`.
+    def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Returns the inputs of the output layer, float `(batch, target_time, output_dim)`.
 
         Args:
             inputs: As in a call.
@@ -135,9 +134,9 @@ class TokenModel(keras.Model):
         weight = self.embedding.embeddings if self.tie_embeddings else self.output_kernel
         bias = ops.convert_to_tensor(self.output_bias)
         if token_ids is None:
-            return OutputLayer(weight_factor(weight, transpose=self.tie_embeddings), bias)
-        # To gather rows takes a twentieth of the time of columns.
-        by_token = weight_factor(weight, transpose=not self.tie_embeddings)
+            return OutputLayer(weight_operand(weight, transpose=self.tie_embeddings), bias)
+        # Gathering rows takes a twentieth of the time of gathering columns.
+        by_token = weight_operand(weight, transpose=not self.tie_embeddings)
         kernel = ops.transpose(ops.take(by_token, token_ids, axis=0))
         return OutputLayer(kernel, ops.take(bias, token_ids, axis=0))
 
@@ -145,9 +144,8 @@ class TokenModel(keras.Model):
         return super().get_config() | {
             "vocab_size": self.vocab_size,
             "embedding_dim": self.embedding_dim,
-            "dropout": self.dropout,
             "tie_embeddings": self.tie_embeddings,
-            "init_scale": self.init_scale,
+            **self.lstm_options,
         }
 
 
@@ -161,14 +159,12 @@ class EncoderDecoder(TokenModel):
         embedding_dim: Size of the embeddings.
         units: Size of the LSTM states; even.
         encoder_layers: Bidirectional layers.
-        decoder_layers: Layers; layer `i` starts from the final state of encoder layer `i`, those
-            above the encoder's number from its last.
+        decoder_layers: LSTM layers; layer `i` starts from the final state of encoder layer `i`, or
+            of the last one if the encoder has fewer.
         attention: "additive" or "multiplicative".
         attention_layer: "first" or "last", as in `LSTMDecoder`.
-        dropout: As in `TokenModel`.
         tie_embeddings: As in `TokenModel`.
-        init_scale: As in `TokenModel`.
-        use_cudnn: "auto" or False, as in `LSTMStack`.
+        **kwargs: `LSTMOptions` as in `TokenModel`, and the arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of `source_ids`, int32 `(batch, source_time)`, right-padded with 0 and no
@@ -190,18 +186,15 @@ class EncoderDecoder(TokenModel):
         decoder_layers: int = 1,
         attention: str = "additive",
         attention_layer: str = "last",
-        dropout: float = 0.0,
         tie_embeddings: bool = True,
-        init_scale: float = 0.1,
-        use_cudnn: str | bool = "auto",
         **kwargs: Any,
     ) -> None:
+        options = pop_lstm_options(kwargs)
         super().__init__(
             vocab_size,
             embedding_dim,
-            dropout=dropout,
             tie_embeddings=tie_embeddings,
-            init_scale=init_scale,
+            lstm_options=options,
             **kwargs,
         )
         self.source_vocab_size = source_vocab_size
@@ -210,33 +203,28 @@ class EncoderDecoder(TokenModel):
         self.decoder_layers = decoder_layers
         self.attention = attention
         self.attention_layer = attention_layer
-        self.use_cudnn = use_cudnn
         self.source_embedding = (
             self.embedding
             if source_vocab_size is None
             else keras.layers.Embedding(
                 source_vocab_size,
                 embedding_dim,
-                embeddings_initializer=uniform(init_scale),
-                dtype=self.dtype_policy,
+                embeddings_initializer=uniform(options["init_scale"]),
+                dtype=self.dtype_policy.name,
                 name="source_embedding",
             )
         )
-        layer_options: dict[str, Any] = {
-            "dropout": dropout,
-            "init_scale": init_scale,
-            "use_cudnn": use_cudnn,
-            "dtype": self.dtype_policy,
-        }
-        self.encoder = LSTMEncoder(units, encoder_layers, name="encoder", **layer_options)
+        dtype = self.dtype_policy.name
+        self.encoder = LSTMEncoder(units, encoder_layers, dtype=dtype, name="encoder", **options)
         self.decoder = LSTMDecoder(
             units,
             decoder_layers,
             output_dim=embedding_dim if tie_embeddings else units,
             attention=attention,
             attention_layer=attention_layer,
+            dtype=dtype,
             name="decoder",
-            **layer_options,
+            **options,
         )
 
     def build(self, input_shape: Any = None) -> None:
@@ -247,7 +235,7 @@ class EncoderDecoder(TokenModel):
         self._build_output(self.decoder.output_dim)
         self.built = True
 
-    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
         memory, states = self.encode(inputs["source_ids"], training=training)
         embedded = self.embedding(inputs["decoder_input_ids"])
         return self.decoder(embedded, memory, initial_state=states, training=training)[0]
@@ -271,7 +259,7 @@ class EncoderDecoder(TokenModel):
         )
 
     def start(self, source_ids: Any) -> Start:
-        """Returns where decoding of the sources begins: BOS, after encoding them."""
+        """Encodes the sources; returns the start of decoding, with BOS as the first token."""
         memory, states = self.encode(source_ids)
         bos = ops.full((ops.shape(source_ids)[0],), BOS_ID, dtype="int32")
         return Start(bos, states, memory)
@@ -283,13 +271,13 @@ class EncoderDecoder(TokenModel):
         memory: Any,
         output_layer: OutputLayer | None = None,
     ) -> Step:
-        """Feeds one token to each row.
+        """Decodes one token of each row.
 
         Args:
-            token_ids: int32 `(batch * rows,)`: the rows of a source stand together.
+            token_ids: int32 `(batch * rows,)`: the rows of a source are adjacent.
             states: As in `Start`, `(batch * rows, units)`.
             memory: The `Memory` of `batch` sources.
-            output_layer: What `output_layer()` gives, or some columns of it; None takes the whole.
+            output_layer: The result of `output_layer()`; None makes it, with all columns.
 
         Returns:
             The `Step`, of `batch * rows` rows.
@@ -310,7 +298,6 @@ class EncoderDecoder(TokenModel):
             "decoder_layers": self.decoder_layers,
             "attention": self.attention,
             "attention_layer": self.attention_layer,
-            "use_cudnn": self.use_cudnn,
         }
 
 
@@ -322,11 +309,9 @@ class LanguageModel(TokenModel):
         vocab_size: Vocabulary.
         embedding_dim: Size of the embeddings.
         units: Size of the LSTM states.
-        num_layers: LSTM layers.
-        dropout: As in `TokenModel`.
+        decoder_layers: LSTM layers.
         tie_embeddings: As in `TokenModel`.
-        init_scale: As in `TokenModel`.
-        use_cudnn: "auto" or False, as in `LSTMStack`.
+        **kwargs: `LSTMOptions` as in `TokenModel`, and the arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of `decoder_input_ids`, int32 `(batch, time)`, right-padded.
@@ -342,42 +327,31 @@ class LanguageModel(TokenModel):
         *,
         embedding_dim: int = 256,
         units: int = 512,
-        num_layers: int = 1,
-        dropout: float = 0.0,
+        decoder_layers: int = 1,
         tie_embeddings: bool = True,
-        init_scale: float = 0.1,
-        use_cudnn: str | bool = "auto",
         **kwargs: Any,
     ) -> None:
+        options = pop_lstm_options(kwargs)
         super().__init__(
             vocab_size,
             embedding_dim,
-            dropout=dropout,
             tie_embeddings=tie_embeddings,
-            init_scale=init_scale,
+            lstm_options=options,
             **kwargs,
         )
         self.units = units
-        self.num_layers = num_layers
-        self.use_cudnn = use_cudnn
-        self.lstm = LSTMStack(
-            units,
-            num_layers,
-            dropout=dropout,
-            init_scale=init_scale,
-            use_cudnn=use_cudnn,
-            dtype=self.dtype_policy,
-            name="lstm",
-        )
+        self.decoder_layers = decoder_layers
+        dtype = self.dtype_policy.name
+        self.lstm = LSTMStack(units, decoder_layers, dtype=dtype, name="lstm", **options)
         self.combine = Projection(
             embedding_dim if tie_embeddings else units,
             activation="tanh",
-            kernel_initializer=uniform(init_scale),
-            dtype=self.dtype_policy,
+            kernel_initializer=uniform(options["init_scale"]),
+            dtype=dtype,
             name="combine",
         )
         self.output_dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="output_dropout"
+            options["dropout"], dtype=dtype, name="output_dropout"
         )
 
     def build(self, input_shape: Any = None) -> None:
@@ -386,13 +360,13 @@ class LanguageModel(TokenModel):
         self._build_output(self.combine.units)
         self.built = True
 
-    def outputs_before_logits(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
         embedded = self.embedding(inputs["decoder_input_ids"])
         outputs, _ = self.lstm(embedded, training=training)
         return self.output_dropout(self.combine(outputs), training=training)
 
     def start(self, source_ids: Any) -> Start:
-        """Returns where the continuation of the prompts begins: after all but their last token.
+        """Reads all but the last token of the prompts; returns the start of their continuation.
 
         Args:
             source_ids: int32 `(batch, time)`: BOS and the prompt, right-padded.
@@ -400,7 +374,7 @@ class LanguageModel(TokenModel):
         mask = ops.not_equal(source_ids, PAD_ID)
         last = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True) - 1
         positions = ops.arange(ops.shape(mask)[1], dtype="int32")[None, :]
-        # cuDNN takes no empty row: a prompt of BOS alone runs one step, whose state is zeroed.
+        # cuDNN refuses empty rows: a prompt of BOS alone runs one step, whose state is zeroed.
         _, states = self.lstm(
             self.embedding(source_ids), mask=positions < ops.maximum(last, 1), training=False
         )
@@ -416,13 +390,13 @@ class LanguageModel(TokenModel):
         memory: Any = None,
         output_layer: OutputLayer | None = None,
     ) -> Step:
-        """Feeds one token to each row.
+        """Decodes one token of each row.
 
         Args:
             token_ids: int32 `(rows,)`.
             states: As in `Start`, `(rows, units)`.
             memory: Not used: a language model has none.
-            output_layer: What `output_layer()` gives, or some columns of it; None takes the whole.
+            output_layer: The result of `output_layer()`; None makes it, with all columns.
 
         Returns:
             The `Step`, of `rows` rows.
@@ -435,6 +409,5 @@ class LanguageModel(TokenModel):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "units": self.units,
-            "num_layers": self.num_layers,
-            "use_cudnn": self.use_cudnn,
+            "decoder_layers": self.decoder_layers,
         }

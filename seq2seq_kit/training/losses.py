@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq_kit.model.matmul import as_operand, product
 from seq2seq_kit.model.networks import OutputLayer
-from seq2seq_kit.model.precision import as_factor, product
 
 _ROWS_AT_ONCE = 512
 """Positions whose logits stand in memory at the same time: 16 MB for 8,000 tokens. Each part costs
@@ -107,7 +107,7 @@ def projected_cross_entropy(
     def compute(
         rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        layer = OutputLayer(as_factor(kernel), bias)
+        layer = OutputLayer(as_operand(kernel), bias)
         loss, rows_grad, *layer_grads = of_part(0, rows, layer)
         rows_grads = tf.TensorArray(
             rows_grad.dtype,

@@ -28,8 +28,8 @@ from seq2seq_kit.data.batches import make_dataset
 from seq2seq_kit.data.plan import BatchSet, EpochPlan
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted, shorten
 from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
+from seq2seq_kit.model.matmul import matmul_precision
 from seq2seq_kit.model.networks import TokenModel
-from seq2seq_kit.model.precision import products_in
 from seq2seq_kit.training.checkpoint import assign_variables, load_of_run, variable_arrays
 from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
 from seq2seq_kit.training.history import add_to_history, read_metrics, write_history
@@ -391,10 +391,10 @@ class Trainer:
     def _replica_train_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Applies the gradient of the global batch's mean loss; returns its part of that loss."""
         variables = self.model.trainable_variables
-        with products_in(self.config.precision):
+        with matmul_precision(self.config.precision):
             with tf.GradientTape() as tape:
                 loss = projected_cross_entropy(
-                    self.model.outputs_before_logits(batch, training=True),
+                    self.model.decoder_outputs(batch, training=True),
                     self.model.output_layer(),
                     batch["target_ids"],
                     batch["weights"] / batch["num_tokens"],

@@ -11,15 +11,15 @@ from conftest import TrainedRun
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.model.fast_lstm import FastLSTM
-from seq2seq_kit.model.networks import OutputLayer
-from seq2seq_kit.model.precision import (
-    PreparedWeights,
+from seq2seq_kit.model.matmul import (
     Projection,
+    WeightCache,
     has_bfloat16,
+    matmul_precision,
     product,
-    products_in,
-    weight_factor,
+    weight_operand,
 )
+from seq2seq_kit.model.networks import OutputLayer
 from seq2seq_kit.seq2seq import Seq2Seq
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def test_factors_are_rounded_and_the_sum_only_at_its_end() -> None:
-    with products_in("bfloat16"):
+    with matmul_precision("bfloat16"):
         found = product(LEFT, RIGHT)
     expected = rounded(LEFT).astype(float) @ rounded(RIGHT).astype(float)
     assert found.dtype == tf.float32
@@ -45,7 +45,7 @@ def test_factors_are_rounded_and_the_sum_only_at_its_end() -> None:
 
 
 def test_outside_nothing_is_rounded() -> None:
-    with products_in("bfloat16"):
+    with matmul_precision("bfloat16"):
         pass
     np.testing.assert_allclose(product(LEFT, RIGHT), LEFT @ RIGHT, rtol=1e-5, atol=1e-5)
 
@@ -55,8 +55,8 @@ def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
 
     @tf.function(autograph=False)
     def loop() -> tf.Tensor:
-        with products_in("bfloat16", PreparedWeights()):
-            step = lambda total: (total + tf.reduce_sum(product(LEFT, weight_factor(weight))),)  # noqa: E731
+        with matmul_precision("bfloat16", WeightCache()):
+            step = lambda total: (total + tf.reduce_sum(product(LEFT, weight_operand(weight))),)  # noqa: E731
             return tf.while_loop(lambda total: total < 100.0, step, (tf.constant(0.0),))[0]
 
     graph = loop.get_concrete_function().graph.as_graph_def()
@@ -70,12 +70,12 @@ def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
 @pytest.mark.parametrize("keep", [True, False])
 def test_weights_are_prepared_for_good_only_where_that_is_said(keep: bool) -> None:
     upper, lower = keras.Variable(RIGHT[:20]), keras.Variable(RIGHT[20:])
-    kept = PreparedWeights(keep=True)
+    kept = WeightCache(keep=True)
 
     @tf.function(autograph=False)
     def multiply() -> tf.Tensor:
-        with products_in("bfloat16", kept if keep else PreparedWeights()):
-            return product(LEFT, weight_factor(upper, lower))
+        with matmul_precision("bfloat16", kept if keep else WeightCache()):
+            return product(LEFT, weight_operand(upper, lower))
 
     before = multiply()
     np.testing.assert_allclose(before, rounded(LEFT) @ rounded(RIGHT), rtol=2**-8, atol=1e-6)
@@ -87,7 +87,7 @@ def test_weights_are_prepared_for_good_only_where_that_is_said(keep: bool) -> No
 
 def test_gradients_are_products_of_rounded_factors() -> None:
     left, right = tf.constant(LEFT), tf.constant(RIGHT)
-    with products_in("bfloat16"), tf.GradientTape() as tape:
+    with matmul_precision("bfloat16"), tf.GradientTape() as tape:
         tape.watch([left, right])
         total = tf.reduce_sum(product(left, right) * 0.5)
     for_left, for_right = tape.gradient(total, [left, right])
@@ -129,14 +129,14 @@ def test_an_lstm_comes_out_nearly_the_same() -> None:
         return [outputs.numpy(), *(part.numpy() for part in gradients)]
 
     exact = run()
-    with products_in("bfloat16"):
+    with matmul_precision("bfloat16"):
         rough = run()
     for one, other in zip(rough, exact, strict=True):
         assert 0 < np.abs(one - other).max() < 0.03 * np.abs(other).max()
 
 
 def test_logits_are_float32() -> None:
-    with products_in("bfloat16"):
+    with matmul_precision("bfloat16"):
         assert OutputLayer(RIGHT, np.zeros(16, "float32")).logits(LEFT).dtype == tf.float32
 
 
