@@ -43,7 +43,7 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q --numprocesses 2 --cov --cov-report=term-missing:skip-covered
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamps are written last: an installation that was interrupted starts again.
 $(VENV)/.installed: setup.cfg pyproject.toml

@@ -26,6 +26,13 @@ ALPHABET = "abcde"
 CYCLE = "one two three four five six seven\n"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow the tests that wait for a trained run."""
+    for item in items:
+        if {"translation_run", "continuation_run"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 class TrainedRun(NamedTuple):
     """A run folder and the object that training gave."""
 

@@ -504,6 +504,16 @@ def gzipped(*texts: bytes) -> bytes:
         (gzipped(b"ab\n", b"cd\n")[:-4], "ba\ndc\n", "they are cut off"),
         (gzipped(b"ab\n") + b"xyz", "ba\n", "the gzip data are damaged"),
     ],
+    # Packed data hold the time, and both processes of `make test` must name a test alike.
+    ids=[
+        "whole",
+        "members",
+        "zeros at the end",
+        "empty",
+        "a byte",
+        "cut off",
+        "rubbish at the end",
+    ],
 )
 @pytest.mark.usefixtures("model")
 def test_gzip_data_through_a_pipe_are_unpacked(

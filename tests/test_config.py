@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import assume, given, settings, strategies
 from pydantic import ValidationError
 
-from seq2seq_kit.config import DecodingConfig, load_config, load_saved_config, save_config
+from seq2seq_kit.config import Config, DecodingConfig, load_config, load_saved_config, save_config
 from seq2seq_kit.config.sections import Section
 from seq2seq_kit.errors import ConfigError, InputError, shorten
 from seq2seq_kit.text.checks import check_files
@@ -551,3 +552,87 @@ def test_files_that_cannot_be_used_are_shown_together(tmp_path: Path) -> None:
     assert test.startswith("data.test: ")
     assert "none.tsv" in test
     assert tokenizer.startswith("tokenizer.model: must be a file")
+
+
+CHARACTERS = strategies.characters(exclude_categories=["Cs"], exclude_characters="\0")
+FILE_NAMES = strategies.text(CHARACTERS, min_size=1, max_size=12).filter(
+    lambda name: "/" not in name and name not in (".", "..") and not name.startswith("~")
+)
+
+
+def values_of(schema: dict[str, Any]) -> strategies.SearchStrategy[Any]:
+    """Values that a key allows, as its JSON schema says."""
+    if "anyOf" in schema:
+        return strategies.one_of(*map(values_of, schema["anyOf"]))
+    if "enum" in schema:
+        return strategies.sampled_from(schema["enum"])
+    match schema.get("type"):
+        case "null":
+            return strategies.none()
+        case "boolean":
+            return strategies.booleans()
+        case "string":
+            return strategies.text(CHARACTERS, max_size=5)
+        case "integer":
+            top = schema.get("maximum", schema.get("exclusiveMaximum", 0) - 1)
+            return strategies.integers(schema["minimum"], top)
+        case "number":
+            bottom = schema.get("minimum", schema.get("exclusiveMinimum"))
+            top = schema.get("maximum", schema.get("exclusiveMaximum"))
+            is_open = {
+                f"exclude_{end}": f"exclusive{end.title()}imum" in schema for end in ("min", "max")
+            }
+            return strategies.floats(bottom, top, **is_open)
+    raise AssertionError(schema)
+
+
+def sections() -> strategies.SearchStrategy[dict[str, Any]]:
+    """Sections with some of their keys; paths, lists and sections within them are left out."""
+    schema = Config.model_json_schema()
+    drawn = {}
+    for key, name in (("model", "ModelConfig"), ("training", "TrainingConfig")):
+        drawn[key] = schema["$defs"][name]["properties"]
+    drawn["decoding"] = schema["$defs"]["DecodingConfig"]["properties"]
+    drawn["tokenizer"] = schema["$defs"]["VocabularyConfig"]["properties"]
+    plain = {
+        key: {
+            name: values_of(values)
+            for name, values in properties.items()
+            if "$ref" not in values and "array" not in str(values) and "path" not in str(values)
+        }
+        for key, properties in drawn.items()
+    }
+    return strategies.fixed_dictionaries(
+        {key: strategies.fixed_dictionaries({}, optional=values) for key, values in plain.items()}
+    )
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    sections=sections(),
+    task=strategies.sampled_from(["translation", "continuation"]),
+    names=strategies.lists(FILE_NAMES, min_size=1, max_size=3),
+    join=strategies.text(CHARACTERS, max_size=3),
+    weight=strategies.floats(0.001, 10.0),
+)
+def test_a_saved_config_is_loaded_as_the_same(
+    sections: dict[str, Any],
+    task: str,
+    names: list[str],
+    join: str,
+    weight: float,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("configs")
+    train = [{"tsv": str(folder / name), "join": join, "weight": weight} for name in names]
+    try:
+        config = load_config({"task": task, "data": {"train": train}, **sections})
+    except ConfigError:
+        assume(False)  # Keys that contradict each other.
+    (folder / "run").mkdir()
+    save_config(config, folder / "run" / "config.yaml")
+    loaded = load_config(folder / "run" / "config.yaml")
+    assert loaded.model_dump() == config.model_dump()
+    save_config(loaded, folder / "run" / "again.yaml")
+    first, again = (folder / "run" / f"{name}.yaml" for name in ("config", "again"))
+    assert again.read_bytes() == first.read_bytes()

@@ -1,10 +1,12 @@
 """Lines of text files: against Python's own splitting of the joined text."""
 
 import gzip
+import io
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies
 
 from seq2seq_kit.errors import DataError
 from seq2seq_kit.text.lines import count_lines, decode_lines, read_chosen_lines, read_lines
@@ -131,3 +133,52 @@ def test_chosen_lines_are_those_of_the_whole_file(tmp_path: Path, numbers: list[
     lines = list(read_lines(path))
     expected = [lines[number - 1] for number in numbers if number <= len(lines)]
     assert list(read_chosen_lines(path, numbers)) == expected
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    lines=strategies.lists(
+        strategies.text(alphabet=strategies.characters(exclude_categories=["Cs"])).map(
+            lambda text: text.replace("\n", "\r")
+        )
+    ),
+    end=strategies.sampled_from(["\n", "\r\n"]),
+    has_mark=strategies.booleans(),
+    is_packed=strategies.booleans(),
+)
+def test_lines_of_any_text_come_back(
+    lines: list[str],
+    end: str,
+    has_mark: bool,
+    is_packed: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    # A line that begins with a mark or ends in "\r" cannot be told from one with another line end.
+    lines = [line.lstrip("\ufeff").rstrip("\r") for line in lines]
+    data = "".join(line + end for line in lines).encode()
+    data = b"\xef\xbb\xbf" * has_mark + data
+    path = tmp_path_factory.mktemp("lines") / "text"
+    path.write_bytes(gzip.compress(data) if is_packed else data)
+    assert list(read_lines(path)) == lines
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(strategies.binary())
+def test_bytes_are_text_or_an_error_with_the_line(data: bytes) -> None:
+    raw = io.BytesIO(data).readlines()
+    first_bad = next(
+        (number for number, line in enumerate(raw, 1) if not is_utf8(line.rstrip(b"\r\n"))), None
+    )
+    if first_bad is None:
+        assert len(list(decode_lines(raw, name="x"))) == len(raw) - (data == b"\xef\xbb\xbf")
+    else:
+        with pytest.raises(DataError, match=f"^x, line {first_bad}: "):
+            list(decode_lines(raw, name="x"))
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

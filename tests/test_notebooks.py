@@ -9,6 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+pytestmark = pytest.mark.slow
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
 MACHINE_PATH = re.compile(r"/(home|opt|root|tmp|usr|var|Users)/|[A-Z]:\\\\")
 

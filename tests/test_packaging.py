@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import seq2seq_kit
@@ -129,6 +130,22 @@ def test_no_held_out_sentence_is_trained_on() -> None:
     trained = {side for pair in read_corpus(config.data.train[0]) for side in pair[1:]}
     for corpus in config.data.validation + config.data.test:
         assert trained.isdisjoint(side for pair in read_corpus(corpus) for side in pair[1:])
+
+
+def test_the_workflow_runs_each_python_that_is_promised() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    job = workflow["jobs"]["test"]
+    promised = re.findall(r"Python :: (3\.\d+)", setup_cfg()["metadata"]["classifiers"])
+    assert job["strategy"]["matrix"]["python"] == promised
+    assert job["steps"][-1]["run"] == ".ci/run"
+
+
+def test_hooks_before_a_commit_run_what_make_lint_runs() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for hook in config["repos"][0]["hooks"]:
+        tool = hook["entry"].removeprefix(".venv/bin/").removesuffix(" --fix")
+        assert f"$(BIN)/{tool}" in makefile
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permission")
