@@ -6,8 +6,10 @@ when its process dies. Whoever writes beside it next removes what such a process
 
 import errno
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,12 @@ from seq2seq_kit.errors import RunError
 
 _SUFFIX = ".s2s-partial"
 _LOCK, _CONTENT = "lock", "content"
+
+# The names that earlier versions gave to what they were writing, here and in the cache.
+_OLDER_LEFTOVERS = re.compile(
+    r"\.?[\w-]+(\.(npz|yaml|json|jsonl|model))?(\.\d+)?\.(partial|tmp)|building-\w+"
+)
+_DAY = 24 * 60 * 60
 
 # File systems allow 255 bytes for a name: the scratch folder's begins with a part of its target's.
 _MAX_NAME = 40
@@ -120,6 +128,23 @@ def remove_leftovers(folder: Path) -> None:
         with suppress(OSError):  # Another user's, or there are no locks there.
             if lock := try_lock(scratch / _LOCK):
                 _remove_scratch_folder(scratch, lock)
+
+
+def remove_older_leftovers(folder: Path) -> None:
+    """Removes what killed processes of earlier versions have left in a folder of this package.
+
+    They used no locks, so whatever was not written to for a day counts as left.
+
+    Args:
+        folder: A run folder or the cache.
+    """
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if not _OLDER_LEFTOVERS.fullmatch(path.name):
+                continue
+            if time.time() - path.stat().st_mtime < _DAY:
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def try_lock(path: Path) -> FileLock | None:

@@ -8,7 +8,7 @@ import logging
 import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -63,7 +63,7 @@ from seq2seq_kit.text.statistics import measure_corpora
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
 from seq2seq_kit.training.checkpoint import assign_variables, load_of_run
-from seq2seq_kit.training.distribution import is_chief, make_strategy
+from seq2seq_kit.training.distribution import is_chief, make_strategy, mean_over_workers
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_files import (
     changed_data,
@@ -205,7 +205,7 @@ class Seq2Seq:
         # Whatever vocabulary the data give: the rest is known before a tokenizer takes its minutes.
         check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
         strategy = make_strategy(config.training.strategy)
-        with run.filled() if is_chief(strategy) else nullcontext():
+        with _filled_by_chief(run, strategy):
             _check_folder(run, resume)
             return cls._fill(run, config, strategy, callbacks, resume)
 
@@ -547,6 +547,27 @@ def _complete(config: Config, run: RunFolder, resume: bool) -> Config:
             "Chosen to suit the data; a key that the config gives stays as it is:%s", listed
         )
     return config
+
+
+@contextmanager
+def _filled_by_chief(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Has the chief make and lock the run folder; if it cannot, no worker waits for it.
+
+    Raises:
+        InputError: On all workers, if the chief cannot.
+    """
+    with ExitStack() as stack:
+        fault: InputError | None = None
+        if is_chief(strategy):
+            try:
+                stack.enter_context(run.filled())
+            except InputError as error:
+                fault = error
+        if mean_over_workers(strategy, float(fault is not None)) > 0:
+            raise fault or InputError(
+                f"The chief of the workers cannot fill the run folder {run.path}: see what it says."
+            )
+        yield
 
 
 def _check_folder(run: RunFolder, resume: bool) -> None:

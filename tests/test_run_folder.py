@@ -125,6 +125,59 @@ def test_one_process_fills_a_folder(tmp_path: Path) -> None:
         pass
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_start_that_fails_leaves_only_what_was_there_or_is_not_its_own(tmp_path: Path) -> None:
+    def fail(folder: Path, *made: str) -> None:
+        run = RunFolder(folder)
+        with pytest.raises(InputError, match="bad data"), run.filled():
+            run.config.touch()
+            run.logs.mkdir(exist_ok=True)
+            run.events.touch()
+            for name in made:
+                (folder / name).touch()
+            raise InputError("bad data")
+
+    fail(tmp_path / "runs" / "new")
+    assert names(tmp_path) == []
+    (tmp_path / "old" / "logs").mkdir(parents=True)
+    for name in ("config.yaml", "notes.txt"):
+        (tmp_path / "old" / name).touch()
+    before = names(tmp_path)
+    fail(tmp_path / "old")
+    assert names(tmp_path) == before
+    fail(tmp_path / "callback", "logs/events.of.a.callback")
+    assert names(tmp_path / "callback") == ["logs", "logs/events.of.a.callback"]
+    fail(tmp_path / "trained", "last.npz")
+    assert {"config.yaml", "last.npz"} <= set(names(tmp_path / "trained"))
+
+
+def test_a_start_that_is_refused_leaves_the_other_process_alone(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.filled():
+        run.config.touch()
+        before = names(tmp_path)
+        with pytest.raises(InputError, match="Another process"), run.filled():
+            pass
+        assert names(tmp_path) == before
+
+
+def test_what_earlier_versions_left_half_written_is_removed_after_a_day(tmp_path: Path) -> None:
+    left = ["last.npz.812.partial", ".best.npz.7.tmp", ".data.json.partial", "metrics.partial"]
+    kept = ["notes.partial.txt", "my.tmp.npz", "last.npz"]
+    for name in (*left, *kept, "shared.model.9.partial"):
+        (tmp_path / name).touch()
+        if name != "shared.model.9.partial":  # whose writer may live
+            os.utime(tmp_path / name, (1e9, 1e9))
+    (tmp_path / "building-x_1").mkdir()
+    (tmp_path / "building-x_1" / "ids").touch()
+    os.utime(tmp_path / "building-x_1", (1e9, 1e9))
+    with RunFolder(tmp_path).filled():
+        assert names(tmp_path) == sorted([*kept, "shared.model.9.partial", ".lock"])
+
+
 def test_a_folder_that_cannot_be_made_or_locked_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -632,3 +632,36 @@ def test_a_signal_outside_of_the_loop_says_whether_there_is_something_to_resume(
     resumed = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run", resume=True)
     assert resumed.results["steps"] == 23
     assert "validation_bleu" in resumed.results
+
+
+def test_a_start_that_fails_on_its_data_leaves_nothing(
+    translation_config: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "one.tsv").write_text("ab\tba\n", encoding="utf-8")
+    translation_config["data"] = {"train": str(tmp_path / "one.tsv")}
+    translation_config["tokenizer"] = {}
+    with pytest.raises(InputError):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path / "runs" / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["one.tsv"]
+
+
+@pytest.mark.parametrize("chief", [True, False])
+def test_a_chief_that_cannot_fill_the_run_folder_ends_all_workers(
+    translation_config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chief: bool,
+) -> None:
+    asked = []
+
+    def mean_over_workers(_strategy: Any, value: float) -> float:
+        asked.append(value)
+        return 0.5
+
+    monkeypatch.setattr(seq2seq, "is_chief", lambda _strategy: chief)
+    monkeypatch.setattr(seq2seq, "mean_over_workers", mean_over_workers)
+    monkeypatch.setattr(RunFolder, "check_free", lambda _run: None)
+    message = "Another process" if chief else "The chief of the workers cannot fill"
+    with RunFolder(tmp_path / "run").filled(), pytest.raises(InputError, match=message):
+        Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    assert asked == [float(chief)]

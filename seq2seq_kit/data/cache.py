@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from seq2seq_kit.atomic import remove_leftovers, write_bytes
+from seq2seq_kit.atomic import remove_leftovers, remove_older_leftovers, write_bytes
 from seq2seq_kit.config import CorpusConfig
 from seq2seq_kit.digests import FileDigests, digest
 from seq2seq_kit.errors import InputError, RunError
@@ -42,6 +42,7 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)  # It holds the user's texts, encoded.
         remove_leftovers(folder)
+        remove_older_leftovers(folder)
     except OSError as error:
         problem = error.strerror or str(error)
     if problem or not os.access(folder, os.W_OK):

@@ -3,13 +3,19 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seq2seq_kit.atomic import explain_write_errors, remove_leftovers, try_lock, write_bytes
+from seq2seq_kit.atomic import (
+    explain_write_errors,
+    remove_leftovers,
+    remove_older_leftovers,
+    try_lock,
+    write_bytes,
+)
 from seq2seq_kit.digests import seal, unseal
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.files import why_not_regular
@@ -84,11 +90,16 @@ class RunFolder:
     def filled(self) -> Iterator[None]:
         """Makes the folder and keeps other processes from filling it too while the body runs.
 
-        The system releases the lock of a process that dies. Reading the folder needs no lock.
+        The system releases the lock of a process that dies. Reading the folder needs no lock. If
+        the body fails before a state of training is saved, the files and folders that it made are
+        removed again; those that were there before stay.
 
         Raises:
             InputError: If the folder cannot be made, or another process fills it.
         """
+        may_be_new = (self.logs, self.path, *self.path.parents)
+        folders = [folder for folder in may_be_new if not folder.exists()]
+        before = {file for file in self._files() if file.exists()}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,7 +109,22 @@ class RunFolder:
             ) from error
         with self._locked():
             remove_leftovers(self.path)
-            yield
+            remove_older_leftovers(self.path)
+            try:
+                yield
+            except BaseException:
+                if not (self.last.exists() or self.best.exists()):
+                    for file in set(self._files()) - before:
+                        _remove_if_possible(file.unlink)
+                    for folder in folders:
+                        _remove_if_possible(folder.rmdir)
+                raise
+
+    def _files(self) -> list[Path]:
+        """Returns the files that a start makes before there is a state of training."""
+        tokenizers = [self.tokenizer(side) for side in ("shared", "source", "target")]
+        others = [self.config, self.data, self.shortlist, self.metrics, self.results, self.events]
+        return [*tokenizers, *others, self.lock]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -227,6 +253,12 @@ class RunFolder:
             f"{path} is not of a run and would be overwritten. {_ELSEWHERE.capitalize()}, or "
             f"rename that file."
         )
+
+
+def _remove_if_possible(remove: Callable[[], None]) -> None:
+    """Removes a file, or a folder if it is empty."""
+    with suppress(OSError):
+        remove()
 
 
 def json_bytes(values: dict[str, Any]) -> bytes:
