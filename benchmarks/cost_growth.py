@@ -37,8 +37,7 @@ from seq2seq_kit.model.build import build_model  # noqa: E402
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel  # noqa: E402
 from seq2seq_kit.samples import write_starter  # noqa: E402
 from seq2seq_kit.training.distribution import make_strategy  # noqa: E402
-from seq2seq_kit.training.run_folder import RunFolder  # noqa: E402
-from seq2seq_kit.training.trainer import Trainer  # noqa: E402
+from seq2seq_kit.training.step import TrainingSteps  # noqa: E402
 
 COMMON = {"vocab_size": 8000, "units": 512, "length": 16, "batch": 64, "beam": 5}
 MODEL = {"embedding_dim": 256, "attention": "multiplicative", "tie_embeddings": False}
@@ -86,15 +85,7 @@ def median_seconds(call: Callable[[], Any], *, at_least: float = 2.0) -> float:
 def training_step(sizes: dict[str, int]) -> float:
     """Returns the seconds of one step of training."""
     model = build(sizes)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            model,
-            TrainingConfig(max_steps=1),
-            RunFolder(Path(folder)),
-            None,  # type: ignore[arg-type]
-            None,  # type: ignore[arg-type]
-            strategy=make_strategy("default"),
-        )
+    steps = TrainingSteps(model, TrainingConfig(), make_strategy("default"))
     ids = draw_ids(sizes)
     batch = {
         "source_ids": ids,
@@ -103,7 +94,7 @@ def training_step(sizes: dict[str, int]) -> float:
         "weights": tf.ones(ids.shape),
         "num_tokens": tf.constant(float(sizes["batch"] * sizes["length"])),
     }
-    return median_seconds(lambda: trainer._train_step(batch)[0].numpy())
+    return median_seconds(lambda: steps.train_function(batch)[0].numpy())
 
 
 def decoding(sizes: dict[str, int]) -> float:

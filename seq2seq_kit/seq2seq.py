@@ -65,6 +65,7 @@ from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
 from seq2seq_kit.training.checkpoint import assign_variables, load_of_run
 from seq2seq_kit.training.distribution import is_chief, make_strategy, mean_over_workers
 from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.keras_callbacks import check_callbacks
 from seq2seq_kit.training.run_files import (
     changed_data,
     load_shortlist,
@@ -72,11 +73,11 @@ from seq2seq_kit.training.run_files import (
     save_run,
 )
 from seq2seq_kit.training.run_folder import RunFolder, read_json, save_json
-from seq2seq_kit.training.trainer import Trainer, check_callbacks
+from seq2seq_kit.training.samples import SampleLog
+from seq2seq_kit.training.step import TrainingSteps
+from seq2seq_kit.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-_SHOWN_CHARACTERS = 240
 
 # What `Generator.hypotheses` takes beside the texts.
 _SEARCH_OPTIONS = [
@@ -243,16 +244,21 @@ class Seq2Seq:
             run_name = save_run(run, config, tokenizers, shortlist, digests, before)
         fitted = cls(model, tokenizers, config, shortlist=shortlist)
         examples = validation_texts(config, data.validation, tokenizers, digests)
+        samples = SampleLog(
+            *examples,
+            lambda sources: fitted.generate(sources, beam_size=1, truncate=True),
+            config.training.validation_samples,
+        )
+        steps = TrainingSteps(model, config.training, strategy)
         trainer = Trainer(
-            model,
+            steps,
             config.training,
             run,
             batch_set(config, data.train, shuffle=True),
             batch_set(config, data.validation, shuffle=False),
-            strategy=strategy,
             text_metrics=fitted._text_metrics(examples),
-            show_samples=lambda: fitted._log_samples(examples),
             callbacks=callbacks,
+            parts=[samples],
             run_name=run_name,
         )
         if resume:
@@ -270,7 +276,7 @@ class Seq2Seq:
             "validation_loss": best.metadata["val_loss"],
             "validation_perplexity": best.metadata["val_perplexity"],
             "guessing_perplexity": unigram_perplexity(data.validation),
-        } | fitted._final_results(trainer, digests, examples)
+        } | fitted._final_results(steps, digests, examples)
         if is_chief(strategy):
             save_json(run.results, fitted.results)
         for sentence in fitted.advice():
@@ -479,7 +485,7 @@ class Seq2Seq:
         return advise(self.config, self.history, self.results, self.tokenizer.vocab_size)
 
     def _final_results(
-        self, trainer: Trainer, digests: FileDigests, examples: TextPairs
+        self, steps: TrainingSteps, digests: FileDigests, examples: TextPairs
     ) -> dict[str, Any]:
         """Measures the best weights: on the test data, or on the validation data without them."""
         test = self.config.data.test
@@ -487,7 +493,7 @@ class Seq2Seq:
         if test is not None:
             limits = LengthLimits.of(self.config.data)
             encoded = encode_corpora(test, self._tokenizers, limits, digests)
-            loss = trainer.mean_loss(batch_set(self.config, encoded, shuffle=False))
+            loss = steps.mean_loss(batch_set(self.config, encoded, shuffle=False))
             results |= {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700.0))}
         if self.config.task == "translation":
             if test is not None:
@@ -515,18 +521,6 @@ class Seq2Seq:
             return {"bleu": scores.bleu, "chrf": scores.chrf}
 
         return measure
-
-    def _log_samples(self, examples: TextPairs) -> None:
-        """Logs outputs of a few validation examples, the same ones each time."""
-        number = min(self.config.training.validation_samples, len(examples.sources))
-        if not number:
-            return
-        step = len(examples.sources) // number
-        sources = examples.sources[::step][:number]
-        targets = examples.targets[::step][:number]
-        outputs = self.generate(sources, beam_size=1, truncate=True)
-        for texts in zip(sources, outputs, targets, strict=True):
-            logger.info("  in:   %s\n  out:  %s\n  want: %s", *map(_in_a_line, texts))
 
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:
@@ -622,12 +616,6 @@ def _old_shortlist(run: RunFolder, saved: SavedConfig, tokenizers: Tokenizers) -
     except RunError as error:
         logger.warning("%s It is learnt anew.", error)
         return None
-
-
-def _in_a_line(text: str) -> str:
-    """Returns a text for the log: on one line, and no longer than a few of a terminal's."""
-    text = text.replace("\n", "\\n")
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _text_end(config: Config, tokenizer: Tokenizer) -> int:

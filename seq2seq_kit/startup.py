@@ -71,7 +71,7 @@ def _is_not_about_our_graphs(record: logging.LogRecord) -> bool:
     """Drops the warning of graphs traced again and again: each of ours is traced on purpose."""
     message = record.getMessage()
     return "triggered tf.function retracing" not in message or not any(
-        name in message for name in ("Generator.", "Scorer.", "Trainer.")
+        name in message for name in ("Generator.", "Scorer.", "TrainingSteps.")
     )
 
 

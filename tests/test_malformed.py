@@ -32,8 +32,8 @@ from seq2seq_kit.text.corpus import read_corpus
 from seq2seq_kit.text.lines import read_lines
 from seq2seq_kit.tokens.tokenizer import Tokenizer, _Model
 from seq2seq_kit.training.checkpoint import assign_variables
+from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder, read_json
-from seq2seq_kit.training.trainer import read_metrics
 
 TEXTS = ["a b c d", "hello world", "春天 来了"] * 30
 

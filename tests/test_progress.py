@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from seq2seq_kit.training.progress import Limits, Place, ProgressLog, forecast, peak_memory
+from seq2seq_kit.training.progress import Place, ProgressLog, forecast, peak_memory
+from seq2seq_kit.training.stopping import Limits
 
 
 class Clock:

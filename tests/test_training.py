@@ -3,6 +3,7 @@
 import copy
 import csv
 import errno
+import functools
 import http.server
 import json
 import math
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.archive import load_archive
-from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.archive import load_archive, save_archive
+from seq2seq_kit.config import TrainingConfig, sections
 from seq2seq_kit.data.encoded import CorpusRows, EncodedData
 from seq2seq_kit.data.plan import BatchSet
 from seq2seq_kit.data.report import EncodingReport
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.training import trainer as training
+from seq2seq_kit.training import checkpoint
 from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.keras_callbacks import check_callbacks
+from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.run_folder import RunFolder
-from seq2seq_kit.training.trainer import Trainer, check_callbacks
+from seq2seq_kit.training.step import TrainingSteps
+from seq2seq_kit.training.stopping import Limits, limits_of
+from seq2seq_kit.training.trainer import Trainer
 
 VOCAB_SIZE = 20
 NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
@@ -58,6 +63,16 @@ def random_rows(number: int = NUM_ROWS, seed: int = 0) -> EncodedData:
     return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], lines, corpora, report)
 
 
+class AfterValidation(TrainingPart):
+    """Does something after each validation."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def after_validation(self, *_: Any) -> None:
+        self._act()
+
+
 def make_trainer(
     folder: Path,
     *,
@@ -66,9 +81,12 @@ def make_trainer(
     batch_size: int = 6,
     strategy: tf.distribute.Strategy | None = None,
     seed: int = 1,
+    steps: Callable[..., TrainingSteps] = TrainingSteps,
     text_metrics: Callable[[], dict[str, float]] | None = None,
-    show_samples: Callable[[], None] | None = None,
+    after_validation: Callable[[], None] = lambda: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    parts: Sequence[TrainingPart] = (),
+    run_name: str | None = None,
     **options: Any,
 ) -> Trainer:
     keras.utils.set_random_seed(seed)
@@ -77,45 +95,68 @@ def make_trainer(
         model = NETWORKS[kind](dropout)
         model.build()
     folder.mkdir(exist_ok=True)
+    config = TrainingConfig(**{"epochs": 1, "tensorboard": False} | options)
     sets = [
         BatchSet(random_rows(seed=shuffle), kind, 8, batch_size, "sentences", 1, shuffle)
         for shuffle in (True, False)
     ]
     return Trainer(
-        model,
-        TrainingConfig(**{"epochs": 1, "tensorboard": False} | options),
+        steps(model, config, strategy),
+        config,
         RunFolder(folder),
         *sets,
-        strategy=strategy,
         text_metrics=text_metrics,
-        show_samples=show_samples,
         callbacks=callbacks,
+        parts=[*parts, AfterValidation(after_validation)],
+        run_name=run_name,
     )
 
 
+Batch = dict[str, tf.Tensor]
+
+
+class ScriptedSteps(TrainingSteps):
+    """Steps that compute nothing: the losses are given, and weights stay as they are.
+
+    Args:
+        arguments: As of `TrainingSteps`.
+        losses: Of the validations; then they fall.
+        train: From a batch to the loss of a training step.
+    """
+
+    def __init__(
+        self, *arguments: Any, losses: Sequence[float], train: Callable[[Batch], float]
+    ) -> None:
+        super().__init__(*arguments)
+        self._losses = iter([*losses, *np.arange(-1.0, -99.0, -1.0)])
+        self._train_loss = train
+
+    def train(self, batch: Batch) -> tuple[float, float]:
+        return self._train_loss(batch), float(batch["num_tokens"])
+
+    def mean_loss(self, *_: Any, **__: Any) -> float:
+        return float(next(self._losses))
+
+
 def without_network(
-    trainer: Trainer, losses: Sequence[float] = (), train_loss: float = 1.0
-) -> Trainer:
-    """Replaces the steps: each step's loss is 1, the validations' are given (then: falling)."""
-    script = iter([*losses, *np.arange(-1.0, -99.0, -1.0)])
-    trainer.mean_loss = lambda *_, **__: float(next(script))
-    trainer._train_step = lambda batch: (tf.constant(train_loss), batch["num_tokens"])
-    trainer._trace = lambda *_: None
-    return trainer
+    losses: Sequence[float] = (),
+    train_loss: float = 1.0,
+    train: Callable[[Batch], float] | None = None,
+) -> Callable[..., TrainingSteps]:
+    """Steps for `make_trainer` with the given losses of validations and training."""
+    return functools.partial(ScriptedSteps, losses=losses, train=train or (lambda _: train_loss))
 
 
-def with_scripted_steps(trainer: Trainer) -> Trainer:
-    """Replaces the computation of both steps: a loss of 1, weights that depend on all batches."""
+class ScriptedUpdates(TrainingSteps):
+    """Steps with a loss of 1 and weights that depend on all batches and their order."""
 
-    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        bias = trainer.model.output_bias
+    def train(self, batch: Batch) -> tuple[float, float]:
+        bias = self.model.output_bias
         bias.assign(bias * 0.9 + batch["num_tokens"])
-        return tf.constant(1.0), batch["num_tokens"]
+        return 1.0, float(batch["num_tokens"])
 
-    trainer._train_step = train_step
-    trainer._validation_step = lambda batch: tf.stack([batch["num_tokens"]] * 2)
-    trainer._trace = lambda *_: None
-    return trainer
+    def validate(self, batch: Batch) -> tf.Tensor:
+        return tf.stack([batch["num_tokens"]] * 2)
 
 
 def recorded(trainer: Trainer, key: str) -> list[float]:
@@ -157,7 +198,7 @@ def send(name: str) -> None:
 @pytest.fixture(autouse=True)
 def _each_epoch_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here an epoch has four steps, after which no validation would be due."""
-    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 1)
+    monkeypatch.setattr(sections, "MIN_STEPS_TO_VALIDATION", 1)
 
 
 # ---- Progress
@@ -167,7 +208,7 @@ def test_a_forecast_is_logged_once_after_twenty_steps(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    without_network(make_trainer(tmp_path, epochs=8)).fit()
+    make_trainer(tmp_path, epochs=8, steps=without_network()).fit()
     (line,) = [line for line in caplog.messages if "of memory so far" in line]
     assert line.startswith("8 epochs: about ")
 
@@ -209,13 +250,14 @@ def test_a_validation_that_was_noted_but_not_saved_is_noted_once(tmp_path: Path)
         if len(broken.history) == 2:
             raise OSError("the machine went down")
 
-    straight = without_network(make_trainer(tmp_path / "straight", epochs=3), [5.0, 4.0, 3.0])
+    straight = make_trainer(tmp_path / "straight", epochs=3, steps=without_network([5.0, 4.0, 3.0]))
     straight.fit()
-    broken = make_trainer(tmp_path / "broken", epochs=3, show_samples=crash)
-    without_network(broken, [5.0, 4.0])
+    broken = make_trainer(
+        tmp_path / "broken", epochs=3, after_validation=crash, steps=without_network([5.0, 4.0])
+    )
     with pytest.raises(OSError, match="went down"):
         broken.fit()
-    resumed = without_network(make_trainer(tmp_path / "broken", epochs=3), [4.0, 3.0])
+    resumed = make_trainer(tmp_path / "broken", epochs=3, steps=without_network([4.0, 3.0]))
     resumed.resume()
     resumed.fit()
     assert comparable(read_metrics(resumed.run)) == comparable(straight.history)
@@ -223,10 +265,12 @@ def test_a_validation_that_was_noted_but_not_saved_is_noted_once(tmp_path: Path)
 
 def test_patience_is_kept_over_a_resumption(tmp_path: Path) -> None:
     options = {"epochs": 9, "early_stopping": {"patience": 3}}
-    trainer = make_trainer(tmp_path, callbacks=[AtStep(9, press_ctrl_c)], **options)
+    trainer = make_trainer(
+        tmp_path, callbacks=[AtStep(9, press_ctrl_c)], **options, steps=without_network([1.0, 2.0])
+    )
     with pytest.raises(TrainingInterrupted):
-        without_network(trainer, [1.0, 2.0]).fit()
-    resumed = without_network(make_trainer(tmp_path, **options), [2.0, 2.0, 2.0])
+        trainer.fit()
+    resumed = make_trainer(tmp_path, **options, steps=without_network([2.0, 2.0, 2.0]))
     resumed.resume()
     assert resumed.fit().epoch == 4
 
@@ -237,20 +281,20 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
 
 
 def test_another_network_cannot_resume(tmp_path: Path) -> None:
-    without_network(make_trainer(tmp_path)).fit()
+    make_trainer(tmp_path, steps=without_network()).fit()
     with pytest.raises(RunError, match=r"last\.npz does not fit the model"):
         make_trainer(tmp_path, kind="encoder_decoder").resume()
 
 
 def test_a_long_epoch_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_SAVE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY_SECONDS", 0)
     saved_steps = []
 
     def note() -> None:
         saved_steps.append(load_archive(tmp_path / "last.npz").metadata["step"])
 
-    trainer = make_trainer(tmp_path, callbacks=[AtStep(3, note)])
-    without_network(trainer).fit()
+    trainer = make_trainer(tmp_path, callbacks=[AtStep(3, note)], steps=without_network())
+    trainer.fit()
     assert saved_steps == [2]
 
 
@@ -259,7 +303,7 @@ def test_a_long_epoch_is_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_ctrl_c_saves_and_says_where(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    trainer = without_network(make_trainer(tmp_path, callbacks=[AtStep(2, press_ctrl_c)]))
+    trainer = make_trainer(tmp_path, callbacks=[AtStep(2, press_ctrl_c)], steps=without_network())
     with pytest.raises(TrainingInterrupted, match=str(tmp_path)) as caught:
         trainer.fit()
     assert caught.value.run_dir == tmp_path
@@ -270,9 +314,11 @@ def test_ctrl_c_saves_and_says_where(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_saves_as_ctrl_c_does(tmp_path: Path, name: str) -> None:
-    trainer = make_trainer(tmp_path, callbacks=[AtStep(2, lambda: send(name))])
+    trainer = make_trainer(
+        tmp_path, callbacks=[AtStep(2, lambda: send(name))], steps=without_network()
+    )
     with pytest.raises(TrainingInterrupted, match=f"interrupted by {name}; .* saved in") as caught:
-        without_network(trainer).fit()
+        trainer.fit()
     assert caught.value.signal == getattr(signal, name)
     assert load_archive(tmp_path / "last.npz").metadata["step"] == 2
 
@@ -297,18 +343,24 @@ def test_a_signal_does_not_wait_for_a_validation_and_the_resumed_run_makes_it(
         on_test_batch_begin=lambda batch, logs: interrupt_at("validation")
     )
     trainer = make_trainer(
-        tmp_path / "broken", epochs=3, text_metrics=text_metrics, callbacks=[at_batch]
+        tmp_path / "broken",
+        epochs=3,
+        text_metrics=text_metrics,
+        callbacks=[at_batch],
+        steps=ScriptedUpdates,
     )
     with pytest.raises(TrainingInterrupted, match="SIGTERM"):
-        with_scripted_steps(trainer).fit()
+        trainer.fit()
     assert not done
     assert load_archive(tmp_path / "broken" / "last.npz").metadata["step"] == 8
     stage, recorder = "", EveryHook()
     for folder, callbacks in (("straight", []), ("broken", [recorder])):
-        trainer = with_scripted_steps(
-            make_trainer(
-                tmp_path / folder, epochs=3, text_metrics=text_metrics, callbacks=callbacks
-            )
+        trainer = make_trainer(
+            tmp_path / folder,
+            epochs=3,
+            text_metrics=text_metrics,
+            callbacks=callbacks,
+            steps=ScriptedUpdates,
         )
         if folder == "broken":
             trainer.resume()
@@ -327,8 +379,8 @@ def test_a_signal_does_not_wait_for_a_validation_and_the_resumed_run_makes_it(
 
 def test_a_run_that_early_stopping_has_ended_does_not_go_on(tmp_path: Path) -> None:
     options = {"epochs": 9, "early_stopping": {"patience": 1}}
-    without_network(make_trainer(tmp_path, **options), [1.0, 2.0]).fit()
-    resumed = without_network(make_trainer(tmp_path, **options), [0.5])
+    make_trainer(tmp_path, **options, steps=without_network([1.0, 2.0])).fit()
+    resumed = make_trainer(tmp_path, **options, steps=without_network([0.5]))
     resumed.resume()
     assert resumed.fit().finished == "no better validation loss for 1 validations"
     assert resumed.state.step == 8
@@ -339,13 +391,13 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         press_ctrl_c()
         press_ctrl_c()
 
-    trainer = without_network(make_trainer(tmp_path, callbacks=[AtStep(2, press_twice)]))
+    trainer = make_trainer(tmp_path, callbacks=[AtStep(2, press_twice)], steps=without_network())
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
 
 
 def test_training_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
-    trainer = without_network(make_trainer(tmp_path))
+    trainer = make_trainer(tmp_path, steps=without_network())
     thread = threading.Thread(target=trainer.fit)
     thread.start()
     thread.join()
@@ -384,14 +436,13 @@ def mean_loss_row_by_row(model: keras.Model, rows: EncodedData) -> float:
 
 def test_each_epoch_shows_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     epochs: list[list[tuple[int, ...]]] = [[], []]
-    trainer = without_network(make_trainer(tmp_path, epochs=2))
 
-    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def train(batch: Batch) -> float:
         for row, real in zip(batch["target_ids"].numpy(), batch["weights"].numpy(), strict=True):
             epochs[trainer.state.epoch].append(tuple(row[real > 0].tolist()))
-        return tf.constant(1.0), batch["num_tokens"]
+        return 1.0
 
-    trainer._train_step = train_step
+    trainer = make_trainer(tmp_path, epochs=2, steps=without_network(train=train))
     trainer.fit()
     rows = random_rows(seed=True)
     expected = [(*rows.ids[a:b].tolist(), 3) for a, b in zip(rows.begins, rows.ends, strict=True)]
@@ -409,7 +460,8 @@ import json, pathlib
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
-from test_training import make_strategy, make_trainer, tf
+from seq2seq_kit.training.distribution import make_strategy
+from test_training import make_trainer, tf
 strategy = make_strategy("mirrored")
 folder = pathlib.Path(sys.argv[1])
 options = dict(epochs=1, batch_size=5, validate_every=2, clip_norm=0.1)
@@ -535,8 +587,8 @@ def test_a_loss_that_is_no_number_ends_training_with_advice(tmp_path: Path) -> N
 
 
 def test_a_run_whose_loss_is_no_number_can_resume_from_before(tmp_path: Path) -> None:
-    without_network(make_trainer(tmp_path)).fit()
-    trainer = without_network(make_trainer(tmp_path, epochs=2), train_loss=math.inf)
+    make_trainer(tmp_path, steps=without_network()).fit()
+    trainer = make_trainer(tmp_path, epochs=2, steps=without_network(train_loss=math.inf))
     trainer.resume()
     with pytest.raises(RunError, match=r"loss became inf at step 5.*kept in last\.npz"):
         trainer.fit()
@@ -547,8 +599,15 @@ def test_a_run_whose_loss_is_no_number_can_resume_from_before(tmp_path: Path) ->
 
 
 def test_learning_rate_rises_in_a_straight_line(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, epochs=2, warmup_steps=4, validate_every=1, learning_rate=0.1)
-    without_network(trainer).fit()
+    trainer = make_trainer(
+        tmp_path,
+        epochs=2,
+        warmup_steps=4,
+        validate_every=1,
+        learning_rate=0.1,
+        steps=without_network(),
+    )
+    trainer.fit()
     expected = [0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1, 0.1]
     np.testing.assert_allclose(recorded(trainer, "learning_rate"), expected, rtol=1e-6)
 
@@ -574,18 +633,19 @@ def test_learning_rate_decays_on_a_plateau(
         warmup_steps=warmup_steps,
         validate_every=1,
         early_stopping={"patience": 9},
+        steps=without_network(losses),
     )
-    without_network(trainer, losses).fit()
+    trainer.fit()
     np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
 
 
 def test_a_validation_before_its_time_costs_nothing(tmp_path: Path) -> None:
     # The limit ends training a step after a validation, and what follows it is no better.
     options = {"learning_rate": 1.0, "validate_every": 4, "early_stopping": {"patience": 1}}
-    first = without_network(make_trainer(tmp_path, epochs=9, max_steps=5, **options), [5, 6])
+    first = make_trainer(tmp_path, epochs=9, max_steps=5, **options, steps=without_network([5, 6]))
     assert first.fit().finished == "5 steps are done"
     assert recorded(first, "val_loss") == [5, 6]
-    again = without_network(make_trainer(tmp_path, epochs=9, max_steps=8, **options), [4])
+    again = make_trainer(tmp_path, epochs=9, max_steps=8, **options, steps=without_network([4]))
     again.resume()
     assert again.fit().finished == "8 steps are done"
     assert recorded(again, "learning_rate") == [1, 1, 1]
@@ -603,8 +663,10 @@ def test_a_validation_before_its_time_costs_nothing(tmp_path: Path) -> None:
 def test_training_stops_after_so_many_validations_without_a_better_one(
     tmp_path: Path, patience: int, losses: list[float], validations: int, best: int
 ) -> None:
-    trainer = make_trainer(tmp_path, epochs=20, early_stopping={"patience": patience})
-    state = without_network(trainer, losses).fit()
+    trainer = make_trainer(
+        tmp_path, epochs=20, early_stopping={"patience": patience}, steps=without_network(losses)
+    )
+    state = trainer.fit()
     assert state.epoch == len(trainer.history) == validations
     assert state.finished == f"no better validation loss for {patience} validations"
     assert load_archive(tmp_path / "best.npz").metadata["epoch"] == best
@@ -618,29 +680,30 @@ def test_early_stopping_may_go_by_a_score_that_rises(tmp_path: Path, metric: str
         epochs=9,
         text_metrics=lambda: {"bleu": 0.0, "chrf": 0.0, metric: next(values)},
         early_stopping={"metric": metric, "patience": 2},
+        steps=without_network(),
     )
-    without_network(trainer).fit()
+    trainer.fit()
     assert recorded(trainer, f"val_{metric}") == [10.0, 30.0, 20.0, 30.0]
     assert load_archive(tmp_path / "best.npz").metadata["epoch"] == 2
 
 
 def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
     weights = {}
-    trainer = make_trainer(tmp_path, epochs=3, learning_rate=0.1)
-    real_loss = trainer.mean_loss
-    script = iter([3.0, 2.0, 4.0])
+    losses = iter([3.0, 2.0, 4.0])
 
-    def mean_loss(batch_set: BatchSet, **_: Any) -> float:
-        weights[trainer.state.epoch] = weights_of(trainer)
-        return next(script) + 0 * real_loss(batch_set)
+    class Steps(ScriptedUpdates):
+        def mean_loss(self, *_: Any, **__: Any) -> float:
+            weights[trainer.state.epoch] = weights_of(trainer)
+            return next(losses)
 
-    trainer.mean_loss = mean_loss
+    trainer = make_trainer(tmp_path, epochs=3, steps=Steps)
     trainer.fit()
     best = load_archive(tmp_path / "best.npz")
     assert best.metadata["val_loss"] == 2.0
     for found, expected in zip(best.arrays.values(), weights[2], strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert not np.array_equal(weights[2][0], weights[3][0])
+    changed = zip(weights[2], weights[3], strict=True)
+    assert any(not np.array_equal(best, last) for best, last in changed)
 
 
 @pytest.mark.parametrize(
@@ -661,8 +724,8 @@ def test_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> None:
 def test_training_ends_at_its_limits_with_a_validation(
     tmp_path: Path, limits: dict[str, Any], steps: int, reason: str, validated: list[int]
 ) -> None:
-    trainer = make_trainer(tmp_path, **limits)
-    state = without_network(trainer).fit()
+    trainer = make_trainer(tmp_path, **limits, steps=without_network())
+    state = trainer.fit()
     assert (state.step, state.finished) == (steps, reason)
     assert recorded(trainer, "step") == validated
 
@@ -672,7 +735,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(training.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -682,11 +745,15 @@ def timed(clock: Clock, folder: Path, **options: Any) -> Trainer:
     """A trainer whose steps take a second, and whose validations take 20."""
     step = AtStep(0, lambda: None)
     step.on_train_batch_end = lambda *_, **__: clock.wait(1)
-    trainer = without_network(
-        make_trainer(folder, epochs=99, max_minutes=1, callbacks=[step], **options)
+    return make_trainer(
+        folder,
+        epochs=99,
+        max_minutes=1,
+        callbacks=[step],
+        after_validation=lambda: clock.wait(20),
+        steps=without_network(),
+        **options,
     )
-    trainer.show_samples = lambda: clock.wait(20)
-    return trainer
 
 
 @pytest.mark.parametrize(
@@ -719,26 +786,34 @@ def test_a_path_of_results_has_a_validation_in_the_last_epoch_however_short(
         batch_size=2,  # eleven steps an epoch
         validate_every=11,
         callbacks=[keras.callbacks.ModelCheckpoint(path, save_weights_only=True)],
+        steps=without_network(),
     )
-    without_network(trainer).fit()
+    trainer.fit()
     assert recorded(trainer, "step") == [11, 12]
 
 
 def test_short_epochs_end_without_a_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 10)
-    trainer = make_trainer(tmp_path, epochs=7)
-    without_network(trainer).fit()
+    monkeypatch.setattr(sections, "MIN_STEPS_TO_VALIDATION", 10)
+    trainer = make_trainer(tmp_path, epochs=7, steps=without_network())
+    trainer.fit()
     # The first ends of epochs of four steps that are ten steps from the last validation.
     assert recorded(trainer, "step") == [12, 24, 28]
     assert recorded(trainer, "epoch") == [3, 6, 7]
 
 
 def test_without_a_limit_small_data_are_read_oftener(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, epochs=None, early_stopping={"patience": 2})
-    assert trainer._max_epochs == 750  # 3,000 steps in epochs of four
-    state = without_network(trainer, [1.0, 2.0, 2.0]).fit()
+    batches = BatchSet(random_rows(), "language_model", 8, 6, "sentences", 1, True)
+    # 3,000 steps in epochs of four
+    assert limits_of(TrainingConfig(), batches) == Limits(750, None, None)
+    trainer = make_trainer(
+        tmp_path,
+        epochs=None,
+        early_stopping={"patience": 2},
+        steps=without_network([1.0, 2.0, 2.0]),
+    )
+    state = trainer.fit()
     assert (state.epoch, state.finished) == (3, "no better validation loss for 2 validations")
 
 
@@ -756,7 +831,7 @@ def test_a_damaged_line_of_the_history_is_left_out_and_named(
 
 
 def finished(folder: Path, losses: Sequence[float], **options: Any) -> Trainer:
-    trainer = without_network(make_trainer(folder, **options), losses)
+    trainer = make_trainer(folder, **options, steps=without_network(losses))
     trainer.fit()
     return trainer
 
@@ -780,7 +855,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_resumes(
 ) -> None:
     # Metrics, the state and the best weights, each with the names in the folder; then the end.
     straight = finished(tmp_path / "straight", [3.0, 2.0, 4.0], epochs=3)
-    broken = without_network(make_trainer(tmp_path / "broken", epochs=3), [3.0, 2.0, 4.0])
+    broken = make_trainer(tmp_path / "broken", epochs=3, steps=without_network([3.0, 2.0, 4.0]))
     sync, calls = os.fsync, []
 
     def fill_up(descriptor: int) -> None:
@@ -794,12 +869,13 @@ def test_a_disk_that_fills_up_leaves_a_run_that_resumes(
         with pytest.raises(RunError, match=r"could not be written to .*No space left on device"):
             broken.fit()
     assert not list(broken.run.path.glob("*partial*"))
-    resumed = make_trainer(tmp_path / "broken", epochs=3)
-    step = 0
-    if broken.run.last.is_file():
+    is_saved = broken.run.last.is_file()
+    step = load_archive(broken.run.last).metadata["validated_step"] if is_saved else 0
+    losses = [3.0, 2.0, 4.0][step // 4 :]
+    resumed = make_trainer(tmp_path / "broken", epochs=3, steps=without_network(losses))
+    if is_saved:
         resumed.resume()
-        step = resumed.state.validated_step
-    without_network(resumed, [3.0, 2.0, 4.0][step // 4 :]).fit()
+    resumed.fit()
     assert comparable(resumed.history) == comparable(straight.history)
     for name in ("best.npz", "last.npz"):
         found, expected = (load_archive(t.run.path / name) for t in (resumed, straight))
@@ -826,15 +902,17 @@ def test_lost_best_weights_are_noticed_on_resuming_and_chosen_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     finished(tmp_path, [1.0, 2.0], epochs=2).run.best.unlink()
-    resumed = without_network(make_trainer(tmp_path, epochs=4), [4.0, 5.0])
+    resumed = make_trainer(tmp_path, epochs=4, steps=without_network([4.0, 5.0]))
     resumed.resume()
     assert "best.npz is missing. Training resumes without it" in caplog.text
     resumed.fit()
     assert load_archive(resumed.run.best).metadata["val_loss"] == 4.0
-    finished_again = make_trainer(tmp_path, epochs=4)  # Nothing is left to train.
+    finished_again = make_trainer(
+        tmp_path, epochs=4, steps=without_network([6.0])
+    )  # Nothing is left to train.
     finished_again.run.best.unlink()
     finished_again.resume()
-    without_network(finished_again, [6.0]).fit()
+    finished_again.fit()
     assert load_archive(resumed.run.best).metadata["val_loss"] == 6.0
 
 
@@ -850,23 +928,20 @@ def test_older_best_weights_count_by_their_own_value(
 ) -> None:
     first = finished(tmp_path, [3.0], epochs=1)
     older = first.run.best.read_bytes()
-    second = without_network(make_trainer(tmp_path, epochs=3), [2.0, 2.5])
+    second = make_trainer(tmp_path, epochs=3, steps=without_network([2.0, 2.5]))
     second.resume()
     second.fit()
     second.run.best.write_bytes(older)
-    third = without_network(make_trainer(tmp_path, epochs=4), [2.9])
+    third = make_trainer(tmp_path, epochs=4, steps=without_network([2.9]))
     third.resume()
-    assert "best.npz is of step 4, where step 8 was the best" in caplog.text
+    assert "best.npz is from step 4, but step 8 was the best" in caplog.text
     third.fit()
     assert load_archive(third.run.best).metadata["val_loss"] == 2.9
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
-    trainer.run_name = "one"
-    without_network(trainer).fit()
-    other = make_trainer(tmp_path, epochs=2)
-    other.run_name = "other"
+    make_trainer(tmp_path, run_name="one", steps=without_network()).fit()
+    other = make_trainer(tmp_path, run_name="other", epochs=2)
     with pytest.raises(RunError, match=r"last\.npz and the config\.yaml beside it are of differ"):
         other.resume()
 
@@ -884,11 +959,11 @@ def events_of(path: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 def test_history_stands_in_metrics_and_in_one_file_for_tensorboard(tmp_path: Path) -> None:
-    trainer = without_network(make_trainer(tmp_path, epochs=2, tensorboard=True))
+    trainer = make_trainer(tmp_path, epochs=2, tensorboard=True, steps=without_network())
     trainer.fit()
     (path,) = (tmp_path / "logs").iterdir()
     path.write_bytes(path.read_bytes()[:-5])  # Killed while it was writing.
-    resumed = without_network(make_trainer(tmp_path, epochs=4, tensorboard=True))
+    resumed = make_trainer(tmp_path, epochs=4, tensorboard=True, steps=without_network())
     resumed.resume()
     resumed.fit()
     assert read_metrics(resumed.run) == resumed.history
@@ -901,14 +976,13 @@ def test_history_stands_in_metrics_and_in_one_file_for_tensorboard(tmp_path: Pat
 
 def test_loss_and_speed_count_from_the_last_validation(tmp_path: Path) -> None:
     losses: Iterator[float] = iter([1.0, 3.0, 5.0, 7.0])
-    trainer = without_network(make_trainer(tmp_path, validate_every=2))
     sizes = []
 
-    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def train(batch: Batch) -> float:
         sizes.append(float(batch["num_tokens"]))
-        return tf.constant(next(losses)), batch["num_tokens"]
+        return next(losses)
 
-    trainer._train_step = train_step
+    trainer = make_trainer(tmp_path, validate_every=2, steps=without_network(train=train))
     trainer.fit()
     expected = [
         np.average([1.0, 3.0], weights=sizes[:2]),
@@ -977,9 +1051,9 @@ def test_callbacks_get_hooks_logs_and_params_as_from_keras(
         validation_freq=every,
         callbacks=[expected],
     )
-    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 4 * every)
-    trainer = make_trainer(tmp_path, epochs=4, callbacks=[found])
-    with_scripted_steps(trainer).fit()
+    monkeypatch.setattr(sections, "MIN_STEPS_TO_VALIDATION", 4 * every)
+    trainer = make_trainer(tmp_path, epochs=4, callbacks=[found], steps=ScriptedUpdates)
+    trainer.fit()
     assert found.seen == expected.seen
 
 
@@ -995,14 +1069,14 @@ def test_the_loss_in_the_logs_is_the_mean_of_the_epoch_over_a_resumption_too(
     losses = iter(np.arange(1.0, 99.0))
     sizes = []
 
-    def train_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def train(batch: Batch) -> float:
         sizes.append(float(batch["num_tokens"]))
-        return tf.constant(next(losses)), batch["num_tokens"]
+        return float(next(losses))
 
     for stop in (2, 99):
         callbacks = [Noting(), AtStep(stop, press_ctrl_c)]
-        trainer = without_network(make_trainer(tmp_path, epochs=2, callbacks=callbacks))
-        trainer._train_step = train_step
+        steps = without_network(train=train)
+        trainer = make_trainer(tmp_path, epochs=2, callbacks=callbacks, steps=steps)
         if stop == 2:
             with pytest.raises(TrainingInterrupted):
                 trainer.fit()
@@ -1019,16 +1093,24 @@ def test_the_loss_in_the_logs_is_the_mean_of_the_epoch_over_a_resumption_too(
 def test_early_stopping_of_keras_counts_validations_and_restores_the_best_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 8)  # Each second epoch.
+    monkeypatch.setattr(sections, "MIN_STEPS_TO_VALIDATION", 8)  # Each second epoch.
     callback = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
-    weights = []
+    weights, losses = [], iter([5.0, 4.0, 6.0, 6.0, 1.0])
+
+    class Steps(ScriptedUpdates):
+        def mean_loss(self, *_: Any, **__: Any) -> float:
+            return next(losses)
+
     noting = keras.callbacks.LambdaCallback(
         on_test_end=lambda logs: weights.append(weights_of(trainer))
     )
     trainer = make_trainer(
-        tmp_path, epochs=99, callbacks=[callback, noting], early_stopping={"patience": 9}
+        tmp_path,
+        epochs=99,
+        callbacks=[callback, noting],
+        early_stopping={"patience": 9},
+        steps=Steps,
     )
-    with_scripted_steps(without_network(trainer, [5.0, 4.0, 6.0, 6.0, 1.0]))
     with pytest.warns(UserWarning, match="val_loss` which is not available"):
         state = trainer.fit()
     assert state.finished == "a callback asked to stop"
@@ -1050,8 +1132,8 @@ def test_model_checkpoint_of_keras_writes_weights_and_models(tmp_path: Path) -> 
             tmp_path / "{epoch}-{batch}-{loss:.1f}.weights.h5", save_weights_only=True, save_freq=3
         ),
     ]
-    trainer = without_network(
-        make_trainer(tmp_path / "run", epochs=3, callbacks=callbacks), [5.0, 6.0, 4.0]
+    trainer = make_trainer(
+        tmp_path / "run", epochs=3, callbacks=callbacks, steps=without_network([5.0, 6.0, 4.0])
     )
     trainer.fit()
     assert {path.name for path in tmp_path.glob("*.keras")} == {"01-5.00.keras", "03-4.00.keras"}
@@ -1067,7 +1149,7 @@ def test_model_checkpoint_of_keras_writes_weights_and_models(tmp_path: Path) -> 
 def test_a_path_of_results_that_are_not_there_is_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "MIN_STEPS_TO_VALIDATION", 5)
+    monkeypatch.setattr(sections, "MIN_STEPS_TO_VALIDATION", 5)
     callback = keras.callbacks.ModelCheckpoint(tmp_path / "{val_loss:.2f}.keras")
     for options in ({}, {"validate_every": 5}):
         with pytest.raises(InputError, match=r"of 4 steps end without.*validate_every to 4"):
@@ -1078,15 +1160,15 @@ def test_a_path_of_results_that_are_not_there_is_refused_before_training(
 def test_backup_and_restore_of_keras_yields_to_the_runs_own_state(tmp_path: Path) -> None:
     def fit(*callbacks: keras.callbacks.Callback, folder: str = "run", resume: bool = False) -> Any:
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        trainer = with_scripted_steps(
-            make_trainer(tmp_path / folder, epochs=3, callbacks=[backup, *callbacks])
+        trainer = make_trainer(
+            tmp_path / folder, epochs=3, callbacks=[backup, *callbacks], steps=ScriptedUpdates
         )
         if resume:
             trainer.resume()
         trainer.fit()
         return weights_of(trainer)
 
-    straight = with_scripted_steps(make_trainer(tmp_path / "straight", epochs=3))
+    straight = make_trainer(tmp_path / "straight", epochs=3, steps=ScriptedUpdates)
     straight.fit()
     with pytest.raises(TrainingInterrupted):
         fit(AtStep(6, press_ctrl_c))  # The backup is of step 4.
@@ -1124,8 +1206,10 @@ def test_what_prints_writes_or_sends_logs_of_keras_works(
                 f"http://127.0.0.1:{server.server_port}", send_as_json=True
             ),
         ]
-        trainer = make_trainer(tmp_path / "run", epochs=2, callbacks=callbacks)
-        without_network(trainer, [5.0, 4.0]).fit()
+        trainer = make_trainer(
+            tmp_path / "run", epochs=2, callbacks=callbacks, steps=without_network([5.0, 4.0])
+        )
+        trainer.fit()
         server.shutdown()
     printed = capsys.readouterr().out
     assert "Epoch 2/2" in printed
@@ -1147,7 +1231,9 @@ def test_terminate_on_nan_of_keras_sees_the_loss(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callback = keras.callbacks.TerminateOnNaN()
-    trainer = without_network(make_trainer(tmp_path, callbacks=[callback]), train_loss=math.nan)
+    trainer = make_trainer(
+        tmp_path, callbacks=[callback], steps=without_network(train_loss=math.nan)
+    )
     with pytest.raises(RunError, match="loss became nan"):
         trainer.fit()
     assert "Invalid loss" in capsys.readouterr().out
@@ -1180,16 +1266,21 @@ def test_what_cannot_be_called_back_is_refused(callback: Any, message: str) -> N
 def test_reduce_lr_on_plateau_of_keras_lowers_the_learning_rate(tmp_path: Path) -> None:
     callback = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.1, patience=1, min_delta=0)
     trainer = make_trainer(
-        tmp_path, epochs=4, callbacks=[callback], learning_rate=1.0, plateau_patience=9
+        tmp_path,
+        epochs=4,
+        callbacks=[callback],
+        learning_rate=1.0,
+        plateau_patience=9,
+        steps=without_network([5.0, 6.0, 4.0, 4.0]),
     )
-    without_network(trainer, [5.0, 6.0, 4.0, 4.0]).fit()
+    trainer.fit()
     rates = [1.0, 1.0, 0.1, 0.1]
     np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
 
 
 def test_tensorboard_of_keras_writes_its_events(tmp_path: Path) -> None:
     callback = keras.callbacks.TensorBoard(str(tmp_path / "board"), histogram_freq=1)
-    without_network(make_trainer(tmp_path, callbacks=[callback])).fit()
+    make_trainer(tmp_path, callbacks=[callback], steps=without_network()).fit()
     events = list((tmp_path / "board").rglob("events.out.tfevents.*"))
     tags = {
         (path.parent.name, value.tag)
@@ -1203,7 +1294,127 @@ def test_tensorboard_of_keras_writes_its_events(tmp_path: Path) -> None:
 def test_samples_are_shown_after_each_validation(tmp_path: Path) -> None:
     shown = []
     trainer = make_trainer(
-        tmp_path, epochs=3, show_samples=lambda: shown.append(len(trainer.history))
+        tmp_path,
+        epochs=3,
+        after_validation=lambda: shown.append(len(trainer.history)),
+        steps=without_network(),
     )
-    without_network(trainer).fit()
+    trainer.fit()
     assert shown == [1, 2, 3]
+
+
+# ---- Parts and their state
+
+
+class WeightAverage(TrainingPart):
+    """A part with both kinds of state: the mean of the output bias over all steps."""
+
+    def __init__(self) -> None:
+        self.variables = [keras.Variable(np.zeros(VOCAB_SIZE, np.float32), trainable=False)]
+        self.num_steps = 0
+        self.model: Any = None
+
+    def after_update(self, state: TrainingState) -> None:
+        self.num_steps += 1
+        (mean,) = self.variables
+        mean.assign(mean + (self.model.output_bias - mean) / self.num_steps)
+
+    def state(self) -> dict[str, Any]:
+        return {"averaged_steps": self.num_steps}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.num_steps = saved["averaged_steps"]
+
+
+def test_values_and_variables_of_a_part_go_on_after_a_resumption(tmp_path: Path) -> None:
+    def averaging(folder: str, *callbacks: keras.callbacks.Callback) -> tuple[Any, WeightAverage]:
+        part = WeightAverage()
+        trainer = make_trainer(
+            tmp_path / folder,
+            epochs=3,
+            parts=[part],
+            callbacks=callbacks,
+            steps=ScriptedUpdates,
+        )
+        part.model = trainer.model
+        return trainer, part
+
+    straight, expected = averaging("straight")
+    straight.fit()
+    broken, _ = averaging("broken", AtStep(6, press_ctrl_c))
+    with pytest.raises(TrainingInterrupted):
+        broken.fit()
+    resumed, found = averaging("broken")
+    resumed.resume()
+    assert found.num_steps == 6
+    resumed.fit()
+    assert found.num_steps == expected.num_steps == 12
+    np.testing.assert_array_equal(found.variables[0], expected.variables[0])
+    assert np.any(expected.variables[0].numpy())
+
+
+# What earlier versions have saved, so that runs of theirs can be resumed, and ours by them.
+_FIRST_FORMAT = {
+    "epoch",
+    "batch",
+    "step",
+    "validated_step",
+    "seconds",
+    "loss_sum",
+    "num_tokens",
+    "epoch_loss_sum",
+    "epoch_tokens",
+    "step_is_open",
+    "best_value",
+    "validations_since_best",
+    "best_loss",
+    "validations_on_plateau",
+    "finished",
+}
+
+
+def test_a_checkpoint_of_an_earlier_version_resumes_as_one_of_ours(tmp_path: Path) -> None:
+    options = {"epochs": 6, "warmup_steps": 2, "early_stopping": {"patience": 3}}
+    losses = [5.0, 4.0, 4.5, 4.2, 4.1, 1.0]
+    straight = make_trainer(tmp_path / "straight", **options, steps=without_network(losses))
+    assert straight.fit().epoch == 5
+    broken = make_trainer(
+        tmp_path / "broken",
+        **options,
+        callbacks=[AtStep(13, press_ctrl_c)],
+        steps=without_network(losses),
+    )
+    with pytest.raises(TrainingInterrupted):
+        broken.fit()
+    last = load_archive(broken.run.last)
+    newer = {"run", "history", "best_step", "validation_seconds"}
+    assert last.metadata.keys() == _FIRST_FORMAT | newer
+    older = {name: last.metadata[name] for name in _FIRST_FORMAT}
+    save_archive(broken.run.last, last.arrays.items(), older, "The state")
+    resumed = make_trainer(tmp_path / "broken", **options, steps=without_network(losses[3:]))
+    resumed.resume()
+    state = resumed.fit()
+    assert (state.epoch, state.finished) == (5, straight.state.finished)
+    assert comparable(resumed.history) == comparable(straight.history)
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused_with_the_names_it_has_more(
+    tmp_path: Path,
+) -> None:
+    trainer = make_trainer(tmp_path, steps=without_network())
+    trainer.fit()
+    last = load_archive(trainer.run.last)
+    newer = last.metadata | {"cosine_phase": 0.5}
+    save_archive(trainer.run.last, last.arrays.items(), newer, "The state")
+    with pytest.raises(RunError, match=r"does not know: cosine_phase\. Resume with the version"):
+        make_trainer(tmp_path, epochs=2).resume()
+
+
+def test_two_parts_cannot_save_under_one_name(tmp_path: Path) -> None:
+    parts = [WeightAverage(), WeightAverage()]
+    for part in parts:
+        part.variables = []
+        part.after_update = lambda _: None
+    trainer = make_trainer(tmp_path, parts=parts, steps=without_network())
+    with pytest.raises(ValueError, match=r"must be unique\. Received twice: averaged_steps"):
+        trainer.fit()

@@ -409,9 +409,14 @@ class TrainingConfig(Section):
         """Whether nothing but early stopping was said to end training."""
         return self.epochs is None and self.max_steps is None and self.max_minutes is None
 
+    @property
+    def validation_interval(self) -> int:
+        """Steps between two validations; without `validate_every`, at least this number."""
+        return self.validate_every or MIN_STEPS_TO_VALIDATION
+
     @staticmethod
     def default_epochs(steps_per_epoch: int) -> int:
-        """Returns the `epochs` that hold where no limit was said."""
+        """Returns the number of epochs that applies where no limit is given."""
         return max(30, math.ceil(3000 / steps_per_epoch))
 
 

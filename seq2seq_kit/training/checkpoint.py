@@ -1,30 +1,134 @@
-"""The variables of a run's checkpoints: out of the network, checked, and into it.
+"""Checkpoints: the newest state of a training, and the variables in any checkpoint.
 
-They go by their place in the network, because Keras counts on with the names of a second network in
-a process.
+Variables are saved by their position in the network, because Keras numbers the names of a second
+network in the same process differently.
 """
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from seq2seq_kit.archive import Archive, load_archive
+from seq2seq_kit.archive import Archive, load_archive, save_archive
 from seq2seq_kit.errors import RunError
+from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.run_folder import RunFolder
 
-_MISFIT = "The run's config.yaml was changed after training, or the file is of another run."
+# A killed process loses at most this much training.
+SAVE_EVERY_SECONDS = 600
+
+_MISFIT = "The run's config.yaml was changed after training, or the file belongs to another run."
+
+
+class Checkpoint:
+    """The newest state of a training in the file `last.npz`: variables, counters and parts.
+
+    Args:
+        run: The run folder.
+        run_name: The name of the run, which its config has too.
+        model: The network, compiled.
+        state: The counters; restored in place.
+        parts: The parts, whose states and variables are saved and restored.
+        writes: Whether this process writes the run folder.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        run_name: str | None,
+        model: keras.Model,
+        state: TrainingState,
+        parts: Sequence[TrainingPart],
+        *,
+        writes: bool,
+    ) -> None:
+        self._run = run
+        self._run_name = run_name
+        self._model = model
+        self._state = state
+        self._parts = parts
+        self._writes = writes
+        self._saved_at = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last one is so old that a killed process would lose too much training."""
+        return time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
+
+    def save(self) -> None:
+        """Writes the file, whole or not at all; then the parts may write theirs."""
+        self._saved_at = time.monotonic()
+        if self._writes:
+            arrays = chain.from_iterable(
+                variable_arrays(variables, prefix) for prefix, variables in self._variables()
+            )
+            metadata = {"run": self._run_name, **self._values()}
+            save_archive(self._run.last, arrays, metadata, "The state of training")
+        for part in self._parts:
+            part.after_save(self._state)
+
+    def restore(self) -> None:
+        """Restores what the file holds; values that older versions did not save stay as they are.
+
+        Raises:
+            RunError: If there is no file, it is damaged, or does not fit the model.
+        """
+        checkpoint = load_of_run(self._run.last, self._run_name)
+        saved = {name: value for name, value in checkpoint.metadata.items() if name != "run"}
+        if unknown := sorted(saved.keys() - self._values().keys()):
+            raise RunError(
+                f"The checkpoint {self._run.last} holds values that this version of seq2seq_kit "
+                f"does not know: {', '.join(unknown)}. Resume with the version that wrote it, or "
+                f"train again."
+            )
+        for prefix, variables in self._variables():
+            assign_variables(variables, checkpoint, prefix)
+        for name in asdict(self._state).keys() & saved.keys():
+            setattr(self._state, name, saved[name])
+        for part in self._parts:
+            part.restore({name: saved.get(name, value) for name, value in part.state().items()})
+        for part in self._parts:
+            part.after_resume(self._state)
+
+    def _variables(self) -> Iterator[tuple[str, Sequence[keras.Variable]]]:
+        """Yields all variables by the prefix of their names in the file."""
+        yield "model", self._model.variables
+        yield "optimizer", self._model.optimizer.variables
+        for part in self._parts:
+            if part.variables:
+                yield type(part).__name__, part.variables
+
+    def _values(self) -> dict[str, Any]:
+        """Returns the counters and the states of all parts, in one dict.
+
+        The format is flat because it was so before there were parts.
+        """
+        values: dict[str, Any] = asdict(self._state)
+        for part in self._parts:
+            state = part.state()
+            if clash := values.keys() & state.keys():
+                raise ValueError(
+                    f"Names in the states of training parts must be unique. Received twice: "
+                    f"{', '.join(sorted(clash))}."
+                )
+            values |= state
+        return values
 
 
 def load_of_run(path: Path, run: str | None) -> Archive:
-    """Returns a checkpoint if it is of the run that a config names.
+    """Returns a checkpoint if it belongs to the run that a config names.
 
     Args:
         path: The checkpoint.
-        run: `SavedConfig.run`; older versions named none in configs and checkpoints.
+        run: `SavedConfig.run`; older versions wrote none into configs and checkpoints.
 
     Raises:
-        RunError: If it is missing, damaged, or of another run.
+        RunError: If it is missing, damaged, or belongs to another run.
     """
     checkpoint = load_archive(path)
     found = checkpoint.metadata.get("run")
@@ -45,10 +149,10 @@ def variable_arrays(
 
 
 def assign_variables(variables: Iterable[keras.Variable], checkpoint: Archive, prefix: str) -> None:
-    """Gives the variables the values saved under `prefix`; none is changed if one does not fit.
+    """Assigns the values saved under `prefix` to the variables; to none if one does not fit.
 
     Raises:
-        RunError: If their number, a shape or a type differs, or a weight is no finite number.
+        RunError: If their number, a shape or a type differs, or a weight is not finite.
     """
     variables = list(variables)
     saved = [array for name, array in checkpoint.arrays.items() if name.startswith(f"{prefix}/")]
@@ -70,14 +174,14 @@ def assign_variables(variables: Iterable[keras.Variable], checkpoint: Archive, p
 
 
 def _check_values(variable: keras.Variable, array: np.ndarray, path: Path) -> None:
-    """Raises RunError if an array is of another type, or a weight is no finite number."""
+    """Raises RunError if an array has another type, or a weight is not finite."""
     if str(array.dtype) != variable.dtype:
         raise RunError(
-            f"{path} does not fit the model: {variable.path} should be of type "
-            f"{variable.dtype}, but is of type {array.dtype}. {_MISFIT}"
+            f"{path} does not fit the model: {variable.path} should have type "
+            f"{variable.dtype}, but has type {array.dtype}. {_MISFIT}"
         )
     if variable.trainable and not np.isfinite(array).all():
         raise RunError(
-            f"{path} is damaged: {variable.path} holds values that are no numbers. "
+            f"{path} is damaged: {variable.path} holds values that are not finite. "
             f"Restore it from a copy, or train again."
         )

@@ -1,19 +1,16 @@
-"""The history of a run, a record a validation: in `metrics.jsonl`, and in a file for TensorBoard.
+"""The history of a run, one record for each validation, and its file `metrics.jsonl`.
 
-Both are written from records that the newest checkpoint holds too, so that neither can be lost.
+The newest checkpoint holds the records too, so that the file can be written again from it.
 """
 
 import json
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
-
-from seq2seq_kit.atomic import explain_write_errors, write_bytes
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.digests import seal, unseal
+from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.run_folder import RunFolder
 
 _logger = logging.getLogger(__name__)
@@ -21,37 +18,64 @@ _logger = logging.getLogger(__name__)
 Record = dict[str, float]
 
 
-def write_history(run: RunFolder, records: Sequence[Record], *, tensorboard: bool) -> None:
-    """Writes the whole history of a run that is resumed.
+class History(TrainingPart):
+    """Keeps a record for each validation, logs it and writes it to `metrics.jsonl`.
 
-    Raises:
-        RunError: If it cannot be written.
+    Args:
+        run: The run folder.
+        writes: Whether this process writes the run folder.
     """
-    _write_metrics(run, records)
-    if not tensorboard:
-        return
-    remove_events(run)
-    # When a validation was is not kept, only the time of training until then.
-    began = time.time() - (records[-1]["seconds"] if records else 0.0)
-    for record in records:
-        _append_event(run, record, began + record["seconds"])
+
+    def __init__(self, run: RunFolder, *, writes: bool) -> None:
+        self.records: list[Record] = []
+        """All records, oldest first."""
+        self._run = run
+        self._writes = writes
+
+    def after_validation(self, state: TrainingState, record: Record, counts: bool) -> None:
+        self.records.append(record)
+        scores = "".join(
+            f", {name} {record[f'val_{name}']:.1f}"
+            for name in ("bleu", "chrf")
+            if f"val_{name}" in record
+        )
+        _logger.info(
+            "step %d (epoch %d): loss %.3f, validation loss %.3f, perplexity %.4g%s, "
+            "%.0f tokens/s, learning rate %.2g",
+            *(record[key] for key in ("step", "epoch", "loss", "val_loss", "val_perplexity")),
+            scores,
+            record["tokens_per_second"],
+            record["learning_rate"],
+        )
+        self._write()
+
+    def state(self) -> dict[str, Any]:
+        return {"history": self.records}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        # Older versions kept the history in metrics.jsonl alone.
+        self.records = list(saved["history"] or read_metrics(self._run))
+
+    def after_resume(self, state: TrainingState) -> None:
+        # A validation after the newest checkpoint is made, and recorded, again.
+        self.records = [record for record in self.records if record["step"] <= state.step]
+        self._write()
+
+    def _write(self) -> None:
+        if self._writes:
+            lines = "".join(json.dumps(seal(record)) + "\n" for record in self.records)
+            write_bytes(self._run.metrics, lines.encode(), "The history", setting="--run-dir")
 
 
-def add_to_history(run: RunFolder, records: Sequence[Record], *, tensorboard: bool) -> None:
-    """Writes the newest record, the last one of all.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    _write_metrics(run, records)
-    if tensorboard:
-        _append_event(run, records[-1], time.time())
+def validation_results(record: Mapping[str, float]) -> Record:
+    """Returns the results of validation in a record: `val_loss` and so on."""
+    return {name: value for name, value in record.items() if name.startswith("val_")}
 
 
 def read_metrics(run: RunFolder) -> list[Record]:
-    """Returns the history of a run: one record a validation, oldest first.
+    """Returns the history of a run: one record for each validation, oldest first.
 
-    A damaged line is left out with a warning: nothing is computed from the history.
+    A damaged line is skipped with a warning: nothing is computed from the history.
     """
     if not run.metrics.is_file():
         return []
@@ -69,34 +93,3 @@ def read_metrics(run: RunFolder) -> list[Record]:
                 error,
             )
     return records
-
-
-def remove_events(run: RunFolder) -> None:
-    """Removes TensorBoard's files, but not those of callbacks, which have folders of their own."""
-    for path in run.logs.glob("events.out.tfevents.*"):
-        path.unlink()
-
-
-def _write_metrics(run: RunFolder, records: Sequence[Record]) -> None:
-    lines = "".join(json.dumps(seal(record)) + "\n" for record in records)
-    write_bytes(run.metrics, lines.encode(), "The history", setting="--run-dir")
-
-
-def _append_event(run: RunFolder, record: Record, wall_time: float) -> None:
-    """Adds a record to TensorBoard's file, where TensorBoard that has it open finds it.
-
-    TensorFlow's own writer would open another file, with the machine's name, in each process.
-    """
-    values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items()]
-    event = Event(wall_time=wall_time, step=int(record["step"]), summary=Summary(value=values))
-    with explain_write_errors(run.events, "TensorBoard's file", "--run-dir"):
-        run.logs.mkdir(exist_ok=True)
-        is_new = not run.events.exists()
-        writer = RecordWriter(run.events.open("ab"))
-        try:
-            if is_new:
-                first = Event(wall_time=wall_time, file_version="brain.Event:2")
-                writer.write(first.SerializeToString())
-            writer.write(event.SerializeToString())
-        finally:
-            writer.close()

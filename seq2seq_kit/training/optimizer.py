@@ -1,17 +1,24 @@
-"""Adam in one pass over the memory."""
+"""The optimizer: Adam that updates a variable and its moments in one pass over the memory."""
 
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from seq2seq_kit.config import TrainingConfig
+
+
+def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a config's `training` section."""
+    return FusedAdam(config.learning_rate)
+
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam` with TensorFlow's fused update, a third of its time on a CPU.
 
-    Keras's own goes through gradient, moments and variable a dozen times. Arguments, state and
-    results are the same, but for rounding; `amsgrad` goes Keras's way.
+    Keras's own update passes over gradient, moments and variable a dozen times. Arguments, state
+    and, up to rounding, results are the same; with `amsgrad`, Keras's own update is used.
 
     Reference: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980 (the form before section 2.1).
     """
@@ -20,7 +27,7 @@ class FusedAdam(keras.optimizers.Adam):
         super().__init__(learning_rate, **options)
         rate: Any = vars(self)["_learning_rate"]
         if isinstance(rate, keras.Variable):
-            # Keras gives it the dtype that other code may have set with `keras.config.set_floatx`.
+            # Keras creates it with the dtype that other code may have set by `set_floatx`.
             self._untrack_variable(rate)
             own_rate = keras.Variable(
                 learning_rate,

@@ -1,6 +1,6 @@
-"""What the log of a training says between validations: a forecast, and lines where there is no bar.
+"""What is shown while a model trains: a progress bar, or lines in the log, and a forecast.
 
-Takes numbers and a clock, and knows nothing of TensorFlow or of what is trained.
+Takes counters and a clock, and knows nothing of what is trained.
 """
 
 import logging
@@ -9,6 +9,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tqdm import tqdm
+
+from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.stopping import Limits
+
 logger = logging.getLogger(__name__)
 
 # The first step is left out of the speed: it traces the graph and fills caches.
@@ -16,32 +21,98 @@ _STEPS_TO_FORECAST = 20
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class Limits(NamedTuple):
-    """What ends a training at the latest; None is no limit."""
+class Progress(TrainingPart):
+    """Shows how far training is: a bar on a terminal and in a notebook, lines in the log elsewhere.
 
-    epochs: int | None
-    steps: int | None
-    minutes: float | None
+    Args:
+        limits: Where training ends at the latest.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._log = ProgressLog(limits, has_bar=_has_bar())
+        self._bar: tqdm | None = None
+        self._steps_per_epoch = 1
+        self._restart_speed(0.0)
+
+    def tokens_per_second(self, state: TrainingState) -> float:
+        """Returns the speed of training since the last validation, in target tokens."""
+        since, num_tokens = self._speed_since
+        return (state.num_tokens - num_tokens) / max(time.monotonic() - since, 1e-9)
+
+    def _restart_speed(self, num_tokens: float) -> None:
+        self._speed_since = (time.monotonic(), num_tokens)
+
+    def begin(self, state: TrainingState, num_steps: int) -> None:
+        self._restart_speed(state.num_tokens)
+
+    def begin_epoch(self, state: TrainingState, epoch: int, num_steps: int) -> None:
+        self.close()
+        self._steps_per_epoch = num_steps
+        num_epochs = f"/{self._limits.epochs}" if self._limits.epochs else ""
+        self._bar = tqdm(
+            total=num_steps,
+            initial=state.batch,
+            desc=f"epoch {epoch + 1}{num_epochs}",
+            unit="batch",
+            disable=not _has_bar(),
+            leave=False,
+        )
+
+    def after_step(self, state: TrainingState) -> None:
+        place = Place(state.step, state.epoch + state.batch / self._steps_per_epoch, state.seconds)
+        tokens_per_second = self.tokens_per_second(state)
+        self._log.step_is_done(
+            place,
+            steps_per_epoch=self._steps_per_epoch,
+            loss=state.loss_sum / state.num_tokens if state.num_tokens else None,
+            tokens_per_second=tokens_per_second,
+        )
+        if self._bar is None or self._bar.disable:
+            return
+        self._bar.update()
+        if state.num_tokens:
+            seconds_per_step = place.seconds / max(place.step, 1)
+            _, left = _nearest(self._limits, place, self._steps_per_epoch, seconds_per_step)
+            self._bar.set_postfix_str(
+                f"loss {state.epoch_loss:.3f}, {tokens_per_second:.0f} tokens/s, "
+                f"at most {tqdm.format_interval(left)} left"
+            )
+
+    def after_validation(
+        self, state: TrainingState, record: dict[str, float], counts: bool
+    ) -> None:
+        self._restart_speed(0.0)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _has_bar() -> bool:
+    """Whether a progress bar can be shown: on a terminal and in a notebook."""
+    return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
 
 
 class Place(NamedTuple):
     """How far a training is."""
 
     step: int
-    """Steps done."""
+    """Steps completed."""
     epoch: float
-    """Epochs done, with the part of the present one."""
+    """Epochs completed, with the fraction of the current one."""
     seconds: float
-    """Time trained, over all resumptions."""
+    """Training time, over all resumptions."""
 
 
 class ProgressLog:
     """Logs a forecast after twenty steps, and without a progress bar a line every 30 seconds.
 
     Args:
-        limits: Of the training.
+        limits: Where training ends at the latest.
         has_bar: Whether a progress bar shows the same, so that no lines are needed.
-        clock: Returns seconds, as `time.monotonic`.
+        clock: Returns seconds, as `time.monotonic` does.
     """
 
     def __init__(
@@ -59,11 +130,11 @@ class ProgressLog:
         """Counts a step, and logs what is due.
 
         Args:
-            place: After the step.
-            steps_per_epoch: Of the present epoch.
-            loss: Mean training loss since the last validation, in nats; None right after one, which
-                has its own line.
-            tokens_per_second: Since the last validation.
+            place: How far training is after the step.
+            steps_per_epoch: Steps of the current epoch.
+            loss: Mean training loss since the last validation, in nats; None right after a
+                validation, which has a line in the log itself.
+            tokens_per_second: Target tokens per second since the last validation.
         """
         now = self._clock()
         self._num_steps += 1
@@ -89,13 +160,13 @@ class ProgressLog:
 def forecast(limits: Limits, place: Place, steps_per_epoch: int, seconds_per_step: float) -> str:
     """Returns a line such as `30 epochs: about 80 minutes (0.5 steps/s); 900 MB of memory so far.`.
 
-    The time is that of the limit that will be reached first, without what validations take.
+    It names the limit that will be reached first; the time leaves out validations.
 
     Args:
-        limits: Of the training; one of them is set.
-        place: How far it is.
-        steps_per_epoch: Of the present epoch.
-        seconds_per_step: The speed, measured without the first step.
+        limits: Where training ends at the latest; at least one limit is set.
+        place: How far training is.
+        steps_per_epoch: Steps of the current epoch.
+        seconds_per_step: Seconds per step, measured without the first step.
     """
     name, left = _nearest(limits, place, steps_per_epoch, seconds_per_step)
     if limits.minutes is not None and name == _minutes(limits.minutes):
@@ -111,7 +182,7 @@ def forecast(limits: Limits, place: Place, steps_per_epoch: int, seconds_per_ste
 
 
 def peak_memory() -> int | None:
-    """Returns the most memory, in bytes, that this process had; None where it is not known."""
+    """Returns the peak memory of this process in bytes; None where it is unknown."""
     try:
         import resource
     except ImportError:  # Windows

@@ -13,8 +13,8 @@ from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.digests import FileDigests, digest, read_verified
 from seq2seq_kit.errors import ConfigError, RunError
 from seq2seq_kit.tokens.tokenizer import Tokenizer
-from seq2seq_kit.training.history import remove_events
 from seq2seq_kit.training.run_folder import RunFolder, json_bytes, read_json, save_json
+from seq2seq_kit.training.tensorboard import remove_events
 
 
 def save_run(
