@@ -6,6 +6,7 @@ configs, written by the last commit without digests, normalization and data-depe
 """
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from seq2seq_kit import Seq2Seq
+from seq2seq_kit.archive import load_archive
 from seq2seq_kit.export.saved_model import ExportedModel
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -53,3 +55,31 @@ def test_an_older_export_loads_and_answers_as_before(
     found = ExportedModel(folder / "exports" / task).generate(expected["inputs"])
     assert found.texts == expected["texts"]
     np.testing.assert_allclose(found.scores, expected["scores"], atol=1e-3)
+
+
+def test_the_training_of_an_older_run_goes_on(
+    folder: Path, tmp_path: Path, answers: dict[str, Any]
+) -> None:
+    run = Path(shutil.copytree(folder / "runs" / "translation", tmp_path / "run"))
+    before = load_archive(run / "last.npz")
+    resumed = Seq2Seq.fit(
+        folder / "translation.yaml",
+        run_dir=run,
+        overrides=["training.max_steps=903", "training.validate_every=3"],
+        resume=True,
+    )
+    after = load_archive(run / "last.npz")
+    assert [record["step"] for record in resumed.history] == [300, 600, 900, 903]
+    # What counts for early stopping and the learning rate is as it was, or as one more validation
+    # makes it.
+    best = min(record["val_loss"] for record in resumed.history)
+    assert after.metadata["best_value"] == after.metadata["best_loss"] == best
+    assert after.metadata["seconds"] > before.metadata["seconds"]
+    # Adam's number of updates.
+    assert after.arrays["optimizer/0"] == before.arrays["optimizer/0"] + 3 == 903
+    # Its weights are those of the older run, a few small updates later.
+    for name, array in before.arrays.items():
+        if name.startswith("model/") and array.dtype == np.float32:
+            np.testing.assert_allclose(after.arrays[name], array, atol=0.05)
+    expected = answers["translation"]["run"]
+    assert resumed.generate(expected["inputs"][:2]) == expected["texts"][:2]
