@@ -585,9 +585,10 @@ def _check_same_run(run: RunFolder, config: Config, digests: FileDigests) -> Sav
             f"resume it, or train into another folder."
         )
     if changed := changed_data(run, config, saved, digests):
+        listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
-            f"The run in {run.path} was started with other contents of {', '.join(changed)}. Put "
-            f"these back to resume it, or train into another folder."
+            f"The run in {run.path} was started with other texts:\n{listed}\nName those to resume "
+            f"it, or train into another folder."
         )
     return saved
 

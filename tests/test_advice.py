@@ -152,8 +152,11 @@ def test_copies_that_are_right_are_no_fault() -> None:
 
 
 def test_bleu_of_single_words_and_of_text_without_spaces_is_told() -> None:
-    (sentence,) = advice(validation_words_per_reference=1.04)
+    by_bleu = {"training": {"early_stopping": {"metric": "bleu"}}}
+    (sentence,) = advice(sections=by_bleu, validation_words_per_reference=1.04)
     assert "exact match and chrF" in sentence
+    # Else it decides nothing, and nothing is to be changed.
+    assert advice(validation_words_per_reference=1.04) == []
     (sentence,) = advice(
         validation_words_per_reference=1.0, validation_references_without_spaces=1.0
     )

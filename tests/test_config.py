@@ -107,6 +107,11 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
     [
         ({"data": {"train": {}}}, "data.train: must name exactly one kind of corpus"),
         ({"data": {"train": []}}, "data.train: must not be empty"),
+        ({"data": {"train": None}}, "data.train: must be a list, but has no value."),
+        ({"data": {"train": {"text": None}}}, "data.train.text: is empty. Name a file."),
+        ({"data": {"train": {"tsv": ""}}}, "data.train.tsv: is empty. Name a file."),
+        ({"data": {"trian": "x"}}, "data.trian: is an unknown key. Did you mean `train`?"),
+        ({"dta": {"train": "x"}}, "dta: is an unknown key. Did you mean `data`?"),
         ({}, "data: is required"),
         ({"data": {"train": {"tsv": "a", "lines": "b"}}}, "Received: tsv and lines"),
         ({"data": {"train": {"source": "a"}}}, "data.train.target: is required"),

@@ -242,6 +242,26 @@ def test_limits_rise_for_long_lines_and_batches_shrink(tmp_path: Path) -> None:
     assert chosen(tmp_path, sentence, long_chinese).training.batch_size < 64
 
 
+@pytest.mark.parametrize(
+    ("lines", "minutes", "dropout", "reason"),
+    [
+        (600, None, 0.3, "in 10 minutes, two cores train on each line about 9"),
+        (20, None, 0.3, "in 10 minutes, two cores train on each line more than 1,000 times"),
+        (600, 0.01, 0.1, "in 0.01 minutes, two cores train on each line less than once"),
+        (600, 0.2, 0.3, "in 0.2 minutes, two cores train on each line about 1"),
+    ],
+)
+def test_dropout_follows_from_how_often_a_line_is_seen_in_the_time_given(
+    tmp_path: Path, lines: int, minutes: float | None, dropout: float, reason: str
+) -> None:
+    config, choices = with_choices(
+        tmp_path, sentence, sentence, lines=lines, training={"max_minutes": minutes}
+    )
+    assert config.model.dropout == dropout
+    (choice,) = [choice for choice in choices if "model.dropout" in choice.values]
+    assert choice.reason.startswith(reason)
+
+
 def test_every_key_counts_as_given_in_what_was_chosen(tmp_path: Path) -> None:
     config = chosen(tmp_path, sentence, chinese)
     assert "training.learning_rate" in given_keys(config)

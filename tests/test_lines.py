@@ -73,6 +73,8 @@ def test_standard_input_is_read_by_the_same_rules() -> None:
         (b"cut \xe6\x98", ["line 1", "byte 5", "0xe6"]),
         (b"surrogate \xed\xa0\x80\n", ["line 1", "byte 11", "0xed"]),
         ("text\n".encode("utf-16"), ["line 1", "UTF-16", "iconv -f UTF-16"]),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0", ["line 1", "0x89", "is not a text file"]),
+        (b"PK\3\4\n\xff\0\n", ["line 2", "0xff", "is not a text file"]),
     ],
 )
 def test_bytes_that_are_not_utf8_are_named_with_their_place(

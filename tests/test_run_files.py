@@ -114,7 +114,11 @@ def test_contents_decide_whether_data_are_the_same(folder: Path) -> None:
     (moved / "train.tsv").write_bytes(gzip.compress((folder / "train.tsv").read_bytes()))
     assert changed_data(run, config_of(moved), saved, FileDigests()) == []
     (moved / "dev.tsv").write_text("other\ttext\n", encoding="utf-8")
-    assert changed_data(run, config_of(moved), saved, FileDigests()) == [str(moved / "dev.tsv")]
+    (changed,) = changed_data(run, config_of(moved), saved, FileDigests())
+    trained_on = folder / "dev.tsv"
+    assert changed == (
+        f"data.validation.tsv: {trained_on} then, {moved / 'dev.tsv'} with other contents now"
+    )
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"{}", b'{"data.train.tsv": "0"}'])

@@ -305,10 +305,19 @@ def test_a_run_is_not_resumed_on_other_texts(
     before = path.read_text()
     path.write_text(before.replace("a", "b", 1))
     try:
-        with pytest.raises(InputError, match=r"other contents of .*train\.tsv\. Put these back"):
+        with pytest.raises(InputError, match=r"data\.train\.tsv: .*train\.tsv has other contents"):
             Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
     finally:
         path.write_text(before)
+    # Another config's file: both are named.
+    (tmp_path / "other.tsv").write_text(before.replace("a", "b", 1))
+    translation_config["data"]["train"]["tsv"] = str(tmp_path / "other.tsv")
+    with pytest.raises(InputError) as caught:
+        Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
+    (line,) = str(caught.value).splitlines()[1:-1]
+    assert line == (
+        f"  data.train.tsv: {path} then, {tmp_path / 'other.tsv'} with other contents now"
+    )
 
 
 def test_a_run_that_moved_with_its_data_resumes_as_if_it_had_not(

@@ -56,6 +56,8 @@ _MESSAGES = {
     "value_error": "{error}",
 }
 
+_REQUIRED = "is required."
+
 # Faults that are shown; the others are counted.
 _MAX_SHOWN = 20
 
@@ -70,7 +72,7 @@ def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list
         values: The config as it was given.
         model: The model of the whole config.
     """
-    faults = []
+    faults, meant = [], set()
     for detail in error.errors():
         key = _dotted_key(detail["loc"], values)
         cause = detail.get("ctx", {}).get("error")
@@ -80,13 +82,22 @@ def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list
             faults.append(Fault(key, detail["msg"]))
         elif detail["type"] == "extra_forbidden":
             faults.append(Fault(key, f"is an unknown key. {suggest_key(key, model)}"))
+            meant.add(_closest_key(key, model))
         elif detail["type"] == "missing":
-            faults.append(Fault(key, "is required."))
+            faults.append(Fault(key, _REQUIRED))
         else:
             template = _MESSAGES.get(detail["type"], detail["msg"])
             message = template.format(**detail.get("ctx", {}))
-            faults.append(Fault(key, f"{message}. Received: {shorten(detail['input'])}."))
-    return faults
+            if detail["input"] is None:  # In YAML, nothing behind the colon.
+                faults.append(Fault(key, f"{message}, but has no value."))
+            else:
+                faults.append(Fault(key, f"{message}. Received: {shorten(detail['input'])}."))
+    # A key that was misspelled is missing too, which is one fault.
+    return [
+        fault
+        for fault in faults
+        if fault.message != _REQUIRED or _without_numbers(fault.key) not in meant
+    ]
 
 
 def list_faults(name: str, faults: Sequence[Fault]) -> str:
@@ -124,16 +135,29 @@ def _dotted_key(location: Sequence[int | str], values: Any) -> str:
 
 def suggest_key(key: str, model: type[BaseModel]) -> str:
     """Returns what an unknown key may have been meant to be, here or in another section."""
-    *parents, name = [part for part in key.split(".") if not part.isdecimal()]
-    section = _join(*parents)
+    section = _without_numbers(key).rpartition(".")[0]
+    if closest := _closest_key(key, model):
+        parent, _, name = closest.rpartition(".")
+        return f"Did you mean `{name if parent == section else closest}`?"
+    siblings = [known.rpartition(".") for known in _known_keys(model)]
+    return f"Known here: {', '.join(name for parent, _, name in siblings if parent == section)}."
+
+
+def _closest_key(key: str, model: type[BaseModel]) -> str | None:
+    """Returns the known dotted key that is most like an unknown one, in its own section first."""
+    section, _, name = _without_numbers(key).rpartition(".")
     known_keys = [known.rpartition(".") for known in _known_keys(model)]
     siblings = [known for parent, _, known in known_keys if parent == section]
     if close := difflib.get_close_matches(name, siblings, n=1):
-        return f"Did you mean `{close[0]}`?"
+        return _join(section, close[0])
     if close := difflib.get_close_matches(name, [known for *_, known in known_keys], n=1):
-        keys = [_join(parent, known) for parent, _, known in known_keys if known == close[0]]
-        return f"Did you mean `{keys[0]}`?"
-    return f"Known here: {', '.join(siblings)}."
+        return next(_join(parent, known) for parent, _, known in known_keys if known == close[0])
+    return None
+
+
+def _without_numbers(key: str) -> str:
+    """Returns a dotted key without the numbers of list entries, as `_known_keys` has it."""
+    return _join(*(part for part in key.split(".") if not part.isdecimal()))
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -359,7 +359,9 @@ def _tokens_per_epoch(config: Config, statistics: CorpusStatistics) -> float:
 
 _MANY_TOKENS = 2_500_000
 # With 256 units, on two cores with AVX-512.
-_TOKENS_IN_TEN_MINUTES = 6_000_000
+_TOKENS_A_MINUTE = 600_000
+# Where a config gives no limit.
+_USUAL_MINUTES = 10.0
 
 
 def _sizes(
@@ -370,11 +372,14 @@ def _sizes(
     yield Choice(
         {"model.embedding_dim": 256, "model.units": units}, f"{_about(tokens)} tokens an epoch"
     )
-    passes = _TOKENS_IN_TEN_MINUTES / tokens
+    minutes = config.training.max_minutes or _USUAL_MINUTES
+    passes = minutes * _TOKENS_A_MINUTE / tokens
     dropout = 0.1 if passes < 5 else 0.2 if passes < 15 else 0.3
+    shown = "less than once" if passes < 1 else f"about {_about(passes)} times"
     yield Choice(
         {"model.dropout": dropout},
-        f"ten minutes on two cores show each line about {_about(max(passes, 1))} times",
+        f"in {minutes:g} minute{'s' * (minutes != 1)}, two cores train on each line "
+        f"{shown if passes < 1000 else 'more than 1,000 times'}",
     )
 
 
@@ -403,7 +408,8 @@ def _validation(
 ) -> Iterator[Choice]:
     if config.data.is_running_text and config.data.validation is None:
         yield Choice(
-            {"data.holdout": _HELD_OUT_THOUSANDS}, "thousands of tokens are enough to compare by"
+            {"data.holdout": _HELD_OUT_THOUSANDS},
+            f"{_HELD_OUT_THOUSANDS},000 tokens are enough to compare by",
         )
     steps = _steps_per_epoch(config, statistics)
     if steps > 2 * _VALIDATE_EVERY:

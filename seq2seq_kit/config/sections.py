@@ -109,6 +109,9 @@ class Section(BaseModel):
         return {}
 
 
+# The keys of a corpus that name files of texts.
+_TEXT_KEYS = ("source", "target", "tsv", "lines", "text")
+
 CorpusKind = Literal["parallel", "tsv", "lines", "text"]
 
 
@@ -146,7 +149,14 @@ class CorpusConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _path_means_tsv(cls, values: Any) -> Any:
-        return as_corpus(values)
+        values = as_corpus(values)
+        if not isinstance(values, dict):
+            return values
+        # An empty path would be the folder itself.
+        return {
+            key: None if key in _TEXT_KEYS and value == "" else value
+            for key, value in values.items()
+        }
 
     @property
     def kind(self) -> CorpusKind:
@@ -156,8 +166,7 @@ class CorpusConfig(Section):
     @property
     def named_files(self) -> dict[str, Path]:
         """The files of texts under their keys."""
-        keys = ("source", "target", "tsv", "lines", "text")
-        return {key: path for key in keys if (path := getattr(self, key)) is not None}
+        return {key: path for key in _TEXT_KEYS if (path := getattr(self, key)) is not None}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -176,6 +185,10 @@ class CorpusConfig(Section):
     def _contradictions(self) -> dict[str, str]:
         kinds = self._kinds()
         if len(kinds) != 1:
+            # In YAML, a key without a value.
+            empty = [key for key in _TEXT_KEYS if key in self.model_fields_set and not kinds]
+            if empty:
+                return dict.fromkeys(empty, "is empty. Name a file.")
             received = " and ".join(kinds) if kinds else "none of them"
             return {
                 "": "must name exactly one kind of corpus: `source` with `target` (parallel files),"

@@ -15,6 +15,8 @@ from seq2seq_kit.errors import DataError
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
+# A binary file may have a few lines without NUL bytes.
+_LINES_TO_TELL_BINARY = 20
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -85,7 +87,8 @@ def decode_lines(raw_lines: Iterable[bytes], *, name: str, first_line: int = 1) 
     >>> list(decode_lines([b"one\r\n", b"\n", b"three"], name="example"))
     ['one', '', 'three']
     """
-    for number, raw in enumerate(raw_lines, start=first_line):
+    lines = iter(raw_lines)
+    for number, raw in enumerate(lines, start=first_line):
         if len(raw) > bounds.MAX_LINE_BYTES:
             raise DataError(
                 f"{name}, line {number}: expected a line of at most {bounds.MAX_LINE_BYTES:,} "
@@ -100,7 +103,8 @@ def decode_lines(raw_lines: Iterable[bytes], *, name: str, first_line: int = 1) 
         try:
             yield raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DataError(_not_utf8(name, number, error)) from error
+            following = islice(lines, _LINES_TO_TELL_BINARY)
+            raise DataError(_not_utf8(name, number, error, following)) from error
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
@@ -137,12 +141,17 @@ def unreadable(path: Path, error: OSError) -> str:
     return f"{path}: the file cannot be read ({error.strerror or error})."
 
 
-def _not_utf8(name: str, number: int, error: UnicodeDecodeError) -> str:
+def _not_utf8(name: str, number: int, error: UnicodeDecodeError, following: Iterable[bytes]) -> str:
     byte = error.object[error.start]
     is_utf16 = number == 1 and error.object.startswith(_UTF16_MARKS)
     encoding = "UTF-16" if is_utf16 else "LATIN1"
-    return (
+    place = (
         f"{name}, line {number}: expected UTF-8, but byte {error.start + 1} of the line "
-        f"(0x{byte:02x}) is not{'; the file looks like UTF-16' if is_utf16 else ''}. "
+        f"(0x{byte:02x}) is not"
+    )
+    if not is_utf16 and any(b"\0" in raw for raw in (error.object, *following)):
+        return f"{place}, and there are NUL bytes: this is not a text file. Name one in UTF-8."
+    return (
+        f"{place}{'; the file looks like UTF-16' if is_utf16 else ''}. "
         f"Convert the file, for example with `iconv -f {encoding} -t UTF-8`."
     )

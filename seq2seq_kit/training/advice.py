@@ -211,7 +211,10 @@ def _unsuitable_scores(config: Config, results: Mapping[str, Any]) -> Iterator[s
             f"BLEU counts words between spaces (data.bleu_tokenize: {tokenize}), and the "
             "references have no spaces: set data.bleu_tokenize to zh for Chinese, else to char."
         )
-    elif results[f"{name}_words_per_reference"] < 1.5:
+    elif (
+        config.training.early_stopping.metric == "bleu"
+        and results[f"{name}_words_per_reference"] < 1.5
+    ):
         yield (
             "BLEU counts runs of four words and says nothing of lines of one word: go by exact "
             "match and chrF instead (training.early_stopping.metric: chrf)."

@@ -111,7 +111,7 @@ def load_shortlist(run: RunFolder, saved: SavedConfig, tokenizers: Tokenizers) -
 def changed_data(
     run: RunFolder, config: Config, saved: SavedConfig, digests: FileDigests
 ) -> list[str]:
-    """Returns the files whose texts are not those that a run was started with.
+    """Returns a line for each file whose text is not the one that a run was started with.
 
     Args:
         run: The folder.
@@ -129,16 +129,22 @@ def changed_data(
     before = read_json(run.data)
     if before.keys() != now.keys():  # Older versions kept paths, and digests of files as they are.
         return _changed_since_older(list(before.values()), config, digests)
-    paths = dict(_learned_from(config))
-    return [str(paths[key]) for key in now if now[key] != before[key]]
+    trained_on, given = dict(_learned_from(saved.config)), dict(_learned_from(config))
+    return [
+        f"{key}: {given[key]} has other contents now"
+        if trained_on.get(key, given[key]) == given[key]
+        else f"{key}: {trained_on[key]} then, {given[key]} with other contents now"
+        for key in now
+        if now[key] != before[key]
+    ]
 
 
 def _changed_since_older(before: list[str], config: Config, digests: FileDigests) -> list[str]:
     paths = list(dict.fromkeys(path for _, path in _learned_from(config)))
     if len(paths) != len(before):
-        return list(map(str, paths))
+        return [f"{len(before)} files then, {len(paths)} now"]
     return [
-        str(path)
+        f"{path} has other contents now"
         for path, found in zip(paths, before, strict=True)
         if found not in (digests.of(path), digest(path.read_bytes()))
     ]
