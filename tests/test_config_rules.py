@@ -129,7 +129,7 @@ def test_character_and_word_vocabularies_are_exactly_as_large_as_the_data_need(
     assert config.tokenizer.target is not None
     assert built.source.vocab_size == config.tokenizer.source.vocab_size
     assert built.target.vocab_size == config.tokenizer.target.vocab_size
-    assert "was asked for" not in caplog.text
+    assert "was requested" not in caplog.text
     assert built.target.tokenize("AA1 B CH") == ["▁AA1", "▁B", "▁CH"]
 
 

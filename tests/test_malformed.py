@@ -30,7 +30,8 @@ from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.checks import check_files
 from seq2seq_kit.text.corpus import read_corpus
 from seq2seq_kit.text.lines import read_lines
-from seq2seq_kit.tokens.tokenizer import Tokenizer, _Model
+from seq2seq_kit.tokens.proto import ModelProto
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.checkpoint import assign_variables
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder, read_json
@@ -109,7 +110,7 @@ def test_different_numbers_of_lines_are_counted_in_one_reading(
 
 def forged(change: Callable[[Any], None]) -> bytes:
     """A tokenizer model with something changed in it."""
-    model = _Model.FromString(Tokenizer.train(TEXTS, vocab_size=300).model_proto)
+    model = ModelProto.FromString(Tokenizer.train(TEXTS, vocab_size=300).model_proto)
     change(model)
     return bytes(model.SerializeToString())
 

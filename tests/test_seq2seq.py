@@ -29,7 +29,8 @@ from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.inference.evaluation import compare_texts
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.tokens.tokenizer import Tokenizer, _Model
+from seq2seq_kit.tokens.proto import ModelProto
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
@@ -409,7 +410,7 @@ def test_a_run_says_nothing_about_where_and_by_whom_it_was_made(
     monkeypatch.setenv("S2S_CACHE_DIR", str(tmp_path / "cache"))
     # As spm_train leaves one, with the paths of its texts.
     ready = Tokenizer.train(["abcde"] * 9, type="char", vocab_size=16, byte_fallback=False)
-    model = _Model.FromString(ready.model_proto)
+    model = ModelProto.FromString(ready.model_proto)
     model.trainer.input.append("/home/some-user/train.txt")
     model.trainer.model_prefix = "/home/some-user/ready"
     (home / "ready.model").write_bytes(model.SerializeToString())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from small_config import config_of
 
+from seq2seq_kit.config import load_config
 from seq2seq_kit.data.tokenizers import build_tokenizers
 from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.errors import DataError
@@ -90,3 +91,18 @@ def test_a_file_that_changes_while_a_tokenizer_learns_from_it_is_an_error(
     with pytest.raises(DataError, match=r"train\.tsv: the file changed while it was in use"):
         build_tokenizers(config_of(folder), FileDigests())
     assert set(cache.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "word", "char"])
+def test_a_vocabulary_smaller_than_requested_is_reported_each_time(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("a rose\tis a rose\n" * 9, encoding="utf-8")
+    data = {"train": str(tmp_path / "pairs.tsv")}
+    config = load_config({"data": data, "tokenizer": {"type": kind, "vocab_size": 7000}})
+    for _ in ("trained", "from the cache"):
+        caplog.clear()
+        size = build_tokenizers(config, FileDigests()).target.vocab_size
+        (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert size < 7000
+        assert f"the vocabulary has {size}." in warning.getMessage()

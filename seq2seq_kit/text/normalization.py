@@ -1,34 +1,35 @@
-r"""What SentencePiece is given for a text, and the text of what it gives back; Python and graph.
+r"""Text in one spelling before SentencePiece encodes it, and back after decoding; Python and graph.
 
-Two spellings of one text should have one answer: Unicode lets `é` be one character or two, and
-hides characters that nobody sees. And every text should come back as it was, although SentencePiece
-keeps a character, U+2581, as its own mark for a space. Knows nothing of tokens.
+Unicode spells `é` as one character or two, and has characters that nobody sees: normalization maps
+such equivalent texts to one. A text's own U+2581, which SentencePiece uses as its mark for a space,
+is escaped, so that decoding restores it. Knows nothing of tokens.
 
-The Python functions and those for TensorFlow's strings beside them give the same bytes.
+Each Python function has a counterpart for TensorFlow's strings that gives the same bytes.
 
-Dropped, under every normalization but `none`: the soft hyphen, the zero-width space, byte order
-marks, the marks of the direction of writing, invisible operators and the other characters that
-Unicode calls default ignorable, and U+FDD0. U+0020 takes the place of the no-break space, of the
-other spaces of a width of their own (U+2000 to U+200A, U+202F, U+205F), of the line and paragraph
-separators, and of the blank Hangul fillers. Carriage returns go at the end of a line or text.
+Every normalization but `none` drops the soft hyphen, the zero-width space, byte order marks, the
+marks of writing direction, invisible operators and the other characters that Unicode calls default
+ignorable, and U+FDD0. It replaces by U+0020 the no-break space, the other spaces of a given width
+(U+2000 to U+200A, U+202F, U+205F), the line and paragraph separators, and the blank Hangul fillers.
+It drops carriage returns at the end of a line or text.
 
-These stay, because they can be seen or change what is: the joiners ZWJ and ZWNJ (Persian, Sinhala,
-emoji), variation selectors (emoji, Han, Mongolian), tags (flags), the conjoining Hangul fillers,
-the controls of shorthand and music, the ideographic space U+3000, the Ogham space; and tabs and the
-other control characters, which are data.
+It keeps characters that can be seen or change how others look: the joiners ZWJ and ZWNJ (Persian,
+Sinhala, emoji), variation selectors (emoji, Han, Mongolian), tags (flags), the conjoining Hangul
+fillers, the controls of shorthand and music, the ideographic space U+3000, the Ogham space; and
+tabs and the other control characters, which are data.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.errors import DataError
 
 SPACE_MARK = "\u2581"
 
-# Default_Ignorable_Code_Point of Unicode without what the module's docstring says stays, and the
-# noncharacter that `_shield` works with.
+# Unicode's Default_Ignorable_Code_Point without the characters that the module keeps, and the
+# noncharacter that `_SHIELDS` uses.
 # Source: https://www.unicode.org/Public/16.0.0/ucd/DerivedCoreProperties.txt
 _DROPPED = (
     "\u00ad\u034f\u061c\u17b4\u17b5\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
@@ -37,9 +38,9 @@ _DROPPED = (
 _LANGUAGE_TAG = "\U000e0001"  # dropped too
 _SPACES = "\u00a0\u2000-\u200a\u2028\u2029\u202f\u205f\u3164\uffa0"
 
-# What normalizing does to the following came with Unicode 15 and 16. Python 3.11 has Unicode 14,
-# others have others, and the graph's op has Unicode 16; the answer must be the same everywhere.
-# Marks, which would change their order, stay where they are ...
+# Unicode 15 and 16 changed the normalization of the following. Python 3.11 has Unicode 14, later
+# versions newer ones, and the graph's op has Unicode 16; the result must be the same everywhere.
+# Marks, which would be reordered, stay where they are ...
 _NEWER_MARKS = (
     "\u0897\U00010d69-\U00010d6d\U00010efd-\U00010eff\U000113ce-\U000113d0\U00011f41\U00011f42"
     "\U0001612f\U0001e08f\U0001e4ec-\U0001e4ef\U0001e5ee\U0001e5ef"
@@ -48,7 +49,7 @@ _NEWER_MARKS = (
 _NEWER_SCRIPTS = (
     "\U000105c0-\U000105ff\U00011380-\U000113ff\U00016100-\U0001613f\U00016d40-\U00016d7f"
 )
-# ... and these are replaced here, as later versions of Python do.
+# ... and these are decomposed here, as later versions of Python do.
 _NEWER_DECOMPOSITIONS = {
     "nfd": {
         0x105C9: "\U000105d2\u0307",
@@ -80,7 +81,7 @@ _NEWER_DECOMPOSITIONS = {
 
 
 class _Rewrite(NamedTuple):
-    """A replacement that Python's `re` and RE2, TensorFlow's, read alike."""
+    """A replacement that Python's `re` and TensorFlow's RE2 carry out in the same way."""
 
     pattern: re.Pattern[str]
     replacement: str
@@ -100,7 +101,7 @@ _VISIBLE_ONLY = (
     _Rewrite(re.compile("\r+\n"), "\n"),
     _Rewrite(re.compile("\r+$"), ""),
 )
-# Between noncharacters, which nothing composes with or moves across, a character stays.
+# A character between noncharacters stays as it is: nothing composes with those or moves past them.
 _SHIELDED = {
     "nfc": _NEWER_MARKS + _NEWER_SCRIPTS,
     "nfd": _NEWER_MARKS,
@@ -110,12 +111,12 @@ _SHIELDS = {
     form: _Rewrite(re.compile(f"([{characters}])"), "\ufdd0\\1\ufdd0")
     for form, characters in _SHIELDED.items()
 }
-# Whatever is dropped, replaced or shielded is among these; most texts have none.
+# All characters that are dropped, replaced or shielded; most texts have none of them.
 _ODD = re.compile(f"[{_DROPPED}{_SPACES}\r\u0897\U00010000-\U0010ffff]")
 _UNSHIELD = _Rewrite(re.compile("\ufdd0"), "")
 
-# A text's own U+2581 is spelt with U+0010, "data link escape", and so is U+0010 itself. Whatever
-# follows an escape is no escape, so that the second replacement never sees what the first one made.
+# A text's own U+2581 is escaped with U+0010, "data link escape", and so is U+0010. The character
+# after an escape is never U+2581 or U+0010, so no replacement changes the result of another.
 _ESCAPES = (
     _Rewrite(re.compile("\x10"), "\x10\x11"),
     _Rewrite(re.compile(SPACE_MARK), "\x10\x12"),
@@ -128,26 +129,26 @@ _UNESCAPES = (
 
 
 class TextRules(NamedTuple):
-    """How a tokenizer's texts are spelt for SentencePiece and read back."""
+    """How a tokenizer changes texts before encoding and after decoding."""
 
     normalization: Normalization
-    """The Unicode form, with invisible characters dropped; "none" leaves a text as it is."""
+    """The Unicode form, without invisible characters; "none" leaves texts unchanged."""
     escapes: bool
-    """Whether a U+2581 in a text is told from a space. Not in models made before there were these
-    rules, nor in those that come with a normalization of their own, which may drop an escape."""
+    """Whether a U+2581 in a text is distinguished from a space. Not in models of versions before
+    these rules, nor in models with a charsmap, which may drop an escape."""
 
     def prepare(self, text: str) -> str:
-        """Returns what SentencePiece is to encode for a text."""
+        """Returns a text in the form that SentencePiece encodes."""
         text = normalize(text, self.normalization)
         if self.escapes and (SPACE_MARK in text or "\x10" in text):
             text = _rewrite(text, _ESCAPES)
         return text
 
     def prepare_tensor(self, texts: Any) -> Any:
-        """Does in a graph what `prepare` does.
+        """Does the same as `prepare` in a graph.
 
         Args:
-            texts: string `(...)`, UTF-8. Bytes that are not stay as they are.
+            texts: string `(...)`, UTF-8. Other bytes are unchanged.
 
         Returns:
             string `(...)`.
@@ -156,25 +157,25 @@ class TextRules(NamedTuple):
         return _rewrite_tensor(texts, _ESCAPES) if self.escapes else texts
 
     def restore(self, text: str) -> str:
-        """Returns the text of what SentencePiece decoded; under `nfd`, composed to NFC."""
+        """Converts what SentencePiece decodes back to text; with `nfd`, composed to NFC."""
         text = _rewrite(text, _UNESCAPES if self.escapes else _UNESCAPES[:1])
         return _to_form(text, "nfc") if self.normalization == "nfd" else text
 
     def restore_tensor(self, texts: Any) -> Any:
-        """Does in a graph what `restore` does; string `(...)` to string `(...)`."""
+        """Does the same as `restore` in a graph; string `(...)` to string `(...)`."""
         texts = _rewrite_tensor(texts, _UNESCAPES if self.escapes else _UNESCAPES[:1])
         return _to_form_tensor(texts, "nfc") if self.normalization == "nfd" else texts
 
 
 def normalize(text: str, normalization: Normalization) -> str:
-    r"""Returns a text in one spelling, without the characters that nobody sees.
+    r"""Returns a text in a Unicode form, without the characters that nobody sees.
 
     Args:
         text: The text.
-        normalization: The Unicode form; "none" leaves the text as it is.
+        normalization: The Unicode form; "none" leaves the text unchanged.
 
     Returns:
-        The text. Normalizing it again changes nothing.
+        The normalized text. Normalizing it again changes nothing.
 
     Example:
 
@@ -190,10 +191,22 @@ def normalize(text: str, normalization: Normalization) -> str:
 
 
 def normalize_tensor(texts: Any, normalization: Normalization) -> Any:
-    """Does in a graph what `normalize` does; string `(...)` to string `(...)`."""
+    """Does the same as `normalize` in a graph; string `(...)` to string `(...)`."""
     if normalization == "none":
         return texts
     return _to_form_tensor(_rewrite_tensor(texts, _VISIBLE_ONLY), normalization)
+
+
+def check_encodable(texts: Sequence[str]) -> None:
+    """Raises DataError if a text holds half of a surrogate pair, which UTF-8 cannot spell."""
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"Text {index + 1}: character {error.start + 1} ({text[error.start]!r}) is half of "
+                "a surrogate pair, which UTF-8 cannot spell. Decode the text from its bytes again."
+            ) from error
 
 
 def _to_form(text: str, form: str) -> str:
