@@ -1,22 +1,40 @@
 """Writes the reference pages of the site from the code; mkdocs calls `on_page_markdown`.
 
-A page has a comment where the reference belongs: the keys of a config from the fields' docstrings,
-the commands and their options from click.
+A page has a comment where the generated part belongs: the keys of a config from the fields'
+docstrings, the commands and their options from click, the modules from their docstrings.
 """
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+import seq2seq_kit
 from seq2seq_kit.cli.main import cli
 from seq2seq_kit.cli.options import SearchCommand
 from seq2seq_kit.config import Config
 
 Schema = Mapping[str, Any]
 
+# The stages, in the order in which they may import each other; "" is the package itself.
+_FOLDERS = (
+    "",
+    "config",
+    "text",
+    "tokens",
+    "data",
+    "model",
+    "training",
+    "decoding",
+    "inference",
+    "export",
+    "cli",
+    "samples",
+)
 # In the order of the page; the title of each section, and the keys under which it is written.
 _SECTIONS = {
     "DataConfig": ("data", "data"),
@@ -39,6 +57,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     generated: dict[str, Callable[[], str]] = {
         "<!-- config reference -->": config_reference,
         "<!-- command line reference -->": command_line_reference,
+        "<!-- map of the code -->": map_of_the_code,
     }
     for comment, generate in generated.items():
         if comment in markdown:
@@ -167,10 +186,36 @@ def command_line_reference() -> str:
 def _options(options: Sequence[click.Parameter], context: click.Context) -> Iterator[str]:
     for option in options:
         record = option.get_help_record(context)
-        if record is not None and option.opts[-1] not in ("--debug", "--help"):
+        is_shared = option.opts[-1] in ("--debug", "--help")
+        if isinstance(option, click.Option) and record is not None and not is_shared:
             yield f"`{record[0]}`\n:   {_plain(record[1])}"
 
 
 def _plain(text: str) -> str:
-    """Returns text whose backslashes and brackets mean nothing in Markdown."""
-    return re.sub(r"([\\\[\]<>*_])", r"\\\1", text)
+    """Returns text in which only backticks mean something in Markdown."""
+    parts = text.split("`")
+    parts[::2] = [
+        re.sub(r"([\\\[\]*_|])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]
+    ]
+    return "`".join(parts)
+
+
+def map_of_the_code() -> str:
+    """Returns Markdown with every module and the first line of its docstring."""
+    package = Path(seq2seq_kit.__file__).parent
+    found = {path.parent.name for path in package.glob("*/__init__.py")}
+    if missing := found - set(_FOLDERS):
+        raise ValueError(f"The map must name every folder. Missing: {sorted(missing)}.")
+    parts = []
+    for folder in _FOLDERS:
+        parts.append(f"## `{folder}`" if folder else "## At the top")
+        parts.append(_first_line(package / folder / "__init__.py"))
+        modules = sorted((package / folder).glob("[!_]*.py"))
+        rows = [f"| `{path.stem}` | {_first_line(path)} |" for path in modules]
+        parts.append("\n".join(["| module | |", "| --- | --- |", *rows]))
+    return "\n\n".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return _plain(docstring.split("\n")[0])

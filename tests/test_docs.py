@@ -182,6 +182,22 @@ def test_the_command_line_reference_has_every_option(hooks: types.ModuleType) ->
                 assert option in reference
 
 
+def test_the_map_names_every_module() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| in `seq2seq_kit/`.*?\n\n", text, re.M | re.S)
+    named: dict[str, set[str]] = {}
+    folder = ""
+    for row in table.strip().splitlines()[2:]:
+        _, label, modules, *_ = row.split("|")
+        if label.strip():  # else more of the folder above
+            folder = "".join(re.findall(r"`(\w+)/`", label))
+        named.setdefault(folder, set()).update(re.findall(r"`(\w+)`", modules))
+    package = ROOT / "seq2seq_kit"
+    folders = ["", *(path.parent.name for path in package.glob("*/__init__.py"))]
+    there = {name: {path.stem for path in (package / name).glob("[!_]*.py")} for name in folders}
+    assert named == there
+
+
 def test_decisions_are_listed() -> None:
     index = (ROOT / "docs" / "decisions" / "index.md").read_text(encoding="utf-8")
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
