@@ -85,7 +85,9 @@ def test_a_line_comes_every_30_seconds_where_there_is_no_bar(
         (Limits(None, None, 10.0), "10 minutes: about 12,000 steps, 120 epochs (20 steps/s)"),
         (Limits(3000, None, 10.0), "10 minutes: about 12,000 steps, 120 epochs (20 steps/s)"),
         (Limits(3, None, 10.0), "3 epochs: about 15 seconds (20 steps/s)"),
-        (Limits(10_000, None, None), "10000 epochs: about 14 hours (20 steps/s)"),
+        (Limits(10_000, None, None), "10,000 epochs: about 14 hours (20 steps/s)"),
+        (Limits(1, None, None), "1 epoch: about 5 seconds (20 steps/s)"),
+        (Limits(None, None, 1.0), "1 minute: about 1,200 steps, 12 epochs (20 steps/s)"),
     ],
 )
 def test_the_forecast_is_for_the_limit_that_comes_first(limits: Limits, expected: str) -> None:

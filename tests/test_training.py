@@ -213,6 +213,17 @@ def test_a_forecast_is_logged_once_after_twenty_steps(
     assert line.startswith("8 epochs: about ")
 
 
+def test_the_line_of_a_validation_counts_completed_epochs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    trainer = make_trainer(tmp_path, epochs=2, validate_every=2, steps=without_network())
+    trainer.fit()
+    lines = [line.partition(":")[0] for line in caplog.messages if "validation loss" in line]
+    assert lines == [f"step {2 * n} (epoch {n / 2})" for n in range(1, 5)]
+    assert recorded(trainer, "epoch") == [1, 1, 2, 2]
+
+
 # ---- Resuming
 
 

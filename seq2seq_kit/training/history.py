@@ -5,6 +5,7 @@ The newest checkpoint holds the records too, so that the file can be written aga
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,13 @@ class History(TrainingPart):
         """All records, oldest first."""
         self._run = run
         self._writes = writes
+        self._steps_per_epoch: int | None = None
+
+    def begin(self, state: TrainingState, num_steps: int) -> None:
+        self._steps_per_epoch = num_steps
+
+    def begin_epoch(self, state: TrainingState, epoch: int, num_steps: int) -> None:
+        self._steps_per_epoch = num_steps
 
     def after_validation(self, state: TrainingState, record: Record, counts: bool) -> None:
         self.records.append(record)
@@ -39,10 +47,14 @@ class History(TrainingPart):
             for name in ("bleu", "chrf")
             if f"val_{name}" in record
         )
+        # In the records, an epoch counts when it begins; people read how many are completed.
+        epochs = state.epoch + state.batch / (self._steps_per_epoch or math.inf)
         _logger.info(
-            "step %d (epoch %d): loss %.3f, validation loss %.3f, perplexity %.4g%s, "
+            "step %d (epoch %.1f): loss %.3f, validation loss %.3f, perplexity %.4g%s, "
             "%.0f tokens/s, learning rate %.2g",
-            *(record[key] for key in ("step", "epoch", "loss", "val_loss", "val_perplexity")),
+            record["step"],
+            epochs,
+            *(record[key] for key in ("loss", "val_loss", "val_perplexity")),
             scores,
             record["tokens_per_second"],
             record["learning_rate"],

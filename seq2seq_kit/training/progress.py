@@ -169,7 +169,7 @@ def forecast(limits: Limits, place: Place, steps_per_epoch: int, seconds_per_ste
         seconds_per_step: Seconds per step, measured without the first step.
     """
     name, left = _nearest(limits, place, steps_per_epoch, seconds_per_step)
-    if limits.minutes is not None and name == _minutes(limits.minutes):
+    if limits.minutes is not None and name == _count(limits.minutes, "minute"):
         steps = place.step + left / max(seconds_per_step, 1e-9)
         epochs = place.epoch + (steps - place.step) / steps_per_epoch
         amount = f"about {_rounded(steps)} steps, {_rounded(epochs)} epochs"
@@ -198,17 +198,19 @@ def _nearest(
     times = {}
     if limits.epochs is not None:
         steps = (limits.epochs - place.epoch) * steps_per_epoch
-        times[f"{limits.epochs} epochs"] = steps * seconds_per_step
+        times[_count(limits.epochs, "epoch")] = steps * seconds_per_step
     if limits.steps is not None:
-        times[f"{limits.steps:,} steps"] = (limits.steps - place.step) * seconds_per_step
+        times[_count(limits.steps, "step")] = (limits.steps - place.step) * seconds_per_step
     if limits.minutes is not None:
-        times[_minutes(limits.minutes)] = 60 * limits.minutes - place.seconds
+        times[_count(limits.minutes, "minute")] = 60 * limits.minutes - place.seconds
     name = min(times, key=lambda limit: times[limit])
     return name, max(times[name], 0.0)
 
 
-def _minutes(number: float) -> str:
-    return f"{number:g} minutes"
+def _count(number: float, unit: str) -> str:
+    """Returns a number with its unit, such as `1 epoch` or `2.5 minutes`."""
+    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown} {unit}" if number == 1 else f"{shown} {unit}s"
 
 
 def _duration(seconds: float) -> str:
