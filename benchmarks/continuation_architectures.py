@@ -33,13 +33,7 @@ def held_out_perplexities(model: Seq2Seq, config: Config) -> tuple[float, float]
     data = encode_data(config, tokenizers, digests)
     prompts, targets = validation_texts(config, data.validation, tokenizers, digests)
     pairs = [(prompt, target) for prompt, target in zip(prompts, targets, strict=True) if target]
-    scorer = Scorer(
-        model.model,
-        *tokenizers,
-        ends_with=EOS_ID,
-        max_source_length=config.data.max_source_length,
-        keep_end=True,
-    )
+    scorer = Scorer(model.model, model.inputs, model.tokenizer, ends_with=EOS_ID)
     scores = scorer.score_ids(
         tokenizers.source.encode([prompt for prompt, _ in pairs]),
         tokenizers.target.encode([target for _, target in pairs]),

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from seq2seq_kit.startup import load_tensorflow
@@ -32,7 +33,8 @@ from seq2seq_kit.config import DecodingConfig, ModelConfig, TrainingConfig, load
 from seq2seq_kit.data.sets import batch_set, encode_data, learn_shortlist  # noqa: E402
 from seq2seq_kit.data.tokenizers import build_tokenizers  # noqa: E402
 from seq2seq_kit.digests import FileDigests  # noqa: E402
-from seq2seq_kit.inference.generator import search_model  # noqa: E402
+from seq2seq_kit.inference.inputs import Inputs  # noqa: E402
+from seq2seq_kit.inference.search import ModelSearch  # noqa: E402
 from seq2seq_kit.model.build import build_model  # noqa: E402
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel  # noqa: E402
 from seq2seq_kit.samples import write_starter  # noqa: E402
@@ -100,19 +102,23 @@ def training_step(sizes: dict[str, int]) -> float:
 def decoding(sizes: dict[str, int]) -> float:
     """Returns the seconds of a search over one batch."""
     model, ids = build(sizes), draw_ids(sizes)
-    lengths = tf.fill([sizes["batch"]], sizes["length"])
+    number = sizes["batch"]
+    inputs = Inputs(
+        tf.constant(ids),
+        tf.fill([number], sizes["length"]),
+        tf.zeros([number], tf.bool),
+        tf.zeros([number], tf.int64),
+    )
+    # The ids are random: no tokenizer made them.
+    tokenizer: Any = SimpleNamespace(surfaces=(b"",) * sizes["vocab_size"])
+    search_ids = ModelSearch(model, tokenizer, continues=False)
+    options = DecodingConfig(
+        beam_size=sizes["beam"], max_length=NEW_TOKENS, batch_size=sizes["batch"]
+    )
 
     @tf.function(autograph=False)
     def search() -> Any:
-        return search_model(
-            model,
-            ids,
-            lengths,
-            DecodingConfig(
-                beam_size=sizes["beam"], max_length=NEW_TOKENS, batch_size=sizes["batch"]
-            ),
-            surfaces=[b""] * sizes["vocab_size"],
-        )
+        return search_ids(inputs, options).hypotheses
 
     return median_seconds(lambda: search().scores.numpy())
 

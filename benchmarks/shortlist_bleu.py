@@ -54,19 +54,15 @@ def main() -> None:
 
     print("| frequent, translations | beam | BLEU | same output | lines/s |")
     print("| --- | --- | --- | --- | --- |")
-    parts = (model.model, *tokenizers)
-    limits: dict[str, Any] = {
-        "defaults": model.config.decoding,
-        "max_source_length": model.config.data.max_source_length,
-        "keep_end": False,
-    }
+    parts = (model.model, model.inputs, model.tokenizer)
+    options: dict[str, Any] = {"defaults": model.config.decoding, "continues": False}
     for beam_size in (1, 5):
-        generator = Generator(*parts, **limits)
+        generator = Generator(*parts, **options)
         show("whole vocabulary", generator, beam_size)
         show("whole vocabulary, bfloat16", generator, beam_size, precision="bfloat16")
     for shortlist._FREQUENT, shortlist._TRANSLATIONS in SIZES:
         learnt = learn_shortlist(model.config, data.train, tokenizers)
-        generator = Generator(*parts, **limits, shortlist=learnt)
+        generator = Generator(*parts, **options, shortlist=learnt)
         name = f"{shortlist._FREQUENT:,}, {shortlist._TRANSLATIONS}"
         for beam_size in (1, 5):
             show(name, generator, beam_size, shortlist=True)

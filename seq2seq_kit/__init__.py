@@ -23,7 +23,6 @@ from seq2seq_kit.keras_registration import register_with_keras
 
 if TYPE_CHECKING:
     from seq2seq_kit.config import Config, load_config
-    from seq2seq_kit.decoding import beam_search, greedy_search
     from seq2seq_kit.errors import ConfigError, DataError, InputError, RunError, TrainingInterrupted
     from seq2seq_kit.inference.generator import Hypothesis
     from seq2seq_kit.model.build import build_model
@@ -45,9 +44,7 @@ __all__ = [
     "Seq2Seq",
     "Tokenizer",
     "TrainingInterrupted",
-    "beam_search",
     "build_model",
-    "greedy_search",
     "load_config",
 ]
 
@@ -63,9 +60,7 @@ _MODULES = {
     "Seq2Seq": "seq2seq",
     "Tokenizer": "tokens.tokenizer",
     "TrainingInterrupted": "errors",
-    "beam_search": "decoding",
     "build_model": "model.build",
-    "greedy_search": "decoding",
     "load_config": "config",
 }
 _WITHOUT_TENSORFLOW = frozenset({"config", "errors", "tokens.tokenizer"})

@@ -51,6 +51,13 @@ MAX_LENGTH_PENALTY = 5.0
 """The exponent of `(5 + length) / 6`. For an output of `MAX_TOKENS` that is 1e26, which float32
 holds; from 8 on it would be infinite and all scores equal. Usual values are 0 to 2."""
 
+MAX_TEMPERATURE = 100.0
+"""Divides logits in sampling. From about 10 on, all tokens are nearly equally likely."""
+
+MAX_REPETITION_PENALTY = 100.0
+"""Multiplies negative logits: they stay far above the number that stands for a forbidden token.
+Usual values are 1 to 2."""
+
 MAX_LEARNING_RATE = 1000.0
 """Adam changes a weight by about so much in a step: far beyond any training that works, and small
 enough that float32 holds what the weights become."""

@@ -48,7 +48,8 @@ from seq2seq_kit.export.saved_model import (
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.evaluation import TextScores, compare_texts
-from seq2seq_kit.inference.generator import Generator, Hypothesis, as_texts
+from seq2seq_kit.inference.generator import Generator, Hypothesis
+from seq2seq_kit.inference.inputs import as_texts, input_encoder
 from seq2seq_kit.inference.scorer import Score, Scorer
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.model.build import build_network
@@ -130,21 +131,21 @@ class Seq2Seq:
         self.results: dict[str, Any] = {}
         """What training ended with: the numbers of the table that `s2s fit` prints."""
         self._tokenizers = tokenizers
-        limits: dict[str, Any] = {
-            "max_source_length": config.data.max_source_length,
-            "keep_end": config.task == "continuation",
-        }
+        continues = config.task == "continuation"
+        self.inputs = input_encoder(config, tokenizers.source)
+        """What encodes inputs, and knows which ones are too long."""
         self._shortlist = shortlist
         self._generator = Generator(
             model,
-            *tokenizers,
+            self.inputs,
+            tokenizers.target,
             defaults=config.decoding,
+            continues=continues,
             heals=config.joins_texts,
             shortlist=shortlist,
-            **limits,
         )
         self._scorer = Scorer(
-            model, *tokenizers, ends_with=_text_end(config, self.tokenizer), **limits
+            model, self.inputs, tokenizers.target, ends_with=_text_end(config, self.tokenizer)
         )
 
     @classmethod
@@ -426,7 +427,7 @@ class Seq2Seq:
             )
         names = ("decoding", "long_lines")
         decoding = self.config.decoding.merge(decoding).override(names, **options)
-        limit = self.config.data.max_source_length
+        limit = self.inputs.max_length
         # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
         model = build_network(self.config, self._tokenizers, use_cudnn=False)
         for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
@@ -434,9 +435,9 @@ class Seq2Seq:
         metadata = self._metadata(decoding, long_lines)
         module = ExportModule(
             model,
-            *self._tokenizers,
+            self.inputs,
+            self.tokenizer,
             decoding=decoding,
-            max_source_length=limit,
             continues=self.config.task == "continuation",
             heals=self.config.joins_texts,
             long_lines=long_lines,
@@ -444,14 +445,14 @@ class Seq2Seq:
             metadata=metadata,
         )
         probes = probe_lines(self.source_tokenizer, limit)
-        if long_lines == "truncate":
+        if long_lines == "truncate" and limit is not None:
             probes.append(long_line(self.source_tokenizer, limit))
         found = self.hypotheses(probes, decoding=decoding, truncate=True)
         expected = Outputs([], [])
         for best, *_ in found:
             expected.texts.append(best.text)
             expected.scores.append(best.score)
-        if long_lines == "mark":
+        if long_lines == "mark" and limit is not None:
             probes.append(long_line(self.source_tokenizer, limit))
             expected.texts.append("")
             expected.scores.append(-math.inf)
@@ -462,9 +463,9 @@ class Seq2Seq:
         return {
             "format_version": FORMAT_VERSION,
             "task": self.config.task,
-            "max_source_length": self.config.data.max_source_length,
+            "max_source_length": self.inputs.max_length,
             "long_lines": long_lines,
-            "num_hypotheses": decoding.beam_size,
+            "num_hypotheses": 1 if decoding.sample else decoding.beam_size,
             "decoding": decoding.model_dump(mode="json"),
             "tokenizers": {
                 side: {

@@ -1,14 +1,20 @@
 """Plain NumPy versions of what the layers compute, and networks with random weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from seq2seq_kit.config import ModelConfig
+from seq2seq_kit.config import DecodingConfig, ModelConfig
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.inputs import InputEncoder
+from seq2seq_kit.inference.scorer import Scorer
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import EOS_ID
+from seq2seq_kit.text.normalization import TextRules
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -71,6 +77,8 @@ class NumberTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [[int(word) for word in text.split()] for text in texts]
 
+    lossless = True
+    text_rules = TextRules("none", escapes=False)
     surfaces = tuple(f" {token}".encode() for token in range(VOCAB_SIZE))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
@@ -106,3 +114,68 @@ def random_lines(number: int, longest: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, number)
     return [" ".join(map(str, rng.integers(4, VOCAB_SIZE, length))) for length in lengths]
+
+
+def input_encoder_of(
+    model: EncoderDecoder | LanguageModel,
+    tokenizer: Any,
+    *,
+    max_source_length: int = 20,
+    keep_end: bool = False,
+    heals: bool = False,
+) -> InputEncoder:
+    """The inputs of a network; they are prompts with `keep_end`, whatever the network."""
+    return InputEncoder(
+        tokenizer,
+        reads_prompt=isinstance(model, LanguageModel),
+        max_length=max_source_length,
+        keep_end=keep_end,
+        answers_empty=keep_end,
+        marks_spaces=heals,
+    )
+
+
+def generator_of(
+    model: EncoderDecoder | LanguageModel,
+    source_tokenizer: Any,
+    target_tokenizer: Any,
+    *,
+    defaults: DecodingConfig,
+    max_source_length: int = 20,
+    keep_end: bool = False,
+    heals: bool = False,
+    shortlist: Shortlist | None = None,
+) -> Generator:
+    """A generator without a run; outputs continue prompts with `keep_end`."""
+    inputs = input_encoder_of(
+        model,
+        source_tokenizer,
+        max_source_length=max_source_length,
+        keep_end=keep_end,
+        heals=heals,
+    )
+    return Generator(
+        model,
+        inputs,
+        target_tokenizer,
+        defaults=defaults,
+        continues=keep_end,
+        heals=heals,
+        shortlist=shortlist,
+    )
+
+
+def scorer_of(
+    model: EncoderDecoder | LanguageModel,
+    source_tokenizer: Any,
+    target_tokenizer: Any,
+    *,
+    ends_with: int,
+    max_source_length: int = 20,
+    keep_end: bool = False,
+) -> Scorer:
+    """A scorer without a run."""
+    inputs = input_encoder_of(
+        model, source_tokenizer, max_source_length=max_source_length, keep_end=keep_end
+    )
+    return Scorer(model, inputs, target_tokenizer, ends_with=ends_with)

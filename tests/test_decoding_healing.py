@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference import generator_of
+from searches import StepDecoder
 
 from seq2seq_kit.config import DecodingConfig
-from seq2seq_kit.decoding import Healer, StepOutput, healing
+from seq2seq_kit.decoding import SearchInputs, StepOutput, healing
+from seq2seq_kit.decoding.healing import Healer
 from seq2seq_kit.export.saved_model import ExportModule
 from seq2seq_kit.inference.generator import Generator
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, Start, Step
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, Start
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, UNK_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
@@ -68,9 +71,9 @@ class _Memory:
     def feed(self, node: tf.Tensor, token_ids: tf.Tensor) -> tf.Tensor:
         return tf.gather_nd(self.next, tf.stack([node, token_ids], axis=1))
 
-    def step(self, token_ids: tf.Tensor, states: Any) -> Step:
+    def step(self, token_ids: tf.Tensor, states: Any) -> StepOutput:
         node = self.feed(states[0], token_ids)
-        return Step(tf.gather(tf.constant(self.logits, tf.float32), node), (node,), None)
+        return StepOutput(tf.gather(tf.constant(self.logits, tf.float32), node), (node,), None)
 
     def read(self, token_ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Returns the nodes after tokens, of which each row has its own number."""
@@ -99,7 +102,7 @@ class KnowingModel(LanguageModel):
         fed = tf.gather(source_ids, last, batch_dims=1)
         return Start(fed, (self.memory.read(source_ids, last),), None)
 
-    def step(self, token_ids: Any, states: Any, *_rest: Any) -> Step:
+    def step(self, token_ids: Any, states: Any, *_rest: Any) -> StepOutput:
         return self.memory.step(token_ids, states)
 
 
@@ -121,7 +124,7 @@ class KnowingReader(EncoderDecoder):
         bos = tf.fill(tf.shape(length), BOS_ID)
         return Start(bos, (self.memory.read(source_ids, length),), tf.zeros([tf.size(length), 1]))
 
-    def step(self, token_ids: Any, states: Any, *_rest: Any) -> Step:
+    def step(self, token_ids: Any, states: Any, *_rest: Any) -> StepOutput:
         return self.memory.step(token_ids, states)
 
 
@@ -131,7 +134,7 @@ def train(kind: str, texts: Sequence[str] = SENTENCES, size: int = 430) -> Token
 
 
 def generator(tokenizer: Tokenizer, texts: Sequence[str], *, reads: bool = False) -> Generator:
-    return Generator(
+    return generator_of(
         (KnowingReader if reads else KnowingModel)(tokenizer, texts),
         tokenizer,
         tokenizer,
@@ -210,7 +213,7 @@ def test_an_unknown_token_is_never_taken_back() -> None:
 def test_a_prompt_of_the_greatest_length_is_continued() -> None:
     model = generator(train("bpe"), SENTENCES)
     prompt = SENTENCES[0][:-3]
-    model.max_source_length = len(model.source_tokenizer.encode([prompt])[0])
+    model.inputs.max_length = len(model.tokenizer.encode([prompt])[0])
     assert continued(model, [prompt]) == SENTENCES[:1]
 
 
@@ -226,10 +229,9 @@ def test_an_export_joins_prompts_as_python_does(kind: str) -> None:
     model = generator(tokenizer, SENTENCES)
     exported = ExportModule(
         model.model,
-        tokenizer,
+        model.inputs,
         tokenizer,
         decoding=model.defaults,
-        max_source_length=80,
         continues=True,
         heals=True,
         metadata={},
@@ -276,7 +278,7 @@ def test_the_end_is_spelt_in_the_likeliest_way_of_all(monkeypatch: pytest.Monkey
     kept = lengths - ends.num_tokens.numpy()
     before = np.array([row[k - 1] if k else 2 for row, k in zip(prompts, kept, strict=True)])
     start = tf.constant(before, tf.int32)
-    healed = healer.spell_again(step, start, tf.zeros(len(ids)), (), ends)
+    healed = healer.spell_again(StepDecoder(step), SearchInputs(start, tf.zeros(len(ids))), ends)
     assert ends.num_tokens.numpy().max() > 0
     for row, k, first, bound, again, number in zip(
         prompts,

@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
+from searches import beam_search, greedy_search
 
 from seq2seq_kit.decoding import (
     MINUS_INFINITY,
+    BeamSearch,
     NoRepeatedNgram,
     SearchResult,
     StepOutput,
-    beam_search,
-    greedy_search,
     normalize_log_probs,
 )
-from seq2seq_kit.decoding.search import _continue_greedily, _expand, _in_blocks
+from seq2seq_kit.decoding.beam import Alive, _extend_greedily
+from seq2seq_kit.decoding.numerics import in_blocks
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 A, B, C = 4, 5, 6
@@ -205,7 +206,7 @@ def test_a_beam_that_holds_everything_finds_the_best(length_penalty: float) -> N
         num_hypotheses=5,
         max_length=3,
         length_penalty=length_penalty,
-        suppressed_ids=NEVER,
+        forbidden=NEVER,
     )
     for line, hypotheses in enumerate(found):
         best = every_hypothesis(model, line, max_length=3, length_penalty=length_penalty)[:5]
@@ -222,7 +223,7 @@ def test_narrow_beams_equal_a_plain_beam_search(beam_size: int, length_penalty: 
         num_hypotheses=beam_size,
         max_length=5,
         length_penalty=length_penalty,
-        suppressed_ids=NEVER,
+        forbidden=NEVER,
     )
     for line, hypotheses in enumerate(found):
         assert_same(hypotheses, plain_beam_search(model, line, beam_size, 5, length_penalty))
@@ -230,7 +231,7 @@ def test_narrow_beams_equal_a_plain_beam_search(beam_size: int, length_penalty: 
 
 def test_greedy_search_takes_the_likeliest_token_each_time() -> None:
     model = RandomChain(vocab_size=9, batch=6, seed=2)
-    found = model.run(greedy_search, max_length=7, length_penalty=1.0, suppressed_ids=NEVER)
+    found = model.run(greedy_search, max_length=7, length_penalty=1.0, forbidden=NEVER)
     for line, (hypothesis,) in enumerate(found):
         tokens: tuple[int, ...] = ()
         log_prob = 0.0
@@ -248,7 +249,7 @@ def test_greedy_search_takes_the_likeliest_token_each_time() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_beam_of_one_is_greedy_search_bit_for_bit(seed: int) -> None:
     model = RandomChain(vocab_size=11, batch=16, seed=seed)
-    options = {"max_length": 6, "length_penalty": 0.7, "suppressed_ids": NEVER}
+    options = {"max_length": 6, "length_penalty": 0.7, "forbidden": NEVER}
     assert model.run(beam_search, beam_size=1, **options) == model.run(greedy_search, **options)
 
 
@@ -347,8 +348,8 @@ def test_a_beam_is_never_worse_than_greedy_search(
         options = {
             "max_length": max_length,
             "length_penalty": length_penalty,
-            "suppressed_ids": never,
-            "constraints": [NoRepeatedNgram(ngram)] if ngram else [],
+            "forbidden": never,
+            "processors": [NoRepeatedNgram(ngram)] if ngram else [],
             "close_at_limit": close_at_limit,
         }
         best = beam_search(*arguments, beam_size=beam_size, **options)
@@ -386,7 +387,7 @@ def test_a_line_goes_on_no_longer_than_anything_can_win() -> None:
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
 def test_suppressed_tokens_never_appear_and_keep_their_probability(beam_size: int) -> None:
     table = {BOS: {UNK: 0.7, A: 0.3}, A: {PAD: 0.5, EOS: 0.5}}
-    best, *_ = search_one(table, beam_size, 3, suppressed_ids=(PAD, UNK, BOS))
+    best, *_ = search_one(table, beam_size, 3, forbidden=(PAD, UNK, BOS))
     assert best.tokens == (A, EOS)
     np.testing.assert_allclose(np.exp(best.log_prob), 0.15, rtol=1e-5)
 
@@ -394,7 +395,7 @@ def test_suppressed_tokens_never_appear_and_keep_their_probability(beam_size: in
 def test_places_that_nothing_can_fill_hold_no_suppressed_tokens() -> None:
     # Only EOS, A and EOS, and A alone, cut, are allowed.
     suppressed = (PAD, UNK, BOS, B, C)
-    found = search_one({}, 6, 1, num_hypotheses=6, suppressed_ids=suppressed)
+    found = search_one({}, 6, 1, num_hypotheses=6, forbidden=suppressed)
     # Both tokens have the same probability: A alone is not cut, EOS being a likeliest next one.
     assert [one.tokens for one in found[:3]] == [(EOS,), (A, EOS), ()]
     assert not {token for one in found for token in one.tokens} & set(suppressed)
@@ -490,9 +491,11 @@ def test_the_best_continuations_are_those_of_ordering_all(
 
     @tf.function(input_signature=[spec])
     def expand(logits: tf.Tensor) -> tuple[Any, Any]:
-        blocks = _in_blocks(logits, beam)
-        greedy = _continue_greedily(alive, blocks, normalizer, tf.constant([True, False, True]))
-        return _expand(tf.constant(alive), blocks, normalizer), greedy
+        blocks = in_blocks(logits, beam)
+        living = Alive((), tf.constant(alive), tf.constant(alive))
+        greedy = _extend_greedily(living, blocks, normalizer, tf.constant([True, False, True]))
+        search = BeamSearch(decoder=None, beam_size=beam, max_length=1)
+        return search._extend(living, blocks, tf.constant(normalizer)), greedy
 
     # Few different values: many are equal.
     for logits in (rng.normal(size=(3 * beam, columns)), rng.integers(0, 4, (3 * beam, columns))):
@@ -501,9 +504,9 @@ def test_the_best_continuations_are_those_of_ordering_all(
         total = alive[:, :, None] + (logits.reshape(3, beam, columns) - normalizer[:, :, None])
         np.testing.assert_array_equal(greedy.last_ids[:, 0], total[:, 0].argmax(axis=-1))
         expected = np.where([True, False, True], total[:, 0].max(axis=-1), MINUS_INFINITY)
-        np.testing.assert_allclose(greedy.log_probs[:, 0], expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(greedy.ranked[:, 0], expected, rtol=1e-6, atol=1e-6)
         best = np.sort(total.reshape(3, -1))[:, ::-1][:, : 2 * beam]
-        np.testing.assert_array_equal(found.log_probs, best)
+        np.testing.assert_array_equal(found.ranked, best)
         for line in range(3):
             parents, last_ids = found.parents.numpy()[line], found.last_ids.numpy()[line]
             places = list(zip(parents, last_ids, strict=True))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TrainedRun
+from reference import generator_of, input_encoder_of
 
 from seq2seq_kit import seq2seq
 from seq2seq_kit.cli import main
@@ -30,7 +31,6 @@ from seq2seq_kit.export.saved_model import (
     export_model,
     probe_lines,
 )
-from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.special_ids import EOS_ID
@@ -188,20 +188,14 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
     model.output_bias.assign_add(no_end)
     module = ExportModule(
         model,
-        source,
+        input_encoder_of(model, source),
         target,
         decoding=DecodingConfig(beam_size=2, max_length=5),
-        max_source_length=20,
         continues=False,
         metadata=METADATA,
     )
-    generator = Generator(
-        model,
-        source,
-        target,
-        defaults=DecodingConfig(beam_size=2, max_length=5),
-        max_source_length=20,
-        keep_end=False,
+    generator = generator_of(
+        model, source, target, defaults=DecodingConfig(beam_size=2, max_length=5)
     )
     lines = ["ab", "baba a", ""]
     expected = [best for (best,) in generator.hypotheses(lines)]

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reference import NumberTokenizer, random_network
+from reference import NumberTokenizer, generator_of, random_network, scorer_of
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import RunError
 from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.inference.generator import Generator
-from seq2seq_kit.inference.scorer import Scorer
 from seq2seq_kit.seq2seq import Seq2Seq
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
@@ -28,10 +26,10 @@ def use(name: str) -> Any:
     limits: dict[str, Any] = {"max_source_length": 9, "keep_end": False}
     tokenizers = NumberTokenizer(), NumberTokenizer()
     if name == "generate":
-        generator = Generator(_network[0], *tokenizers, defaults=DecodingConfig(), **limits)
+        generator = generator_of(_network[0], *tokenizers, defaults=DecodingConfig(), **limits)
         return list(generator.hypotheses(["7"]))
     if name == "score":
-        return Scorer(_network[0], *tokenizers, ends_with=3, **limits).score(["7"], ["7"])
+        return scorer_of(_network[0], *tokenizers, ends_with=3, **limits).score(["7"], ["7"])
     if name == "fit":
         return Seq2Seq.fit({})
     return {"load": Seq2Seq.load, "export": ExportedModel}[name]("nowhere")

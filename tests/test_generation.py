@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TrainedRun
-from reference import NETWORKS, NumberTokenizer, random_lines, random_network
+from reference import NETWORKS, NumberTokenizer, generator_of, random_lines, random_network
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
@@ -16,7 +16,7 @@ LINES = random_lines(24, longest=13)
 
 
 def make_generator(kind: str, *, keep_end: bool = False, longest: int = 20) -> Generator:
-    return Generator(
+    return generator_of(
         random_network(kind),
         NumberTokenizer(),
         NumberTokenizer(),
@@ -64,7 +64,7 @@ def test_an_answer_is_bit_for_bit_the_same_in_any_company(
 
 def test_widths_that_fill_no_registers_change_nothing() -> None:
     network = random_network("additive", embedding_dim=10, units=36)
-    generator = Generator(
+    generator = generator_of(
         network,
         NumberTokenizer(),
         NumberTokenizer(),
@@ -184,9 +184,9 @@ def test_no_text_gives_no_answer(translator: Generator) -> None:
 def test_inputs_end_with_eos_and_prompts_begin_with_bos(
     translator: Generator, continuer: Generator
 ) -> None:
-    ids, lengths = translator.encode_inputs(["7 8", "", "9"])
+    ids, lengths, *_ = translator.inputs.encode(["7 8", "", "9"])
     assert (ids.tolist(), lengths.tolist()) == ([[7, 8, 3], [3, 0, 0], [9, 3, 0]], [3, 1, 2])
-    ids, lengths = continuer.encode_inputs(["7 8", ""])
+    ids, lengths, *_ = continuer.inputs.encode(["7 8", ""])
     assert (ids.tolist(), lengths.tolist()) == ([[2, 7, 8], [2, 0, 0]], [3, 1])
 
 
@@ -201,8 +201,8 @@ def test_truncation_keeps_the_beginning_of_a_source_and_the_end_of_a_prompt(
     translator: Generator, continuer: Generator
 ) -> None:
     line = " ".join(map(str, range(4, 34)))
-    assert translator.encode_inputs([line], truncate=True)[0].tolist() == [[*range(4, 24), 3]]
-    assert continuer.encode_inputs([line], truncate=True)[0].tolist() == [[2, *range(14, 34)]]
+    assert translator.inputs.encode([line], truncate=True)[0].tolist() == [[*range(4, 24), 3]]
+    assert continuer.inputs.encode([line], truncate=True)[0].tolist() == [[2, *range(14, 34)]]
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,12 @@ def test_truncation_keeps_the_beginning_of_a_source_and_the_end_of_a_prompt(
         ({"max_length": 4294967296}, "`max_length` must be 1000000 or less. Received: 4294967296"),
         ({"max_length": 2**31}, "`max_length` must be 1000000 or less"),
         ({"batch_size": 10**12}, "`batch_size` must be 10000000 or less"),
-        ({"num_hypotheses": 10**9}, "num_hypotheses=1000000000, beam_size="),
-        ({"num_hypotheses": 10**5000}, "num_hypotheses=a whole number of about 5000 digits"),
+        ({"num_hypotheses": 10**9}, "`num_hypotheses` must be a whole number from 1 to 10000"),
+        ({"num_hypotheses": 6}, "num_hypotheses=6, beam_size=5"),
+        ({"num_hypotheses": 10**5000}, "Received: a whole number of about 5000 digits"),
+        ({"temperature": 0.5}, "`temperature` has an effect only with `sample: true`"),
+        ({"sample": True, "beam_size": 2}, "`beam_size` must be 1 where `sample` is true"),
+        ({"sample": True, "temperature": 0.0}, "`temperature` must be more than 0.0"),
         ({"length_penalty": 1e300}, "`length_penalty` must be 5.0 or less"),
         ({"length_penalty": -0.5}, "`length_penalty` must be 0.0 or more. Received: -0.5"),
         ({"beamsize": 3}, "`beamsize` is an unknown option. Did you mean `beam_size`?"),
@@ -256,10 +260,10 @@ def test_options_left_out_come_from_the_config(translator: Generator) -> None:
 def test_other_numbers_need_no_new_graph(translator: Generator) -> None:
     given = {"max_length": 9, "length_penalty": 0.3, "batch_size": 8}
     list(translator.hypotheses(LINES[:2], beam_size=2))
-    traced = translator._search.cache_info().misses
+    traced = translator._graph.cache_info().misses
     for name, value in given.items():
         list(translator.hypotheses(LINES[:2], beam_size=2, **{name: value}))
-    assert translator._search.cache_info().misses == traced
+    assert translator._graph.cache_info().misses == traced
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "\0", "春天", "😀 a", "a\tb", " ", "a" * 12, "\u2028"])

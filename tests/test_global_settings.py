@@ -9,13 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import NumberTokenizer, random_lines, random_network
+from reference import NumberTokenizer, generator_of, random_lines, random_network, scorer_of
 from test_training import make_trainer
 
 from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import DecodingConfig
-from seq2seq_kit.inference.generator import Generator
-from seq2seq_kit.inference.scorer import Scorer
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.training.losses import MaskedCrossEntropy
 from seq2seq_kit.training.optimizer import FusedAdam
@@ -114,10 +112,10 @@ def test_answers_and_scores_have_the_same_bits() -> None:
         network = random_network("additive")
         limits: dict[str, Any] = {"max_source_length": 20, "keep_end": False}
         tokenizers = NumberTokenizer(), NumberTokenizer()
-        generator = Generator(
+        generator = generator_of(
             network, *tokenizers, defaults=DecodingConfig(max_length=10), **limits
         )
-        scorer = Scorer(network, *tokenizers, ends_with=3, **limits)
+        scorer = scorer_of(network, *tokenizers, ends_with=3, **limits)
         lines = random_lines(5, longest=13)
         return [
             *generator.hypotheses(lines),

@@ -225,10 +225,9 @@ def test_every_spelling_has_the_same_output_and_score(answering: Seq2Seq, text: 
 def test_the_graph_of_an_export_answers_every_spelling_alike(answering: Seq2Seq) -> None:
     module = ExportModule(
         answering.model,
-        answering.source_tokenizer,
+        answering.inputs,
         answering.tokenizer,
         decoding=answering.config.decoding,
-        max_source_length=100,
         continues=answering.config.task == "continuation",
         metadata={},
     )

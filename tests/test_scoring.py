@@ -7,12 +7,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import NETWORKS, NumberTokenizer, random_lines, random_network
+from reference import (
+    NETWORKS,
+    NumberTokenizer,
+    generator_of,
+    random_lines,
+    random_network,
+    scorer_of,
+)
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference import scorer as scoring
-from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.inference.scorer import Score, Scorer, perplexity
 from seq2seq_kit.model.networks import LanguageModel
 
@@ -23,7 +29,7 @@ PAIRS = list(zip(SOURCES, TARGETS, strict=True))
 
 def make_scorer(kind: str, ends_with: int = 3) -> Scorer:
     tokenizer = NumberTokenizer()
-    return Scorer(
+    return scorer_of(
         random_network(kind),
         tokenizer,
         tokenizer,
@@ -40,7 +46,7 @@ def scorer(request: pytest.FixtureRequest) -> Scorer:
 
 def log_prob_by_hand(scorer: Scorer, source: str, target: str) -> float:
     """The sum over the target's tokens, from logits of this one row, unpadded."""
-    source_ids, target_ids = scorer.source_tokenizer.encode([source, target])
+    source_ids, target_ids = scorer.tokenizer.encode([source, target])
     target_ids.append(scorer.ends_with)
     is_lm = isinstance(scorer.model, LanguageModel)
     before = [2, *source_ids] if is_lm else [2]
@@ -76,7 +82,7 @@ def test_a_score_is_bit_for_bit_the_same_in_any_company(scorer: Scorer) -> None:
 
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_a_hypothesis_has_the_score_of_its_tokens(scorer: Scorer, beam_size: int) -> None:
-    generator = Generator(
+    generator = generator_of(
         scorer.model,
         NumberTokenizer(),
         NumberTokenizer(),

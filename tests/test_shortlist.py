@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TrainedRun
-from reference import VOCAB_SIZE, NumberTokenizer, random_lines, random_network
+from reference import VOCAB_SIZE, NumberTokenizer, generator_of, random_lines, random_network
 
 from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.data import shortlist as shortlist_module
 from seq2seq_kit.data.encoded import Sequences
 from seq2seq_kit.data.shortlist import Shortlist
-from seq2seq_kit.decoding import BLOCK
+from seq2seq_kit.decoding.numerics import BLOCK
 from seq2seq_kit.errors import ConfigError, InputError, RunError
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.seq2seq import Seq2Seq
@@ -127,7 +127,7 @@ def test_each_line_has_its_own_list() -> None:
 
 
 def generator_with(shortlist: Shortlist | None) -> Generator:
-    return Generator(
+    return generator_of(
         random_network("multiplicative"),
         NumberTokenizer(),
         NumberTokenizer(),
@@ -145,7 +145,7 @@ def test_a_shortlist_is_the_whole_vocabulary_with_the_others_forbidden(beam_size
     whole = generator_with(None)
     bias = whole.model.output_bias.numpy()
     for line, (narrow,) in zip(LINES, found, strict=True):
-        ids = [*whole.source_tokenizer.encode([line])[0], EOS]
+        ids = [*whole.tokenizer.encode([line])[0], EOS]
         forbidden = [i for i in range(VOCAB_SIZE) if i not in own_list(shortlist, ids)]
         only = bias.copy()
         only[forbidden] = -1e9

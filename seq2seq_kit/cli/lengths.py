@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seq2seq_kit.errors import InputError
-
 if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
 
 def count_overlong(model: "Seq2Seq", texts: Sequence[str]) -> int:
     """Returns how many texts are too long."""
-    limit = model.config.data.max_source_length
-    return sum(len(ids) > limit for ids in model.source_tokenizer.encode(texts))
+    return len(model.inputs.overlong(texts))
 
 
 def check_lengths(
@@ -37,14 +34,9 @@ def check_lengths(
     Raises:
         InputError: If an input is too long and `long_lines` is "error".
     """
-    limit = model.config.data.max_source_length
-    rows = model.source_tokenizer.encode(sources)
-    too_long = [(line, len(ids)) for line, ids in zip(lines, rows, strict=True) if len(ids) > limit]
+    overlong = model.inputs.overlong(sources)
     if long_lines == "truncate":
-        click.echo(f"{len(too_long)} over-long inputs were truncated.", err=True)
-    elif too_long:
-        line, length = too_long[0]
-        raise InputError(
-            f"{path}, line {line}: has {length} tokens; the model takes at most {limit} "
-            f"(data.max_source_length). Split the line, or use --long-lines truncate."
-        )
+        click.echo(f"{len(overlong)} over-long inputs were truncated.", err=True)
+    elif overlong:
+        place, length = overlong[0]
+        raise model.inputs.too_long(f"{path}, line {lines[place]}:", length)

@@ -93,24 +93,46 @@ def _search_options() -> list[click.Parameter]:
     options: list[click.Parameter] = []
     for name, field in DecodingConfig.model_fields.items():
         dashed = name.replace("_", "-")
-        choices = typing.get_args(field.annotation)
+        is_list = typing.get_origin(field.annotation) is tuple
+        choices = () if is_list else typing.get_args(field.annotation)
         options.append(
             click.Option(
                 [f"--{dashed}/--no-{dashed}" if field.annotation is bool else f"--{dashed}"],
-                type=click.Choice(choices) if choices else field.annotation,
+                type=click.Choice(choices) if choices else str if is_list else field.annotation,
+                multiple=is_list,
                 default=None,
                 callback=_check_search_option,
-                help=field.description,
+                help=f"{field.description} May be repeated." if is_list else field.description,
             )
         )
+    greedy = "Take the most likely token at each step: as --no-sample --beam-size 1."
+    options.append(
+        click.Option(
+            ["--greedy"], is_flag=True, expose_value=False, callback=_set_greedy, help=greedy
+        )
+    )
     return options
+
+
+def _set_greedy(context: click.Context, _option: click.Parameter, is_greedy: bool) -> None:
+    """Sets the options that make up greedy search; click calls it after their own callbacks."""
+    if not is_greedy:
+        return
+    for name, value in {"sample": False, "beam_size": 1}.items():
+        if context.params.get(name) not in (None, value):
+            raise click.UsageError(
+                f"--greedy contradicts --{name.replace('_', '-')}. Leave one of them out."
+            )
+        context.params[name] = value
 
 
 def _check_search_option(_context: click.Context, option: click.Parameter, value: Any) -> Any:
     from seq2seq_kit.config import DecodingConfig
 
+    if value is None or value == ():
+        return None
     try:
-        DecodingConfig().override(**{str(option.name): value})
+        DecodingConfig().check_values({str(option.name): value})
     except InputError as error:
         raise click.BadParameter(str(error)) from error
     return value

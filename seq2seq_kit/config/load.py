@@ -30,7 +30,12 @@ _END = "..."  # YAML's mark of a document's end
 
 # Every key is written into a saved config. One that is missing there is younger than the run, which
 # must answer as it did before.
-_MEANT_BY_ABSENCE = {("decoding", "max_loop_characters"): 0}
+_MEANT_BY_ABSENCE = {
+    ("decoding", "max_loop_characters"): 0,
+    ("decoding", "sample"): False,
+    ("decoding", "temperature"): 1.0,
+    ("decoding", "top_p"): 1.0,
+}
 
 
 def load_config(

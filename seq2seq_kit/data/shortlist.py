@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from seq2seq_kit.archive import load_archive, save_archive
 from seq2seq_kit.data.encoded import Sequences
-from seq2seq_kit.decoding import BLOCK
+from seq2seq_kit.decoding.numerics import BLOCK
 from seq2seq_kit.errors import RunError
 from seq2seq_kit.special_ids import EOS_ID, NUM_SPECIAL_IDS, PAD_ID
 

@@ -1,43 +1,52 @@
-"""Search over a step function: token ids in, token ids out. Knows neither model nor tokenizer."""
+"""Search over a decoder: token ids in, token ids out. Knows neither model nor tokenizer."""
 
-from seq2seq_kit.decoding.constraints import (
-    MINUS_INFINITY,
-    Constraint,
+from seq2seq_kit.decoding.beam import BeamSearch
+from seq2seq_kit.decoding.greedy import GreedySearch
+from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
+from seq2seq_kit.decoding.loop import run, stream
+from seq2seq_kit.decoding.processors import (
+    ForbiddenTokens,
+    MinLength,
     NoLoop,
     NoRepeatedNgram,
+    RepetitionPenalty,
     count_characters,
-    repeats_ngram,
 )
-from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
-from seq2seq_kit.decoding.healing import MAX_TOKENS, Healer, PromptEnds, healer_of
-from seq2seq_kit.decoding.search import (
-    BLOCK,
+from seq2seq_kit.decoding.protocol import (
+    MINUS_INFINITY,
+    Decoder,
+    History,
+    LogitsProcessor,
+    Search,
+    SearchInputs,
     SearchResult,
-    StepFunction,
     StepOutput,
-    beam_search,
-    greedy_search,
-    normalize_log_probs,
 )
+from seq2seq_kit.decoding.sampling import Filters, Sampling
+from seq2seq_kit.decoding.scores import normalize_log_probs
 
 __all__ = [
-    "BLOCK",
-    "MAX_TOKENS",
     "MINUS_INFINITY",
-    "Constraint",
-    "Healer",
+    "BeamSearch",
+    "Decoder",
+    "Filters",
+    "ForbiddenTokens",
+    "GreedySearch",
+    "History",
+    "LogitsProcessor",
+    "MinLength",
     "NoLoop",
     "NoRepeatedNgram",
-    "PromptEnds",
+    "RepetitionPenalty",
+    "Sampling",
+    "Search",
+    "SearchInputs",
     "SearchResult",
-    "StepFunction",
     "StepOutput",
-    "beam_search",
     "count_characters",
-    "greedy_search",
     "group_sizes",
-    "healer_of",
     "normalize_log_probs",
-    "repeats_ngram",
+    "run",
     "search_in_groups",
+    "stream",
 ]

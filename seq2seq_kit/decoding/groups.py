@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from seq2seq_kit.decoding.search import REGISTER, SearchResult
+from seq2seq_kit.decoding.numerics import REGISTER
+from seq2seq_kit.decoding.protocol import SearchResult
 
 LENGTH_STEP = 4
 """A line is padded to a multiple of so many tokens."""

@@ -15,13 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from seq2seq_kit.decoding.constraints import MINUS_INFINITY
-from seq2seq_kit.decoding.search import (
-    StepFunction,
-    StepOutput,
-    log_normalizer_of,
-    run_while,
-)
+from seq2seq_kit.decoding.loop import run_while
+from seq2seq_kit.decoding.numerics import log_normalizer
+from seq2seq_kit.decoding.protocol import MINUS_INFINITY, Decoder, SearchInputs, StepOutput
 
 SPACE = "\u2581".encode()
 """How a tokenizer spells a space."""
@@ -224,9 +220,7 @@ class Healer:
         whole = tf.where(left <= self._longest, whole, nothing)
         return whole, tf.stack(tokens, axis=-1)
 
-    def spell_again(
-        self, step: StepFunction, start_ids: tf.Tensor, state: Any, memory: Any, ends: PromptEnds
-    ) -> Healed:
+    def spell_again(self, decoder: Decoder, inputs: SearchInputs, ends: PromptEnds) -> Healed:
         """Returns the likeliest way to spell what was taken back, as the start of a search.
 
         A way spells all bytes, or some, and then a token follows that goes on beyond the rest. Its
@@ -234,12 +228,11 @@ class Healer:
         from token to token, as in beam search; the prompt's own tokens always are among them.
 
         Args:
-            step: Feeds one token to each row; the rows of a line are side by side.
-            start_ids: int32 `(lines,)`. What to feed after the tokens that were kept.
-            state: The step function's state before it.
-            memory: Of the step function.
+            decoder: Feeds one token to each row.
+            inputs: Where decoding begins after the tokens that were kept.
             ends: What was taken back.
         """
+        start_ids, state, memory, _ = inputs
         lines = tf.shape(start_ids)[0]
         no_tokens = tf.zeros([lines, MAX_TOKENS], tf.int32)
         free = tf.fill([lines, 2], -1)
@@ -267,7 +260,7 @@ class Healer:
                 lambda loop: (
                     (loop.time <= MAX_TOKENS) & tf.reduce_any(loop.log_probs > MINUS_INFINITY)
                 ),
-                lambda loop: (self._follow(step, memory, loop, ends, tokens, beyond),),
+                lambda loop: (self._follow(decoder, memory, loop, ends, tokens, beyond),),
                 (loop,),
             )[0].best
 
@@ -275,21 +268,21 @@ class Healer:
 
     def _follow(
         self,
-        step: StepFunction,
+        decoder: Decoder,
         memory: Any,
         loop: _Loop,
         ends: PromptEnds,
         tokens: tf.Tensor,
         beyond: tf.Tensor,
     ) -> _Loop:
-        output = step(loop.fed, loop.state, memory)
+        output = decoder.step(loop.fed, loop.state, memory)
         lines = tf.shape(loop.left)[0]
         logits = tf.reshape(output.logits, (lines, _WAYS, len(self._rank)))
-        normalizer = tf.reshape(log_normalizer_of(output.logits), (lines, _WAYS))
+        normalizer = tf.reshape(log_normalizer(output.logits), (lines, _WAYS))
 
         # Which ways are complete, by a last token beyond or because nothing is left?
         between = tf.gather(beyond, loop.left, batch_dims=1)
-        allowed = self._between(between)
+        allowed = self.between(between)
         last = tf.reduce_max(tf.where(allowed, logits, MINUS_INFINITY), axis=-1) - normalizer
         is_exact = loop.left == 0
         score = tf.where(is_exact, loop.log_probs, loop.log_probs + last)
@@ -349,30 +342,40 @@ class Healer:
             best=best,
         )
 
-    def first_token(self, step: StepFunction) -> StepFunction:
-        """Returns a step function after whose first step only tokens within `Healed.first` follow.
-
-        Its state is that of `step` and `first`. Its first probabilities are those among the tokens
-        that agree with the prompt.
-        """
-
-        def constrained(token_ids: tf.Tensor, state: Any, memory: Any) -> StepOutput:
-            state, between = state
-            output = step(token_ids, state, memory)
-            is_bound = between[:, :1] >= 0
-            logits = tf.cond(
-                tf.reduce_any(is_bound),
-                lambda: tf.where(self._between(between) | ~is_bound, output.logits, MINUS_INFINITY),
-                lambda: output.logits,
-            )
-            return StepOutput(logits, (output.state, tf.fill(tf.shape(between), -1)))
-
-        return constrained
-
-    def _between(self, ranks: tf.Tensor) -> tf.Tensor:
+    def between(self, ranks: tf.Tensor) -> tf.Tensor:
         """Returns which tokens have ranks from the first up to the second, `(..., vocab_size)`."""
         first, last = ranks[..., :1], ranks[..., 1:]
         return (self._rank >= tf.maximum(first, 0)) & (self._rank < last)
+
+
+class HealedDecoder:
+    """A decoder after whose first step only tokens within `Healed.first` follow.
+
+    Its state is that of the decoder and `first`. Its first probabilities are those among the tokens
+    that agree with the prompt.
+
+    Args:
+        decoder: The decoder.
+        healer: What the ranks are those of.
+    """
+
+    def __init__(self, decoder: Decoder, healer: Healer) -> None:
+        self._decoder = decoder
+        self._healer = healer
+
+    def step(self, token_ids: tf.Tensor, state: Any, memory: Any) -> StepOutput:
+        """Feeds one token to each row."""
+        state, first = state
+        output = self._decoder.step(token_ids, state, memory)
+        is_bound = first[:, :1] >= 0
+        logits = tf.cond(
+            tf.reduce_any(is_bound),
+            lambda: tf.where(
+                self._healer.between(first) | ~is_bound, output.logits, MINUS_INFINITY
+            ),
+            lambda: output.logits,
+        )
+        return StepOutput(logits, (output.state, tf.fill(tf.shape(first), -1)), output.attention)
 
 
 @functools.lru_cache(maxsize=4)

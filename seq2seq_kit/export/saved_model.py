@@ -23,7 +23,7 @@ import tensorflow as tf
 from seq2seq_kit.atomic import explain_write_errors, write_folder
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.data.shortlist import Shortlist
-from seq2seq_kit.decoding import PromptEnds, SearchResult
+from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export.folder import (
     LongLines,
@@ -36,12 +36,13 @@ from seq2seq_kit.export.folder import (
 from seq2seq_kit.export.safety import check_saved_model, checked_copy
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.inference.generator import Hypothesis, seams, search_model, take_back
+from seq2seq_kit.inference.generator import Hypothesis
+from seq2seq_kit.inference.inputs import InputEncoder, Inputs, hash_texts
+from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.model.matmul import WeightCache
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, NUM_SPECIAL_IDS
 from seq2seq_kit.startup import quiet_stderr
-from seq2seq_kit.text.normalization import TextRules
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -89,28 +90,25 @@ class ExportModule(tf.Module):
 
     Args:
         model: A network that uses no cuDNN.
-        source_tokenizer: Encodes inputs.
-        target_tokenizer: Decodes outputs.
+        inputs: Encodes the inputs.
+        tokenizer: Decodes the outputs.
         decoding: The options of the search, fixed in the export.
-        max_source_length: Tokens of an input at most.
-        continues: Whether inputs are prompts, so that an empty one has a continuation and a
-            truncated one keeps its end.
+        continues: Whether outputs continue prompts.
         heals: As for `Generator`.
-        long_lines: What becomes of an input with more tokens: "error" fails, "truncate" cuts it,
-            "mark" gives it an empty output with the score -inf. One that is not UTF-8 is marked
-            too, else fails.
-        shortlist: What outputs are narrowed to where `decoding.shortlist` asks for it.
-        metadata: What the export says of itself.
+        long_lines: What to do with an input that has too many tokens: "error" fails, "truncate"
+            cuts it, "mark" gives it an empty output with the score -inf. One that is not UTF-8 is
+            marked too, else fails.
+        shortlist: What outputs are limited to where `decoding.shortlist` asks for it.
+        metadata: Describes the export.
     """
 
     def __init__(
         self,
         model: EncoderDecoder | LanguageModel,
-        source_tokenizer: Tokenizer,
-        target_tokenizer: Tokenizer,
+        inputs: InputEncoder,
+        tokenizer: Tokenizer,
         *,
         decoding: DecodingConfig,
-        max_source_length: int,
         continues: bool,
         heals: bool = False,
         long_lines: LongLines = "error",
@@ -123,28 +121,21 @@ class ExportModule(tf.Module):
         with quiet_stderr():
             # A loaded export finds each by its name; without one, both would be the same.
             self._encoder = text.SentencepieceTokenizer(
-                model=source_tokenizer.model_proto, name="source_tokenizer"
+                model=inputs.tokenizer.model_proto, name="source_tokenizer"
             )
             self._decoder = self._encoder
-            if target_tokenizer is not source_tokenizer:
+            if tokenizer is not inputs.tokenizer:
                 self._decoder = text.SentencepieceTokenizer(
-                    model=target_tokenizer.model_proto, name="target_tokenizer"
+                    model=tokenizer.model_proto, name="target_tokenizer"
                 )
         search = _StringSearch(
+            inputs,
             self._encoder,
             self._decoder,
-            model,
+            ModelSearch(model, tokenizer, continues=continues, heals=heals, shortlist=shortlist),
             decoding,
-            max_source_length=max_source_length,
-            continues=continues,
-            heals=heals,
             long_lines=long_lines,
-            shortlist=shortlist,
             weight_cache=weight_cache,
-            source_rules=source_tokenizer.text_rules,
-            target_rules=target_tokenizer.text_rules,
-            surfaces=target_tokenizer.surfaces,
-            lossless=target_tokenizer.lossless,
         )
         strings = [tf.TensorSpec([None], tf.string, name="inputs")]
         self.n_best = tf.function(
@@ -167,128 +158,123 @@ class ExportModule(tf.Module):
 
 
 class _StringSearch:
-    """From strings to the best outputs of each, in graph; the arguments are `ExportModule`'s."""
+    """From strings to the hypotheses of each, in graph.
+
+    Args:
+        inputs: Encodes the inputs in Python; says how.
+        encoder: The tokenizer of the inputs in the graph.
+        decoder: The tokenizer of the outputs in the graph.
+        search: Searches for the ids of the outputs.
+        decoding: The options of the search.
+        long_lines: As for `ExportModule`.
+        weight_cache: Keeps operands made from the weights.
+    """
 
     def __init__(
         self,
+        inputs: InputEncoder,
         encoder: Any,
         decoder: Any,
-        model: EncoderDecoder | LanguageModel,
+        search: ModelSearch,
         decoding: DecodingConfig,
         *,
-        max_source_length: int,
-        continues: bool,
-        heals: bool,
         long_lines: LongLines,
-        shortlist: Shortlist | None,
         weight_cache: WeightCache,
-        surfaces: tuple[bytes, ...],
-        lossless: bool,
-        source_rules: TextRules,
-        target_rules: TextRules,
     ) -> None:
+        self._inputs = inputs
         self._encoder = encoder
         self._decoder = decoder
-        self._model = model
+        self._search = search
         self._decoding = decoding
-        self._max_source_length = max_source_length
-        self._continues = continues
         self._long_lines = long_lines
-        self._shortlist = shortlist
         self._weight_cache = weight_cache
-        self._heals = heals
-        self._surfaces = surfaces
-        self._lossless = lossless
-        self._source_rules = source_rules
-        self._target_rules = target_rules
 
     def __call__(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the best outputs of each input, best first.
+        """Returns the hypotheses of each input, best first.
 
         Args:
             inputs: string `(batch,)`.
 
         Returns:
-            Of the shape `(batch, beam_size)`: `outputs`, string; `log_probs` and `scores`, float32;
-            `is_cut`, bool. Where inputs are truncated, also `is_truncated`, bool `(batch,)`.
+            Of the shape `(batch, num_hypotheses)`: `outputs`, string; `log_probs` and `scores`,
+            float32; `is_cut`, bool. Where inputs are truncated, also `is_truncated`, bool
+            `(batch,)`.
         """
         is_text = tf.strings.unicode_transcode(inputs, "UTF-8", "UTF-8", errors="ignore") == inputs
         if self._long_lines != "mark":
             _refuse(~is_text, _NOT_TEXT)
-        texts = self._source_rules.prepare_tensor(tf.where(is_text, inputs, ""))
-        ids = self._encoder.tokenize(texts)
-        lengths = tf.cast(ids.row_lengths(), tf.int32)
-        is_long = lengths > self._max_source_length
-        is_marked = ~is_text
-        match self._long_lines:
-            case "error":
-                _refuse(is_long, _TOO_LONG, self._max_source_length, lengths)
-            case "truncate":
-                kept = tf.minimum(lengths, self._max_source_length)
-                ids = _cut(ids, kept, keep_end=self._continues)
-                lengths = kept
-            case "mark":
-                is_marked |= is_long
-                lengths = tf.where(is_marked, 0, lengths)
-                ids = _cut(ids, lengths, keep_end=False)
-        place = tf.maximum(tf.strings.length(texts) - 1, 0)
-        last = tf.strings.substr(texts, place, tf.ones_like(place))
-        lost_space = (last == " ") & (lengths > 0) & (not self._lossless)
-        found, outputs = self._search(ids, lengths, lost_space)
+        rules = self._inputs.tokenizer.text_rules
+        texts = rules.prepare_tensor(tf.where(is_text, inputs, ""))
+        ids, is_overlong = self._limit(self._encoder.tokenize(texts))
+        encoded = self._with_special_ids(ids, texts)
+        found = self._search(
+            encoded,
+            self._decoding,
+            num_hypotheses=1 if self._decoding.sample else self._decoding.beam_size,
+            weight_cache=self._weight_cache,
+        )
         answers = {
-            "outputs": outputs,
-            "log_probs": found.log_probs,
-            "scores": found.scores,
-            "is_cut": found.is_cut,
+            "outputs": self._texts(found, encoded.lost_space),
+            "log_probs": found.hypotheses.log_probs,
+            "scores": found.hypotheses.scores,
+            "is_cut": found.hypotheses.is_cut,
         }
-        if not self._continues:
-            answers = _replace(lengths == 0, 0.0, answers)
+        if not self._inputs.answers_empty:
+            answers = _replace(encoded.lengths == 1, 0.0, answers)
         if self._long_lines == "mark":
-            answers = _replace(is_marked, -math.inf, answers)
-        if self._long_lines == "truncate":
-            answers["is_truncated"] = is_long
+            answers = _replace(is_overlong | ~is_text, -math.inf, answers)
+        if self._long_lines == "truncate" and self._inputs.max_length is not None:
+            answers["is_truncated"] = is_overlong
         return answers
 
-    def _search(
-        self, ids: tf.RaggedTensor, lengths: tf.Tensor, lost_space: tf.Tensor
-    ) -> tuple[SearchResult, tf.Tensor]:
-        """Returns the hypotheses of each input and their texts, string `(batch, beam_size)`."""
-        number = ids.nrows()
-        if isinstance(self._model, LanguageModel):
+    def _limit(self, ids: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Returns ids that are not too long, and which had been, bool `(batch,)`."""
+        lengths = tf.cast(ids.row_lengths(), tf.int32)
+        limit = self._inputs.max_length
+        if limit is None:
+            return ids, tf.zeros_like(lengths, tf.bool)
+        is_overlong = lengths > limit
+        match self._long_lines:
+            case "error":
+                _refuse(is_overlong, _TOO_LONG, limit, lengths)
+            case "truncate":
+                ids = _cut(ids, tf.minimum(lengths, limit), keep_end=self._inputs.keep_end)
+            case "mark":
+                ids = _cut(ids, tf.where(is_overlong, 0, lengths), keep_end=False)
+        return ids, is_overlong
+
+    def _with_special_ids(self, ids: tf.RaggedTensor, texts: tf.Tensor) -> Inputs:
+        """Returns the inputs of the search; in graph what `InputEncoder.encode` does."""
+        number, lengths = ids.nrows(), tf.cast(ids.row_lengths(), tf.int32)
+        place = tf.maximum(tf.strings.length(texts) - 1, 0)
+        last = tf.strings.substr(texts, place, tf.ones_like(place))
+        lost_space = (last == " ") & (lengths > 0) & self._inputs.marks_spaces
+        if self._inputs.reads_prompt:
             ids = tf.concat([tf.fill([number, 1], BOS_ID), ids], axis=1)
         else:
             ids = tf.concat([ids, tf.fill([number, 1], EOS_ID)], axis=1)
-        given = rows, row_lengths = ids.to_tensor(), lengths + 1
-        ends: PromptEnds | None = None
-        if self._heals:
-            rows, row_lengths, ends = take_back(self._model, self._surfaces, *given, lost_space)
-        found = search_model(
-            self._model,
-            rows,
-            row_lengths,
-            self._decoding,
-            num_hypotheses=self._decoding.beam_size,
-            shortlist=self._shortlist,
-            surfaces=self._surfaces,
-            continues=self._continues,
-            prompt_ends=ends,
-            weight_cache=self._weight_cache,
-        )
-        shape = tf.shape(found.lengths)
-        ids = _ids_without_eos(found)
-        if ends is None:
-            return found, tf.reshape(self._detokenize(ids), shape)
-        before, taken = seams(*given, ends, is_encoded=isinstance(self._model, EncoderDecoder))
-        prompts = self._detokenize(tf.concat([before, taken], axis=1))
+        # Only samples depend on a text beyond its ids.
+        hashes = hash_texts(texts) if self._decoding.sample else tf.zeros_like(lengths, tf.int64)
+        return Inputs(ids.to_tensor(), lengths + 1, lost_space, hashes)
+
+    def _texts(self, found: Found, lost_space: tf.Tensor) -> tf.Tensor:
+        """Returns the text of each hypothesis, string `(batch, num_hypotheses)`."""
+        shape = tf.shape(found.hypotheses.lengths)
+        ids = _ids_without_eos(found.hypotheses)
+        if not self._search.heals:
+            return tf.reshape(self._detokenize(ids), shape)
+        before = found.before
+        prompts = self._detokenize(tf.concat([before, found.taken_back], axis=1))
         start = tf.strings.length(prompts) + tf.cast(lost_space, tf.int32)
         line = tf.repeat(tf.range(shape[0]), shape[1])
         texts = self._detokenize(tf.concat([tf.gather(before, line), ids], axis=1))
         size = tf.strings.length(texts)
         texts = tf.strings.substr(texts, tf.minimum(tf.gather(start, line), size), size)
-        return found, tf.reshape(texts, shape)
+        return tf.reshape(texts, shape)
 
     def _detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        return self._target_rules.restore_tensor(self._decoder.detokenize(ids))
+        rules = self._search.tokenizer.text_rules
+        return rules.restore_tensor(self._decoder.detokenize(ids))
 
 
 def _ids_without_eos(found: SearchResult) -> tf.RaggedTensor:
@@ -525,12 +511,12 @@ def _functions_as_graphs() -> Iterator[None]:
         tf.config.run_functions_eagerly(eagerly)
 
 
-def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:
+def probe_lines(tokenizer: Tokenizer, longest: int | None) -> list[str]:
     """Returns lines to compare two ways of generating by: of several lengths, and odd ones.
 
     Args:
         tokenizer: The tokenizer of the inputs, from whose pieces the lines are made.
-        longest: Tokens that a line may have.
+        longest: Tokens that a line may have; None for no limit.
     """
     first_piece = NUM_SPECIAL_IDS
     plain = np.random.default_rng(0).integers(first_piece, tokenizer.vocab_size, (8, 24)).tolist()
@@ -541,7 +527,7 @@ def probe_lines(tokenizer: Tokenizer, longest: int) -> list[str]:
     return [
         line
         for line, ids in zip(lines, tokenizer.encode(lines), strict=True)
-        if len(ids) <= longest
+        if longest is None or len(ids) <= longest
     ]
 
 

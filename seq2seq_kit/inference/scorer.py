@@ -13,7 +13,7 @@ from seq2seq_kit import bounds
 from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.inference.generator import as_texts, encode_sources
+from seq2seq_kit.inference.inputs import InputEncoder, as_texts
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID
 from seq2seq_kit.text.statistics import measure_texts
@@ -91,29 +91,23 @@ class Scorer:
 
     Args:
         model: The network.
-        source_tokenizer: Encodes sources, or prompts.
-        target_tokenizer: Encodes the texts to score.
+        inputs: Encodes sources, or prompts.
+        tokenizer: Encodes the texts to score.
         ends_with: What follows a text: EOS, or the newline's token for a model of running text.
-        max_source_length: Tokens of a source or prompt at most.
-        keep_end: Whether a truncated source keeps its end, as a prompt should.
     """
 
     def __init__(
         self,
         model: EncoderDecoder | LanguageModel,
-        source_tokenizer: Tokenizer,
-        target_tokenizer: Tokenizer,
+        inputs: InputEncoder,
+        tokenizer: Tokenizer,
         *,
         ends_with: int,
-        max_source_length: int,
-        keep_end: bool,
     ) -> None:
         self.model = model
-        self.source_tokenizer = source_tokenizer
-        self.target_tokenizer = target_tokenizer
+        self.inputs = inputs
+        self.tokenizer = tokenizer
         self.ends_with = ends_with
-        self.max_source_length = max_source_length
-        self.keep_end = keep_end
         ids = tf.TensorSpec([None, None], tf.int32)
         weights = tf.TensorSpec([None, None], tf.float32)
         self._sizes = group_sizes(model.units // 2)
@@ -157,14 +151,8 @@ class Scorer:
                 f"Expected one target for each source. Received: {len(sources)} sources, "
                 f"{len(targets)} targets."
             )
-        source_ids = encode_sources(
-            self.source_tokenizer,
-            sources,
-            max_length=self.max_source_length,
-            keep_end=self.keep_end,
-            truncate=truncate,
-        )
-        target_ids = self.target_tokenizer.encode(targets)
+        source_ids = self.inputs.encode_rows(sources, truncate=truncate)
+        target_ids = self.tokenizer.encode(targets)
         return self.score_ids(
             source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
         )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from seq2seq_kit.decoding.protocol import StepOutput
 from seq2seq_kit.model.attention import Memory
 from seq2seq_kit.model.decoder import LSTMDecoder
 from seq2seq_kit.model.encoder import LSTMEncoder
@@ -26,17 +27,6 @@ class Start(NamedTuple):
     """The state of each layer before that token, `(batch, units)`."""
     memory: Memory | None
     """What the decoder attends to; None in a language model."""
-
-
-class Step(NamedTuple):
-    """The result of a decoding step."""
-
-    logits: Any
-    """float32 `(rows, columns of the output layer)`. The logits of the next token."""
-    states: tuple[LSTMState, ...]
-    """The state of each layer after the token."""
-    attention: Any
-    """float32 `(rows, source_time)`; None in a language model."""
 
 
 class OutputLayer(NamedTuple):
@@ -270,8 +260,8 @@ class EncoderDecoder(TokenModel):
         states: tuple[LSTMState, ...],
         memory: Any,
         output_layer: OutputLayer | None = None,
-    ) -> Step:
-        """Decodes one token of each row.
+    ) -> StepOutput:
+        """Feeds one token to each row.
 
         Args:
             token_ids: int32 `(batch * rows,)`: the rows of a source are adjacent.
@@ -280,10 +270,11 @@ class EncoderDecoder(TokenModel):
             output_layer: The result of `output_layer()`; None makes it, with all columns.
 
         Returns:
-            The `Step`, of `batch * rows` rows.
+            Of `batch * rows` rows: `logits`, float32 `(rows, columns of the output layer)`, the
+            `state` of each layer, and `attention`.
         """
         outputs, states, attention = self.decoder.step(self.embedding(token_ids), memory, states)
-        return Step((output_layer or self.output_layer()).logits(outputs), states, attention)
+        return StepOutput((output_layer or self.output_layer()).logits(outputs), states, attention)
 
     def attention_weights(self, source_ids: Any, decoder_input_ids: Any) -> Any:
         """Returns where each target position looks, float32 `(batch, target_time, source_time)`."""
@@ -389,8 +380,8 @@ class LanguageModel(TokenModel):
         states: tuple[LSTMState, ...],
         memory: Any = None,
         output_layer: OutputLayer | None = None,
-    ) -> Step:
-        """Decodes one token of each row.
+    ) -> StepOutput:
+        """Feeds one token to each row.
 
         Args:
             token_ids: int32 `(rows,)`.
@@ -399,10 +390,11 @@ class LanguageModel(TokenModel):
             output_layer: The result of `output_layer()`; None makes it, with all columns.
 
         Returns:
-            The `Step`, of `rows` rows.
+            Of `rows` rows: `logits`, float32 `(rows, columns of the output layer)`, and the
+            `state` of each layer.
         """
         outputs, states = self.lstm.step(self.embedding(token_ids), states)
-        return Step(
+        return StepOutput(
             (output_layer or self.output_layer()).logits(self.combine(outputs)), states, None
         )
 

@@ -1,38 +1,123 @@
-"""What a hypothesis must not contain, as changes of the next token's logits.
+"""What an output must not contain, or should contain less: changes of the next token's logits.
 
-A constraint has a state of its own, as a step function has one. It sees a hypothesis token by
-token, and what it forbids keeps its probability: log-probabilities stay those of the model.
+Those that forbid tokens leave the probabilities of the others as they are, so log-probabilities
+stay those of the model. They work on ids, and on what each id adds to a text.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-MINUS_INFINITY = -1e9
-"""For log(0): finite, because -inf times 0 is NaN; far below any sum of log-probabilities."""
+from seq2seq_kit.decoding.numerics import num_columns
+from seq2seq_kit.decoding.protocol import MINUS_INFINITY, History, LogitsProcessor
 
 
-class Constraint(Protocol):
-    """Lowers the logits of tokens that must not come next."""
+def process(
+    processors: Sequence[LogitsProcessor],
+    logits: tf.Tensor,
+    history: History,
+    states: Sequence[Any],
+) -> tuple[tf.Tensor, tuple[Any, ...]]:
+    """Returns the logits after all processors, and their next states."""
+    next_states = []
+    for processor, state in zip(processors, states, strict=True):
+        logits, state = processor(logits, history, state)
+        next_states.append(state)
+    return logits, tuple(next_states)
 
-    def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> Any:
-        """Returns the state of `rows` hypotheses without tokens: any nest, leading axis `rows`."""
+
+class ForbiddenTokens:
+    """Forbids some tokens at every step.
+
+    Args:
+        token_ids: The tokens.
+    """
+
+    rescales = False
+
+    def __init__(self, token_ids: Sequence[int]) -> None:
+        self._token_ids = list(token_ids)
+
+    def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> tuple[()]:
+        return ()
 
     def __call__(
-        self, logits: tf.Tensor, token_ids: tf.Tensor, time: tf.Tensor, state: Any
-    ) -> tuple[tf.Tensor, Any]:
-        """Returns the logits, `MINUS_INFINITY` for forbidden tokens, and the next state.
+        self, logits: tf.Tensor, history: History, state: tuple[()]
+    ) -> tuple[tf.Tensor, tuple[()]]:
+        # A logit added to so large a number is lost in it; `tf.where` would take twice the time.
+        columns = num_columns(logits)
+        forbidden = tf.reduce_max(tf.one_hot(self._token_ids, columns), axis=0)
+        return logits + MINUS_INFINITY * forbidden, state
 
-        Args:
-            logits: float32 `(rows, vocab_size)`. Of the next token.
-            token_ids: int32 `(rows, max_length + 1)`. The hypotheses so far; what follows their
-                first `time` tokens does not count.
-            time: int32 `()`.
-            state: Of the hypotheses without their last token; at `time` 0, what `start` gave.
-        """
+
+class MinLength:
+    """Forbids EOS before an output has a number of tokens.
+
+    Args:
+        min_length: Tokens at least, EOS not counted.
+        eos_id: The token that ends an output.
+    """
+
+    rescales = False
+
+    def __init__(self, min_length: int | tf.Tensor, eos_id: int) -> None:
+        self._min_length = min_length
+        self._eos_id = eos_id
+
+    def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> tuple[()]:
+        return ()
+
+    def __call__(
+        self, logits: tf.Tensor, history: History, state: tuple[()]
+    ) -> tuple[tf.Tensor, tuple[()]]:
+        is_short = tf.cast(history.length < self._min_length, tf.float32)
+        is_eos = tf.one_hot(self._eos_id, num_columns(logits))
+        return logits + MINUS_INFINITY * is_short * is_eos, state
+
+
+class RepetitionPenalty:
+    """Makes tokens that an output contains already less likely.
+
+    The logit of such a token is divided by the penalty where it is positive, and multiplied by it
+    where it is negative (Keskar et al., 2019, section 4.1, https://arxiv.org/abs/1909.05858). The
+    prompt of a continuation does not count.
+
+    Args:
+        penalty: 1 or more; 1 changes nothing.
+    """
+
+    rescales = True
+
+    def __init__(self, penalty: float | tf.Tensor) -> None:
+        self._penalty = penalty
+
+    def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> tuple[()]:
+        return ()
+
+    def __call__(
+        self, logits: tf.Tensor, history: History, state: tuple[()]
+    ) -> tuple[tf.Tensor, tuple[()]]:
+        rows, time = tf.unstack(tf.shape(history.token_ids))
+        is_token = tf.range(time) < history.length
+        places = tf.stack(
+            [
+                tf.tile(tf.range(rows)[:, tf.newaxis], (1, time)),
+                tf.where(is_token, history.token_ids, 0),
+            ],
+            axis=-1,
+        )
+        count = tf.scatter_nd(
+            places,
+            tf.cast(tf.broadcast_to(is_token, (rows, time)), tf.int32),
+            tf.shape(logits),
+        )
+        penalized = tf.where(logits > 0, logits / self._penalty, logits * self._penalty)
+        # What is forbidden already stays so.
+        penalized = tf.maximum(penalized, tf.minimum(logits, MINUS_INFINITY))
+        return tf.where(count > 0, penalized, logits), state
 
 
 class NoRepeatedNgram:
@@ -42,6 +127,8 @@ class NoRepeatedNgram:
         ngram: The `n`, 1 or more.
     """
 
+    rescales = False
+
     def __init__(self, ngram: int) -> None:
         self._ngram = ngram
 
@@ -49,19 +136,24 @@ class NoRepeatedNgram:
         return ()
 
     def __call__(
-        self, logits: tf.Tensor, token_ids: tf.Tensor, time: tf.Tensor, state: tuple[()]
+        self, logits: tf.Tensor, history: History, state: tuple[()]
     ) -> tuple[tf.Tensor, tuple[()]]:
         vocab_size = tf.shape(logits)[-1]
-        repeats = repeats_ngram(token_ids, time, ngram=self._ngram, vocab_size=vocab_size)
+        repeats = repeats_ngram(*history, ngram=self._ngram, vocab_size=vocab_size)
         return tf.where(repeats, MINUS_INFINITY, logits), state
+
+
+MAX_PERIOD = 512
+"""Tokens of the longest stretch whose repetition `NoLoop` notices."""
 
 
 class LoopState(NamedTuple):
     """What `NoLoop` remembers of hypotheses without their last token."""
 
     repeated: tf.Tensor
-    """int32 `(rows, max_length)`. For each period, from 1 token on: characters at the end of a
-    hypothesis that equal, token by token, what is one period before them."""
+    """int32 `(rows, periods)`. For each period, from 1 token to `max_length` or `MAX_PERIOD`:
+    characters at the end of a hypothesis that equal, token by token, what is one period before
+    them."""
 
 
 class NoLoop:
@@ -72,7 +164,7 @@ class NoLoop:
     `max_characters`; but the stretch may be repeated once in any case, and after that its beginning
     may, as long as that is shorter than the stretch and than `max_characters`. So `la la la` is
     possible, a line sung twice in a row, and a third one that begins like it. Repeats with
-    something else between them are never forbidden.
+    something else between them are never forbidden, nor those of more than `MAX_PERIOD` tokens.
 
     Args:
         num_characters: int32 `(vocab_size,)`. Characters that each token adds to a text, as
@@ -80,16 +172,19 @@ class NoLoop:
         max_characters: 1 or more.
     """
 
+    rescales = False
+
     def __init__(self, num_characters: tf.Tensor, max_characters: int) -> None:
         self._num_characters = num_characters
         self._max_characters = max_characters
 
     def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> LoopState:
-        return LoopState(tf.zeros([rows, max_length], tf.int32))
+        return LoopState(tf.zeros([rows, tf.minimum(max_length, MAX_PERIOD)], tf.int32))
 
     def __call__(
-        self, logits: tf.Tensor, token_ids: tf.Tensor, time: tf.Tensor, state: LoopState
+        self, logits: tf.Tensor, history: History, state: LoopState
     ) -> tuple[tf.Tensor, LoopState]:
+        token_ids, time = history
         rows, longest = tf.unstack(tf.shape(state.repeated))
         period = tf.range(1, longest + 1)
         # Column p - 1 has the token p places before the next one: it would go on with period p.
@@ -141,11 +236,11 @@ def count_characters(surfaces: Sequence[bytes]) -> np.ndarray:
 def repeats_ngram(
     token_ids: tf.Tensor, length: tf.Tensor, *, ngram: int, vocab_size: int | tf.Tensor
 ) -> tf.Tensor:
-    """Tells which next tokens would make a hypothesis contain an n-gram twice.
+    """Returns which next tokens would make a hypothesis contain an n-gram twice.
 
     Args:
-        token_ids: int32 `(rows, time)`. The hypotheses so far; what stands from `length` on does
-            not count.
+        token_ids: int32 `(rows, time)`. The hypotheses so far; only the first `length` columns
+            count.
         length: int32 `()`. Their tokens.
         ngram: The `n`, 1 or more.
         vocab_size: Tokens to choose from.

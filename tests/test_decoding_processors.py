@@ -1,18 +1,12 @@
-"""Constraints against a plain way that looks at one hypothesis after the other."""
+"""Processors against a plain way that looks at one hypothesis after the other."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from searches import beam_search, greedy_search
 
-from seq2seq_kit.decoding import (
-    MINUS_INFINITY,
-    NoLoop,
-    NoRepeatedNgram,
-    StepOutput,
-    beam_search,
-    greedy_search,
-    repeats_ngram,
-)
+from seq2seq_kit.decoding import MINUS_INFINITY, History, NoLoop, NoRepeatedNgram, StepOutput
+from seq2seq_kit.decoding.processors import repeats_ngram
 
 VOCAB_SIZE = 6
 
@@ -46,7 +40,7 @@ def likes_to_repeat(token_ids: tf.Tensor, state: tf.Tensor, _memory: tuple[()]) 
 @pytest.mark.parametrize("ngram", [1, 2, 3])
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_no_hypothesis_contains_an_ngram_twice(ngram: int, beam_size: int) -> None:
-    options = {"max_length": 9, "constraints": [NoRepeatedNgram(ngram)], "eos_id": 0, "pad_id": -1}
+    options = {"max_length": 9, "processors": [NoRepeatedNgram(ngram)], "eos_id": 0, "pad_id": -1}
     start, state = tf.constant([4, 5]), tf.zeros([2])
     if beam_size == 1:
         found = greedy_search(likes_to_repeat, start, state, **options)
@@ -91,7 +85,7 @@ def test_the_end_of_a_loop_agrees_with_walking_back(
 ) -> None:
     rng = np.random.default_rng(7)
     rows, length = 60, 24
-    constraint = NoLoop(tf.constant(num_characters), max_characters)
+    processor = NoLoop(tf.constant(num_characters), max_characters)
     # Few different tokens, and stretches said again and again.
     stretches = [rng.integers(1, 4, rng.integers(1, 8)).tolist() for _ in range(rows)]
     token_ids = np.array(
@@ -99,11 +93,13 @@ def test_the_end_of_a_loop_agrees_with_walking_back(
     )
     token_ids = np.where(rng.random(token_ids.shape) < 0.02, 5, token_ids)
     logits = rng.normal(size=(rows, VOCAB_SIZE)).astype(np.float32)
-    state = constraint.start(rows, length - 1)
+    state = processor.start(rows, length - 1)
     found, expected = [], []
     for time in range(length):
         seen = np.where(np.arange(length) < time, token_ids, 4)
-        lowered, state = constraint(logits, tf.constant(seen, tf.int32), tf.constant(time), state)
+        lowered, state = processor(
+            logits, History(tf.constant(seen, tf.int32), tf.constant(time)), state
+        )
         found.append(lowered.numpy())
         expected.append(
             [
@@ -122,8 +118,8 @@ def test_the_end_of_a_loop_agrees_with_walking_back(
 
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_a_search_leaves_a_loop_after_the_characters_it_may_repeat(beam_size: int) -> None:
-    constraint = NoLoop(tf.constant([0, 1, 1, 1, 1, 1]), 3)
-    options = {"max_length": 9, "constraints": [constraint], "eos_id": 0, "pad_id": -1}
+    processor = NoLoop(tf.constant([0, 1, 1, 1, 1, 1]), 3)
+    options = {"max_length": 9, "processors": [processor], "eos_id": 0, "pad_id": -1}
     start, state = tf.constant([4, 5]), tf.zeros([2])
     if beam_size == 1:
         found = greedy_search(likes_to_repeat, start, state, **options)

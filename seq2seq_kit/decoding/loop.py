@@ -1,0 +1,88 @@
+"""Takes the steps of a search: all of them in a graph, or one at a time from Python."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq_kit.decoding.protocol import Search, SearchInputs, SearchResult
+
+
+def run(search: Search, inputs: SearchInputs, *, row_counts: Sequence[int] = ()) -> SearchResult:
+    """Runs a search to its end; for graphs, an export among them.
+
+    Whenever the lines that are not done fit into one of `row_counts`, the others leave the batch.
+
+    Args:
+        search: The search.
+        inputs: Where it begins.
+        row_counts: Numbers of lines, less than that of `inputs`, to which the batch may shrink;
+            without any, lines that are done stay in it.
+
+    Returns:
+        The hypotheses of all lines.
+    """
+
+    def goes_on(record: Any) -> tf.Tensor:
+        return (record.time <= search.max_length) & ~tf.reduce_all(record.done)
+
+    def run_until_it_shrinks(
+        record: Any, memory: Any, lines: tf.Tensor, found: SearchResult
+    ) -> tuple[Any, Any, tf.Tensor, SearchResult]:
+        counts = tf.constant([0, *row_counts])
+        fewer = tf.reduce_max(tf.boolean_mask(counts, counts < tf.size(lines)))
+        record = run_while(
+            lambda record: goes_on(record) & (_num_going_on(record) > fewer),
+            lambda record: (search.step(record, memory),),
+            (record,),
+        )[0]
+        found = tf.nest.map_structure(
+            lambda whole, part: tf.tensor_scatter_nd_update(whole, lines[:, tf.newaxis], part),
+            found,
+            search.finish(record),
+        )
+        # Missing rows are filled with the first line that goes on: it comes to the same result in
+        # each of its rows.
+        left = tf.cast(tf.where(~record.done)[:, 0], tf.int32)
+        fill = tf.fill([tf.maximum(fewer - tf.size(left), 0)], tf.concat([left, [0]], 0)[0])
+        chosen = tf.concat([left, fill], 0)
+        memory = tf.nest.map_structure(lambda part: tf.gather(part, chosen), memory)
+        return search.take(record, chosen), memory, tf.gather(lines, chosen), found
+
+    start = search.start(inputs)
+    if not row_counts:
+        end = run_while(goes_on, lambda r: (search.step(r, inputs.memory),), (start,))[0]
+        return search.finish(end)
+    lines = tf.range(tf.size(start.done))
+    first = (start, inputs.memory, lines, search.finish(start))
+    found: SearchResult = run_while(
+        lambda record, *_: goes_on(record), run_until_it_shrinks, first
+    )[-1]
+    return found
+
+
+def stream(search: Search, inputs: SearchInputs) -> Iterator[Any]:
+    """Runs a search from Python and yields its record after each step.
+
+    Args:
+        search: The search.
+        inputs: Where it begins; all of its lines stay in the batch to the end.
+    """
+    step = tf.function(search.step, reduce_retracing=True, autograph=False)
+    record = search.start(inputs)
+    while record.time <= search.max_length and not tf.reduce_all(record.done):
+        record = step(record, inputs.memory)
+        yield record
+
+
+def run_while(condition: Callable[..., tf.Tensor], body: Callable[..., Any], start: Any) -> Any:
+    """Runs a while loop whose tensors keep their rank, but not the size of each axis."""
+    shapes = tf.nest.map_structure(
+        lambda part: tf.TensorShape([None, *part.shape[1:]]) if part.shape.rank else part.shape,
+        start,
+    )
+    return tf.while_loop(condition, body, start, shape_invariants=shapes)
+
+
+def _num_going_on(record: Any) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(~record.done, tf.int32))
