@@ -91,9 +91,8 @@ def test_numbers_of_many_digits_are_named_by_their_size() -> None:
 
 
 def test_a_length_penalty_at_its_bound_still_ranks_the_longest_outputs() -> None:
-    from seq2seq_kit.decoding.search import normalize_log_probs
-
     from seq2seq_kit import bounds
+    from seq2seq_kit.decoding.scores import normalize_log_probs
 
     lengths = [bounds.MAX_TOKENS - 1, bounds.MAX_TOKENS]
     scores = normalize_log_probs([-1e5, -1e5], lengths, bounds.MAX_LENGTH_PENALTY).numpy()

@@ -5,8 +5,18 @@ import pytest
 import tensorflow as tf
 from searches import beam_search, greedy_search
 
-from seq2seq_kit.decoding import MINUS_INFINITY, History, NoLoop, NoRepeatedNgram, StepOutput
-from seq2seq_kit.decoding.processors import repeats_ngram
+from seq2seq_kit.decoding import (
+    MINUS_INFINITY,
+    History,
+    MinLength,
+    NoLoop,
+    NoRepeatedNgram,
+    RepetitionPenalty,
+    StepOutput,
+)
+from seq2seq_kit.decoding import processors as processors_module
+from seq2seq_kit.decoding.processors import BannedTexts, ban_texts, repeats_ngram
+from seq2seq_kit.errors import InputError
 
 VOCAB_SIZE = 6
 
@@ -131,3 +141,84 @@ def test_a_search_leaves_a_loop_after_the_characters_it_may_repeat(beam_size: in
         assert not any(loops(row[:end].tolist(), ones, 3) for end in range(2, length + 1))
     if beam_size == 1:  # The token fed first is the prompt's and does not count.
         assert found.token_ids.numpy()[0, 0].tolist() == [4, 4, 4, 5, 5, 5, 4, 4, 4, -1]
+
+
+SURFACES = [b"", b"", b"", b"", *(text.encode() for text in ("a", "b", "ab", "ba", "aab", "春"))]
+SURFACES += [bytes([byte]) for byte in "春".encode()]
+
+
+@pytest.mark.parametrize(
+    "texts", [["ab"], ["aba", "bb"], ["abab", "bab", "b"], ["春"], ["a春", "aaa", "春春"]]
+)
+def test_banned_tokens_are_those_that_complete_a_text(texts: list[str]) -> None:
+    banned = [text.encode() for text in texts]
+    processor = BannedTexts(ban_texts(SURFACES, banned))
+    rng = np.random.default_rng(len(texts))
+    rows, length = 60, 7
+    token_ids = rng.integers(4, len(SURFACES), (rows, length)).astype(np.int32)
+    state = processor.start(tf.constant(rows), length)
+    for time in range(length):
+        history = History(tf.constant(token_ids), tf.constant(time))
+        found, state = processor(tf.zeros([rows, len(SURFACES)]), history, state)
+        for row, lowered in zip(token_ids, found.numpy(), strict=True):
+            before = b"".join(SURFACES[token] for token in row[:time])
+            for token, surface in enumerate(SURFACES):
+                # A text that ends within this token's bytes, by looking at each place.
+                ends = range(len(before) + 1, len(before) + len(surface) + 1)
+                whole = before + surface
+                expected = any(whole[:end].endswith(text) for end in ends for text in banned)
+                assert (lowered[token] == MINUS_INFINITY) == expected
+
+
+def test_banned_texts_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors_module, "MAX_BAN_ENTRIES", 5 * len(SURFACES))
+    ban_texts(SURFACES, [b"abca"])
+    with pytest.raises(InputError, match=r"at most 5 bytes .* Received: 5"):
+        ban_texts(SURFACES, [b"abcab"])
+
+
+def test_the_repetition_penalty_divides_and_multiplies_tokens_of_the_output() -> None:
+    logits = tf.constant([[2.0, -2.0, 1.0, -1.0]] * 2)
+    history = History(tf.constant([[0, 1, 9], [2, 2, 9]]), tf.constant(2))
+    found, _ = RepetitionPenalty(2.0)(logits, history, ())
+    np.testing.assert_allclose(found, [[1.0, -4.0, 1.0, -1.0], [2.0, -2.0, 0.5, -1.0]])
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_log_probs_stay_those_of_the_decoder_under_a_penalty(beam_size: int) -> None:
+    options = {"max_length": 6, "processors": [RepetitionPenalty(1.5)], "eos_id": 0, "pad_id": -1}
+    start, state = tf.constant([4, 5]), tf.zeros([2])
+    if beam_size == 1:
+        found = greedy_search(likes_to_repeat, start, state, **options)
+    else:
+        found = beam_search(
+            likes_to_repeat, start, state, beam_size=beam_size, num_hypotheses=3, **options
+        )
+    for first, lines, lengths, log_probs, cuts in zip(
+        start.numpy(),
+        found.token_ids.numpy(),
+        found.lengths.numpy(),
+        found.log_probs.numpy(),
+        found.is_cut.numpy(),
+        strict=True,
+    ):
+        for row, length, log_prob, is_cut in zip(lines, lengths, log_probs, cuts, strict=True):
+            tokens = [int(first), *row[:length].tolist(), *([0] if is_cut else [])]
+            logits = likes_to_repeat(tf.constant(tokens[:-1]), (), ()).logits
+            of_tokens = tf.nn.log_softmax(logits).numpy()[np.arange(len(tokens) - 1), tokens[1:]]
+            np.testing.assert_allclose(log_prob, of_tokens.sum(), rtol=1e-5)
+    assert (found.scores.numpy() < found.log_probs.numpy() - 0.1).any()
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_no_output_is_shorter_than_the_minimum(beam_size: int) -> None:
+    def likes_to_end(token_ids: tf.Tensor, state: tf.Tensor, _memory: tuple[()]) -> StepOutput:
+        return StepOutput(tf.tile([[9.0, 0, 1, 0, 0, 0]], (tf.size(token_ids), 1)), state)
+
+    options = {"max_length": 6, "processors": [MinLength(4, 0)], "eos_id": 0, "pad_id": -1}
+    start, state = tf.constant([4, 5]), tf.zeros([2])
+    if beam_size == 1:
+        found = greedy_search(likes_to_end, start, state, **options)
+    else:
+        found = beam_search(likes_to_end, start, state, beam_size=beam_size, **options)
+    assert found.lengths.numpy().tolist() == [[5], [5]]

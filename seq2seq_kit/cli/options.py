@@ -85,6 +85,16 @@ class SearchCommand(click.Command):
         *own, help_option = super().get_params(ctx)
         return [*own, *_search_options(), help_option]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if ctx.params.pop("greedy", False):
+            for name, value in {"sample": False, "beam_size": 1}.items():
+                if ctx.params[name] not in (None, value):
+                    option = f"--{name.replace('_', '-')}"
+                    raise click.UsageError(f"--greedy contradicts {option}. Leave one of them out.")
+                ctx.params[name] = value
+        return rest
+
 
 @functools.cache
 def _search_options() -> list[click.Parameter]:
@@ -106,24 +116,8 @@ def _search_options() -> list[click.Parameter]:
             )
         )
     greedy = "Take the most likely token at each step: as --no-sample --beam-size 1."
-    options.append(
-        click.Option(
-            ["--greedy"], is_flag=True, expose_value=False, callback=_set_greedy, help=greedy
-        )
-    )
+    options.append(click.Option(["--greedy"], is_flag=True, help=greedy))
     return options
-
-
-def _set_greedy(context: click.Context, _option: click.Parameter, is_greedy: bool) -> None:
-    """Sets the options that make up greedy search; click calls it after their own callbacks."""
-    if not is_greedy:
-        return
-    for name, value in {"sample": False, "beam_size": 1}.items():
-        if context.params.get(name) not in (None, value):
-            raise click.UsageError(
-                f"--greedy contradicts --{name.replace('_', '-')}. Leave one of them out."
-            )
-        context.params[name] = value
 
 
 def _check_search_option(_context: click.Context, option: click.Parameter, value: Any) -> Any:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from seq2seq_kit.decoding.numerics import num_columns
 from seq2seq_kit.decoding.protocol import MINUS_INFINITY, History, LogitsProcessor
+from seq2seq_kit.errors import InputError
 
 
 def process(
@@ -147,6 +148,19 @@ MAX_PERIOD = 512
 """Tokens of the longest stretch whose repetition `NoLoop` notices."""
 
 
+MAX_BAN_ENTRIES = 50_000_000
+"""Entries of the tables of `BannedTexts`, of five bytes each."""
+
+
+class BanTables(NamedTuple):
+    """An automaton over tokens; a node is the longest beginning of a text that was just spelled."""
+
+    next_nodes: Any
+    """int32 `(nodes, tokens)`. The node after a token."""
+    is_banned: Any
+    """bool `(nodes, tokens)`. Whether a banned text is complete within the token."""
+
+
 class LoopState(NamedTuple):
     """What `NoLoop` remembers of hypotheses without their last token."""
 
@@ -207,6 +221,102 @@ class NoLoop:
             tf.where(forbidden, MINUS_INFINITY, math.inf),
         )
         return lowered, LoopState(repeated)
+
+
+class BannedTexts:
+    """Forbids tokens with which an output would contain one of some texts.
+
+    However a text is spelled in tokens, and wherever it begins within one: an automaton follows
+    the bytes of an output (Aho and Corasick, 1975, https://doi.org/10.1145/360825.360855).
+
+    Args:
+        tables: From `ban_texts`, for the tokens that the logits belong to.
+    """
+
+    rescales = False
+
+    def __init__(self, tables: BanTables) -> None:
+        self._tables = tables
+
+    def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> tf.Tensor:
+        return tf.zeros([rows], tf.int32)
+
+    def __call__(
+        self, logits: tf.Tensor, history: History, state: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        token_ids, length = history
+        last = token_ids[:, tf.maximum(length - 1, 0)]
+        last = tf.clip_by_value(last, 0, num_columns(logits) - 1)
+        node = tf.gather_nd(self._tables.next_nodes, tf.stack([state, last], axis=-1))
+        node = tf.where(length > 0, node, state)
+        is_banned = tf.gather(self._tables.is_banned, node)
+        return tf.where(is_banned, MINUS_INFINITY, logits), node
+
+
+def ban_texts(surfaces: Sequence[bytes], texts: Sequence[bytes]) -> BanTables:
+    """Returns the tables of an automaton that recognizes texts in what tokens spell.
+
+    Args:
+        surfaces: What each token adds to a text, in bytes.
+        texts: The texts, spelled as `surfaces` are; none is empty.
+
+    Raises:
+        InputError: If the tables would take more than `MAX_BAN_ENTRIES` entries.
+    """
+    children: list[dict[int, int]] = [{}]
+    is_end = [False]
+    for text in texts:
+        node = 0
+        for byte in text:
+            if byte not in children[node]:
+                children[node][byte] = len(children)
+                children.append({})
+                is_end.append(False)
+            node = children[node][byte]
+        is_end[node] = True
+    if len(children) * len(surfaces) > MAX_BAN_ENTRIES:
+        raise InputError(
+            f"`banned_texts` must have at most {MAX_BAN_ENTRIES // len(surfaces):,} bytes in all "
+            f"with a vocabulary of {len(surfaces):,}. Received: {len(children) - 1:,}. Ban fewer "
+            f"or shorter texts."
+        )
+    after_byte, ends = _complete(children, is_end)
+    # (nodes, tokens): where each token leads from each node, all tokens byte by byte at once.
+    nodes = np.tile(np.arange(len(children), dtype=np.int32)[:, None], (1, len(surfaces)))
+    is_banned = np.zeros(nodes.shape, bool)
+    for place in range(max(map(len, surfaces))):
+        tokens = [token for token, surface in enumerate(surfaces) if len(surface) > place]
+        byte = np.array([surfaces[token][place] for token in tokens])
+        nodes[:, tokens] = after_byte[nodes[:, tokens], byte]
+        is_banned[:, tokens] |= ends[nodes[:, tokens]]
+    return BanTables(nodes, is_banned)
+
+
+def _complete(
+    children: Sequence[dict[int, int]], is_end: Sequence[bool]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an automaton of a tree of texts.
+
+    Args:
+        children: The child of each node for each byte it has one for.
+        is_end: Whether a text ends at a node.
+
+    Returns:
+        int32 `(nodes, 256)`, the node after each byte: that of the longest beginning of a text with
+        which the bytes so far end; and bool `(nodes,)`, whether they end with a whole text.
+    """
+    after_byte = np.zeros((len(children), 256), np.int32)
+    ends = np.array(is_end)
+    shorter = [0] * len(children)  # The node of the next longest such beginning.
+    waiting = [0]
+    for node in waiting:  # Breadth first: shorter beginnings are complete already.
+        after_byte[node] = after_byte[shorter[node]] if node else 0
+        ends[node] |= ends[shorter[node]]
+        for byte, child in children[node].items():
+            shorter[child] = int(after_byte[node, byte])
+            after_byte[node, byte] = child
+            waiting.append(child)
+    return after_byte, ends
 
 
 def count_characters(surfaces: Sequence[bytes]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From the ids of inputs to the ids of outputs, in graph: what the Python API and exports share."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -27,6 +28,7 @@ from seq2seq_kit.decoding import (
     search_in_groups,
 )
 from seq2seq_kit.decoding.healing import MAX_TOKENS, HealedDecoder, PromptEnds, healer_of
+from seq2seq_kit.decoding.processors import BannedTexts, BanTables, ban_texts
 from seq2seq_kit.decoding.random import line_key
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.decoders import ShortlistDecoder, VocabularyDecoder
@@ -34,6 +36,7 @@ from seq2seq_kit.inference.inputs import Inputs
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from seq2seq_kit.text.normalization import SPACE_MARK
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
@@ -224,7 +227,27 @@ class ModelSearch:
         if decoding.max_loop_characters:
             num_characters = of_columns(count_characters(surfaces))
             processors.append(NoLoop(num_characters, decoding.max_loop_characters))
+        if decoding.banned_texts:
+            tables = self._ban_tables(decoding.banned_texts)
+            processors.append(BannedTexts(BanTables(*map(of_columns, tables))))
         return processors
+
+    def _ban_tables(self, texts: Sequence[str]) -> BanTables:
+        """Returns the tables that ban texts, which are normalized as all texts are.
+
+        Raises:
+            InputError: If one has no character that normalization leaves, or there are too many.
+        """
+        spelled = []
+        for text in texts:
+            prepared = self.tokenizer.text_rules.prepare(text)
+            if not prepared:
+                raise InputError(
+                    f"`banned_texts` must have characters that the tokenizer's normalization "
+                    f"leaves. Received: {text!r}."
+                )
+            spelled.append(prepared.replace(" ", SPACE_MARK).encode())
+        return ban_texts(self.tokenizer.surfaces, spelled)
 
     def _take_back(
         self, token_ids: tf.Tensor, lengths: tf.Tensor, lost_space: tf.Tensor
