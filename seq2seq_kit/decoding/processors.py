@@ -286,8 +286,8 @@ def ban_texts(surfaces: Sequence[bytes], texts: Sequence[bytes]) -> BanTables:
     is_banned = np.zeros(nodes.shape, bool)
     for place in range(max(map(len, surfaces))):
         tokens = [token for token, surface in enumerate(surfaces) if len(surface) > place]
-        byte = np.array([surfaces[token][place] for token in tokens])
-        nodes[:, tokens] = after_byte[nodes[:, tokens], byte]
+        next_bytes = np.array([surfaces[token][place] for token in tokens])
+        nodes[:, tokens] = after_byte[nodes[:, tokens], next_bytes]
         is_banned[:, tokens] |= ends[nodes[:, tokens]]
     return BanTables(nodes, is_banned)
 
