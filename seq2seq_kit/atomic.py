@@ -18,6 +18,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from seq2seq_kit.errors import RunError
+from seq2seq_kit.files import why_not_regular
 
 _SUFFIX = ".s2s-partial"
 _LOCK, _CONTENT = "lock", "content"
@@ -57,9 +58,16 @@ def write_file(
         setting: What chooses another folder, for messages, such as "--run-dir".
 
     Raises:
-        RunError: If it cannot be written; `path` is then as it was.
+        RunError: If it cannot be written, or `path` is a folder, a device or a pipe; `path` is then
+            unchanged.
     """
     path = Path(os.path.realpath(path))
+    # A user who may write to /dev would replace the device that a link points to.
+    if path.exists() and (reason := why_not_regular(path)):
+        raise RunError(
+            f"{what} cannot be written to {path}: {reason}. Remove it, or choose another place"
+            f"{f' ({setting})' if setting else ''}."
+        )
     with explain_write_errors(path, what, setting), _scratch_folder(path) as content:
         with content.open("xb") as file:
             if private:

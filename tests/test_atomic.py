@@ -93,6 +93,17 @@ def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "file").read_bytes() == b"content"
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / kind
+    os.mkfifo(place) if kind == "pipe" else place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+    with pytest.raises(RunError, match=f"The config cannot be written to .*{kind}.*Remove it"):
+        write_bytes(tmp_path / "link", b"config", "The config")
+    assert {path.name for path in tmp_path.iterdir()} == {kind, "link"}
+    assert place.is_fifo() if kind == "pipe" else place.is_dir()
+
+
 def test_a_replaced_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path: Path) -> None:
     path, new, usual = tmp_path / "file", tmp_path / "new", tmp_path / "usual"
     path.touch()

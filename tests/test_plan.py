@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings, strategies
 from rows import encode_rows, encode_stream, plan_of, random_pairs, shown_rows
 
 from seq2seq_kit.data.batches import make_dataset
@@ -214,3 +215,62 @@ def test_a_batch_set_plans_epochs() -> None:
         shuffle=True,
     )
     assert batches.plan(3).order.tolist() == plan_of(data, epoch=3).order.tolist()
+
+
+LENGTHS = strategies.integers(1, 60)
+PAIRS = strategies.lists(strategies.tuples(LENGTHS, LENGTHS), min_size=1, max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=PAIRS,
+    architecture=strategies.sampled_from(["encoder_decoder", "language_model"]),
+    batch_unit=strategies.sampled_from(["sentences", "tokens"]),
+    batch_size=strategies.integers(1, 200),
+    epoch=strategies.integers(0, 9),
+    shuffle=strategies.booleans(),
+)
+def test_any_plan_shows_every_row_once_in_batches_that_hold_it(
+    lengths: list[tuple[int, int]],
+    architecture: str,
+    batch_unit: str,
+    batch_size: int,
+    epoch: int,
+    shuffle: bool,
+) -> None:
+    rows = [([n] * source, [n] * target) for n, (source, target) in enumerate(lengths, start=4)]
+    options = {"architecture": architecture, "batch_unit": batch_unit, "batch_size": batch_size}
+    plan = plan_of(encode_rows(rows), epoch=epoch, shuffle=shuffle, **options)
+    joined = [([], source + target) for source, target in rows]
+    expected = joined if architecture == "language_model" else rows
+    assert sorted(shown_rows(encode_rows(rows), plan)) == sorted(
+        (tuple(source), tuple(target)) for source, target in expected
+    )
+    for batch in plan:
+        chosen = plan.examples.take(batch.rows)
+        has_source = architecture == "encoder_decoder"
+        assert batch.num_tokens == sum(chosen.target_lengths + 1)
+        assert batch.target_length >= max(chosen.target_lengths + 1)
+        assert batch.source_length >= max(chosen.source_lengths + has_source)
+        positions = len(batch.rows) * max(batch.source_length, batch.target_length)
+        size = positions if batch_unit == "tokens" else len(batch.rows)
+        assert size <= batch_size or len(batch.rows) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_tokens=strategies.integers(1, 90),
+    window=strategies.integers(1, 40),
+    epoch=strategies.integers(0, 9),
+    shuffle=strategies.booleans(),
+)
+def test_any_plan_of_a_stream_predicts_every_token_and_its_end_once(
+    num_tokens: int, window: int, epoch: int, shuffle: bool
+) -> None:
+    data = encode_stream(num_tokens)
+    options = {"architecture": "language_model", "window": window}
+    plan = plan_of(data, epoch=epoch, shuffle=shuffle, **options)
+    tokens = [token for _, target in shown_rows(data, plan) for token in target]
+    assert sorted(tokens) == data.ids.tolist()
+    assert plan.examples.ends_text.sum() == 1
+    assert max(plan.examples.target_lengths + plan.examples.ends_text) <= window

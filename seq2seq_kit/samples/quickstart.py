@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.samples import FOLDER
 from seq2seq_kit.startup import load_tensorflow, show_log
 
@@ -67,7 +68,7 @@ def main(fresh: bool, folder: Path) -> None:
         shown.append(line)
     shown.append(f"\nAll of this took {(time.monotonic() - started) / 60:.1f} minutes.")
     click.echo(shown[-1])
-    report.write_text("\n".join(shown) + "\n", encoding="utf-8")
+    write_bytes(report, ("\n".join(shown) + "\n").encode(), "The report")
 
 
 def _run(folder: Path) -> Iterator[str]:
