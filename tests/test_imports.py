@@ -37,6 +37,7 @@ STAGES = (
     "model",
     "training",
     "inference",
+    "fitting",
     "export",
     "seq2seq",
     "samples",

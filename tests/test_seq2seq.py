@@ -23,7 +23,7 @@ import tensorflow as tf
 import yaml
 from conftest import TrainedRun, reversal
 
-from seq2seq_kit import seq2seq
+from seq2seq_kit import fitting
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import load_config
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
@@ -31,6 +31,7 @@ from seq2seq_kit.inference.evaluation import compare_texts
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.tokens.proto import ModelProto
 from seq2seq_kit.tokens.tokenizer import Tokenizer
+from seq2seq_kit.training import start
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
@@ -251,8 +252,16 @@ def test_advice_on_a_run_that_was_cut_short_is_logged_and_shown_by_info(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    made = []
+
+    class Noting(Seq2Seq):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append((len(self.history), self.results["steps"]))
+
     translation_config["training"]["max_steps"] = 2
-    fitted = Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
+    fitted = Noting.fit(translation_config, run_dir=tmp_path / "run")
+    assert made == [(1, 2)], "it is made once, when everything is known"
     assert fitted.advice()[0] == (
         "Training ended (2 steps are done) before the validation loss had settled: raise "
         "training.max_steps and resume with --resume."
@@ -632,7 +641,7 @@ def test_a_signal_outside_of_the_loop_says_whether_there_is_something_to_resume(
 
     translation_config["training"] |= {"epochs": 1}
     for stage in ("build_tokenizers", "encode_data", "learn_shortlist", "_final_results"):
-        place = Seq2Seq if stage == "_final_results" else seq2seq
+        place = fitting if stage == "_final_results" else start
         with monkeypatch.context() as patch:
             patch.setattr(place, stage, interrupt)
             with pytest.raises(TrainingInterrupted, match="SIGTERM") as caught:
@@ -668,8 +677,8 @@ def test_a_chief_that_cannot_fill_the_run_folder_ends_all_workers(
         asked.append(value)
         return 0.5
 
-    monkeypatch.setattr(seq2seq, "is_chief", lambda _strategy: chief)
-    monkeypatch.setattr(seq2seq, "mean_over_workers", mean_over_workers)
+    monkeypatch.setattr(start, "is_chief", lambda _strategy: chief)
+    monkeypatch.setattr(start, "mean_over_workers", mean_over_workers)
     monkeypatch.setattr(RunFolder, "check_free", lambda _run: None)
     message = "Another process" if chief else "The chief of the workers cannot fill"
     with RunFolder(tmp_path / "run").filled(), pytest.raises(InputError, match=message):

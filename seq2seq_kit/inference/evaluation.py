@@ -1,7 +1,7 @@
 """How good generated texts are: BLEU, chrF and exact match against references."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from sacrebleu.metrics.bleu import BLEU
@@ -9,6 +9,8 @@ from sacrebleu.metrics.chrf import CHRF
 
 from seq2seq_kit.config import DataConfig
 from seq2seq_kit.errors import InputError, shorten
+from seq2seq_kit.inference.generator import Hypothesis
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 _TOKENIZERS = get_args(DataConfig.model_fields["bleu_tokenize"].annotation)
 
@@ -79,3 +81,35 @@ def compare_texts(
         bleu_signature=str(bleu.get_signature()),
         chrf_signature=str(chrf.get_signature()),
     )
+
+
+def compare_hypotheses(
+    outputs: Sequence[Hypothesis],
+    references: Sequence[Sequence[str]],
+    tokenizer: Tokenizer,
+    *,
+    tokenize: str,
+    counts_cut: bool,
+) -> TextScores:
+    """Compares outputs with references in one spelling, that of `Tokenizer.normalize`.
+
+    A model cannot write what normalization drops.
+
+    Args:
+        outputs: The best hypothesis of each input.
+        references: As in `compare_texts`.
+        tokenizer: The tokenizer of the outputs.
+        tokenize: As in `compare_texts`.
+        counts_cut: Whether outputs that the limit cut are counted, as those of translations are.
+
+    Raises:
+        InputError: As `compare_texts` does.
+    """
+    normalize = tokenizer.normalize
+    scores = compare_texts(
+        [normalize(output.text) for output in outputs],
+        # `compare_texts` refuses a text in place of a list of references.
+        [one if isinstance(one, str) else list(map(normalize, one)) for one in references],
+        tokenize=tokenize,
+    )
+    return replace(scores, cut_outputs=sum(output.is_cut and counts_cut for output in outputs))

@@ -1,0 +1,197 @@
+"""What `Seq2Seq.fit` does: from a config to a run folder with a trained model and its results."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from seq2seq_kit.archive import load_archive
+from seq2seq_kit.config import Config, load_config
+from seq2seq_kit.data.encode import LengthLimits
+from seq2seq_kit.data.encoded import unigram_perplexity
+from seq2seq_kit.data.entries import encode_corpora
+from seq2seq_kit.data.sets import batch_set
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.data.texts import TextPairs, corpus_texts, validation_texts
+from seq2seq_kit.data.tokenizers import Tokenizers
+from seq2seq_kit.inference.build import build_generator
+from seq2seq_kit.inference.evaluation import TextScores, compare_hypotheses
+from seq2seq_kit.inference.generator import Generator, Hypothesis
+from seq2seq_kit.model.memory import check_model
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.special_ids import NUM_SPECIAL_IDS
+from seq2seq_kit.text.checks import check_files
+from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
+from seq2seq_kit.training.checkpoint import assign_variables
+from seq2seq_kit.training.distribution import is_chief, make_strategy
+from seq2seq_kit.training.run_folder import RunFolder, save_json
+from seq2seq_kit.training.samples import SampleLog
+from seq2seq_kit.training.start import (
+    RunStart,
+    check_folder,
+    complete_config,
+    filled_by_chief,
+    start_run,
+)
+from seq2seq_kit.training.step import TrainingSteps
+from seq2seq_kit.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class FittedRun(NamedTuple):
+    """A trained model with everything that belongs to it."""
+
+    model: EncoderDecoder | LanguageModel
+    """The network, with its best weights."""
+    tokenizers: Tokenizers
+    """The tokenizers of both sides."""
+    config: Config
+    """The resolved config."""
+    shortlist: Shortlist | None
+    """The lexical shortlist; None for a continuation."""
+    generator: Generator
+    """The generator that made the outputs for the results."""
+    history: list[dict[str, float]]
+    """A record for each validation, oldest first."""
+    results: dict[str, Any]
+    """The table of results, by name."""
+
+
+def fit_run(
+    config: str | Path | Mapping[str, Any] | Config,
+    run: RunFolder,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback],
+    overrides: Sequence[str],
+    resume: bool,
+) -> FittedRun:
+    """Trains a model as a config says; arguments and errors as of `Seq2Seq.fit`."""
+    name = str(config) if isinstance(config, str | Path) else "config"
+    config = load_config(config, overrides)
+    if config.training.strategy != "multi_worker":  # Their chief may hold the lock by now.
+        run.check_free()
+    check_folder(run, resume=resume)
+    check_files(config, name)
+    config = complete_config(config, run, resume=resume)
+    # The model without its vocabulary: too large a one is refused before a tokenizer is trained.
+    check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
+    strategy = make_strategy(config.training.strategy)
+    with filled_by_chief(run, strategy):
+        check_folder(run, resume=resume)
+        return _fill(run, config, strategy, callbacks, resume=resume)
+
+
+def _fill(
+    run: RunFolder,
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    resume: bool,
+) -> FittedRun:
+    """Trains into a folder that no other process fills, and measures the result."""
+    start = start_run(run, config, strategy, resume=resume)
+    generator = build_generator(config, start.model, start.tokenizers, start.shortlist)
+    texts = validation_texts(config, start.data.validation, start.tokenizers, start.digests)
+
+    def greedy_outputs(sources: Sequence[str]) -> list[Hypothesis]:
+        return _best(generator, sources, sample=False, beam_size=1)
+
+    def text_metrics() -> dict[str, float]:
+        scores = _compare(config, start, greedy_outputs(texts.sources), texts)
+        return {"bleu": scores.bleu, "chrf": scores.chrf}
+
+    samples = SampleLog(
+        *texts,
+        lambda sources: [output.text for output in greedy_outputs(sources)],
+        config.training.validation_samples,
+    )
+    steps = TrainingSteps(start.model, config.training, strategy)
+    trainer = Trainer(
+        steps,
+        config.training,
+        run,
+        batch_set(config, start.data.train, shuffle=True),
+        batch_set(config, start.data.validation, shuffle=False),
+        text_metrics=text_metrics if config.training.early_stopping.metric != "loss" else None,
+        callbacks=callbacks,
+        parts=[samples],
+        run_name=start.run_name,
+    )
+    if resume:
+        trainer.resume()
+    state = trainer.fit()
+    logger.info("Training ended: %s.", state.finished)
+    best = load_archive(run.best)
+    assign_variables(start.model.trainable_variables, best, "weights")
+    results = {
+        "ended": state.finished,
+        "steps": state.step,
+        "minutes": round(state.seconds / 60, 2),
+        "best_step": best.metadata["step"],
+        "validation_loss": best.metadata["val_loss"],
+        "validation_perplexity": best.metadata["val_perplexity"],
+        "guessing_perplexity": unigram_perplexity(start.data.validation),
+    }
+    results |= _final_results(config, start, steps, generator, texts)
+    if is_chief(strategy):
+        save_json(run.results, results)
+    for sentence in advise(config, trainer.history, results, start.tokenizers.target.vocab_size):
+        logger.warning("Advice: %s", sentence)
+    return FittedRun(
+        start.model,
+        start.tokenizers,
+        config,
+        start.shortlist,
+        generator,
+        trainer.history,
+        results,
+    )
+
+
+def _final_results(
+    config: Config, start: RunStart, steps: TrainingSteps, generator: Generator, texts: TextPairs
+) -> dict[str, Any]:
+    """Measures the best weights on the test data or, without any, on the validation data."""
+    test = config.data.test
+    results: dict[str, Any] = {}
+    if test is not None:
+        limits = LengthLimits.of(config.data)
+        encoded = encode_corpora(test, start.tokenizers, limits, start.digests)
+        loss = steps.mean_loss(batch_set(config, encoded, shuffle=False))
+        results |= {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700.0))}
+    if config.task == "translation":
+        if test is not None:
+            texts = corpus_texts(test)
+        outputs = _best(generator, texts.sources)
+        scores = _compare(config, start, outputs, texts)
+        if scores.cut_outputs:
+            limit = config.decoding.max_length
+            logger.warning("%s", describe_cut(scores.cut_outputs, len(outputs), limit))
+        name = "validation" if test is None else "test"
+        described = asdict(scores) | describe_outputs(*texts, [output.text for output in outputs])
+        results |= {f"{name}_{key}": value for key, value in described.items()}
+    return results
+
+
+def _best(generator: Generator, sources: Sequence[str], **options: Any) -> list[Hypothesis]:
+    """Returns the best output for each source; a source that is too long is cut."""
+    return [best for best, *_ in generator.hypotheses(sources, truncate=True, **options)]
+
+
+def _compare(
+    config: Config, start: RunStart, outputs: Sequence[Hypothesis], texts: TextPairs
+) -> TextScores:
+    return compare_hypotheses(
+        outputs,
+        [[target] for target in texts.targets],
+        start.tokenizers.target,
+        tokenize=config.data.bleu_tokenize,
+        counts_cut=config.task == "translation",
+    )

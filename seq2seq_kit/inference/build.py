@@ -1,0 +1,39 @@
+"""From a config to what generates and scores texts."""
+
+from seq2seq_kit.config import Config
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.data.tokenizers import Tokenizers
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.inputs import input_encoder
+from seq2seq_kit.inference.scorer import Scorer
+from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.special_ids import EOS_ID
+
+
+def build_generator(
+    config: Config,
+    model: EncoderDecoder | LanguageModel,
+    tokenizers: Tokenizers,
+    shortlist: Shortlist | None,
+) -> Generator:
+    """Returns the generator of a model, whose defaults are those of the config."""
+    return Generator(
+        model,
+        input_encoder(config, tokenizers.source),
+        tokenizers.target,
+        defaults=config.decoding,
+        continues=config.task == "continuation",
+        heals=config.joins_texts,
+        shortlist=shortlist,
+    )
+
+
+def build_scorer(
+    config: Config, model: EncoderDecoder | LanguageModel, tokenizers: Tokenizers
+) -> Scorer:
+    """Returns the scorer of a model: running text ends with a newline, everything else with EOS."""
+    end = EOS_ID
+    if config.data.is_running_text:
+        end = tokenizers.target.encode(["\n"])[0][-1]
+    inputs = input_encoder(config, tokenizers.source)
+    return Scorer(model, inputs, tokenizers.target, ends_with=end)
