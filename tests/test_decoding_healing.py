@@ -259,7 +259,7 @@ def ways(left: bytes) -> list[list[int]]:
 
 def test_the_end_is_spelt_in_the_likeliest_way_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     # Random tokens have many ways that are nearly as likely: enough of them are followed here.
-    monkeypatch.setattr(healing, "_WAYS", 64)
+    monkeypatch.setattr(healing, "WAYS", 64)
     vocab_size = len(SURFACES)
     logits = np.random.default_rng(2).normal(0, 1.0, (vocab_size, vocab_size)).astype(np.float32)
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -1,10 +1,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TrainedRun
 
-from seq2seq_kit.config import ModelConfig, load_config
+from seq2seq_kit.config import DecodingConfig, ModelConfig, load_config
 from seq2seq_kit.data.sets import encode_data
 from seq2seq_kit.data.tokenizers import build_tokenizers
 from seq2seq_kit.digests import FileDigests
@@ -140,3 +141,24 @@ def test_a_search_that_cannot_fit_is_refused(
     assert next(translation_run.fitted.hypotheses(texts))
     with pytest.raises(InputError, match=r"A search of .* needs .* this machine has 0\.04 GB"):
         next(translation_run.fitted.hypotheses(texts, **options))
+
+
+@pytest.mark.parametrize(
+    ("beam_size", "heals", "rows"), [(1, False, 8), (1, True, 32), (3, True, 32), (6, True, 48)]
+)
+def test_ways_to_spell_the_end_of_a_prompt_count(
+    monkeypatch: pytest.MonkeyPatch, beam_size: int, heals: bool, rows: int
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda: 1000)
+    with pytest.raises(InputError, match=rf"A search of {rows} hypotheses"):
+        memory.check_search(
+            np.array([5] * 7),
+            (4, 8, 16),
+            DecodingConfig(beam_size=beam_size),
+            num_hypotheses=1,
+            units=32,
+            layers=1,
+            columns=40,
+            compares_units=False,
+            heals=heals,
+        )

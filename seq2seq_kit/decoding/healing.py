@@ -34,7 +34,7 @@ _WORD_BYTES = 32
 
 # Ways to spell the prompt's end that are followed at once. Each is dropped as soon as its own
 # probability is less than that of a way already complete, so that one or two are the rule.
-_WAYS = 4
+WAYS = 4
 
 
 class PromptEnds(NamedTuple):
@@ -242,17 +242,17 @@ class Healer:
         def search() -> Healed:
             whole, tokens = self._walk(ends.spelling)
             beyond = tf.gather(self._beyond, whole)
-            only_first = tf.concat([[True], tf.fill([_WAYS - 1], False)], axis=0)
+            only_first = tf.concat([[True], tf.fill([WAYS - 1], False)], axis=0)
             is_way = is_healed[:, tf.newaxis] & only_first
-            rows = tf.nest.map_structure(lambda part: tf.repeat(part, _WAYS, axis=0), state)
+            rows = tf.nest.map_structure(lambda part: tf.repeat(part, WAYS, axis=0), state)
             loop = _Loop(
                 time=tf.constant(0),
-                fed=tf.repeat(start_ids, _WAYS),
+                fed=tf.repeat(start_ids, WAYS),
                 state=rows,
                 log_probs=tf.where(is_way, 0.0, MINUS_INFINITY),
                 left=tf.where(is_way, ends.num_bytes[:, tf.newaxis], 0),
                 is_given=is_way,
-                token_ids=tf.tile(no_tokens[:, tf.newaxis], (1, _WAYS, 1)),
+                token_ids=tf.tile(no_tokens[:, tf.newaxis], (1, WAYS, 1)),
                 best_score=tf.where(is_healed, MINUS_INFINITY, 0.0),
                 best=as_given,
             )
@@ -277,8 +277,8 @@ class Healer:
     ) -> _Loop:
         output = decoder.step(loop.fed, loop.state, memory)
         lines = tf.shape(loop.left)[0]
-        logits = tf.reshape(output.logits, (lines, _WAYS, len(self._rank)))
-        normalizer = tf.reshape(log_normalizer(output.logits), (lines, _WAYS))
+        logits = tf.reshape(output.logits, (lines, WAYS, len(self._rank)))
+        normalizer = tf.reshape(log_normalizer(output.logits), (lines, WAYS))
 
         # Which ways are complete, by a last token beyond or because nothing is left?
         between = tf.gather(beyond, loop.left, batch_dims=1)
@@ -291,7 +291,7 @@ class Healer:
         chosen = tf.argmax(score, axis=1, output_type=tf.int32)
         new = tf.gather(score, chosen, batch_dims=1)
         is_better = new > loop.best_score
-        row = tf.range(lines) * _WAYS + chosen
+        row = tf.range(lines) * WAYS + chosen
         first = tf.where(is_exact[..., tf.newaxis], -1, between)
         found = Healed(
             tf.gather(loop.fed, row),
@@ -316,10 +316,10 @@ class Healer:
         is_given = loop.is_given[..., tf.newaxis] & (left == given[:, tf.newaxis, tf.newaxis])
 
         def flat(part: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(part, (lines, _WAYS * self._longest))
+            return tf.reshape(part, (lines, WAYS * self._longest))
 
         order = tf.where(is_given, -MINUS_INFINITY, log_probs)
-        value, place = tf.math.top_k(flat(tf.where(goes_on, order, MINUS_INFINITY)), _WAYS)
+        value, place = tf.math.top_k(flat(tf.where(goes_on, order, MINUS_INFINITY)), WAYS)
         parent = place // self._longest
 
         def take(part: tf.Tensor) -> tf.Tensor:
@@ -327,7 +327,7 @@ class Healer:
 
         is_taken = value > MINUS_INFINITY
         fed = take(tf.maximum(next_ids, 0))
-        rows = tf.reshape(tf.range(lines)[:, tf.newaxis] * _WAYS + parent, [-1])
+        rows = tf.reshape(tf.range(lines)[:, tf.newaxis] * WAYS + parent, [-1])
         here = tf.range(MAX_TOKENS) == loop.time
         before = tf.gather(loop.token_ids, parent, batch_dims=1)
         return _Loop(

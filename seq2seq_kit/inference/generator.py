@@ -150,6 +150,7 @@ class Generator:
             # A shortlist's columns are few.
             columns=0 if decoding.shortlist else model.vocab_size,
             compares_units=is_translator and model.attention == "additive",
+            heals=self.search.heals,
         )
 
     def _trace(self, decoding: DecodingConfig, num_hypotheses: int) -> Any:

@@ -20,6 +20,7 @@ from seq2seq_kit.data.encoded import CorpusRows, EncodedData
 from seq2seq_kit.data.plan import BatchSet
 from seq2seq_kit.data.sets import DataSets, batch_set
 from seq2seq_kit.decoding.groups import LENGTH_STEP
+from seq2seq_kit.decoding.healing import WAYS
 from seq2seq_kit.errors import InputError
 
 _BYTES = 4  # Of a float32 or int32 number.
@@ -236,6 +237,7 @@ def check_search(
     layers: int,
     columns: int,
     compares_units: bool,
+    heals: bool = False,
 ) -> None:
     """Raises InputError if a search over some lines does not fit into memory.
 
@@ -249,10 +251,13 @@ def check_search(
         columns: Tokens to choose from.
         compares_units: Whether each hypothesis is compared with each source token unit by unit, as
             in additive attention.
+        heals: Whether the ends of prompts are spelled again before the search, in several ways at
+            once.
     """
     padded, counts = np.unique(-(-lengths // LENGTH_STEP) * LENGTH_STEP, return_counts=True)
     together = int(min(counts.max(initial=1), decoding.batch_size, sizes[-1]))
-    rows = min(size for size in sizes if size >= together) * decoding.beam_size
+    rows_per_line = max(decoding.beam_size, WAYS if heals else 1)
+    rows = min(size for size in sizes if size >= together) * rows_per_line
     # Ids of living and finished hypotheses, logits and their softmax, state before and after.
     numbers = 2 * (decoding.max_length + columns + 2 * layers * units)
     if compares_units:
