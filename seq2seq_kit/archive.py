@@ -17,16 +17,16 @@ import numpy as np
 from seq2seq_kit.atomic import write_file
 from seq2seq_kit.errors import RunError
 
-_METADATA = "__facts__"
+_METADATA = "__facts__"  # Part of the file format.
 
 
 class Archive(NamedTuple):
-    """What an archive holds."""
+    """The contents of an archive."""
 
     arrays: dict[str, np.ndarray]
     """Each array under its name."""
     metadata: dict[str, Any]
-    """What JSON can hold."""
+    """Values that JSON can hold."""
     path: Path
     """The file."""
 
@@ -37,14 +37,14 @@ def save_archive(
     metadata: dict[str, Any],
     what: str = "The checkpoint",
 ) -> None:
-    """Writes an archive; whoever reads `path` sees the old one or the new one, never a part.
+    """Writes an archive; readers of `path` see the old one or the new one, never a part.
 
     Args:
         path: The file.
-        arrays: Names and arrays; each is written before the next is asked for, so that never all
-            of them take memory.
-        metadata: What JSON can hold.
-        what: What it is called in a message.
+        arrays: Names and arrays; each is written before the next is requested, so that they are
+            never in memory together.
+        metadata: Values that JSON can hold.
+        what: Its name in messages, at the beginning of a sentence.
 
     Raises:
         RunError: If it cannot be written.
@@ -56,7 +56,7 @@ def save_archive(
 
 
 def load_archive(path: Path) -> Archive:
-    """Returns what `save_archive` wrote.
+    """Returns an archive that `save_archive` wrote.
 
     Raises:
         RunError: If the file is missing or damaged.
@@ -81,7 +81,7 @@ def load_archive(path: Path) -> Archive:
 
 
 def _check_sizes(path: Path) -> None:
-    """Raises ValueError if an archive holds more than it has bytes: a few may stand for many."""
+    """Raises ValueError if an archive is compressed: a small file could then fill the memory."""
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > path.stat().st_size:

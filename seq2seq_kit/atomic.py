@@ -1,7 +1,7 @@
-"""A file or a folder, whole or not at all, and on the disk when the call returns.
+"""Writes a file or folder whole or not at all, and to the disk before the call returns.
 
-What is written grows in a scratch folder beside its place, under a lock that the system releases
-when its process dies. Whoever writes beside it next removes what such a process left behind.
+The content is written to a scratch folder beside its final place, under a lock that the system
+releases when the process dies. The next process that writes there removes what a dead one left.
 """
 
 import errno
@@ -23,13 +23,13 @@ from seq2seq_kit.files import why_not_regular
 _SUFFIX = ".s2s-partial"
 _LOCK, _CONTENT = "lock", "content"
 
-# The names that earlier versions gave to what they were writing, here and in the cache.
+# Names of unfinished files of earlier versions, in run folders and in the cache.
 _OLDER_LEFTOVERS = re.compile(
     r"\.?[\w-]+(\.(npz|yaml|json|jsonl|model))?(\.\d+)?\.(partial|tmp)|building-\w+"
 )
 _DAY = 24 * 60 * 60
 
-# File systems allow 255 bytes for a name: the scratch folder's begins with a part of its target's.
+# File systems allow 255 bytes for a name; a scratch folder's begins with a part of its target's.
 _MAX_NAME = 40
 
 _CURES = {
@@ -51,11 +51,11 @@ def write_file(
     """Opens a file that replaces `path` once the body has ended without an error.
 
     Args:
-        path: The file. Where it is a link, what the link points to is replaced.
-        what: What is written, for messages, such as "The config".
-        private: Whether nobody but its owner may read it. Otherwise a file that is replaced hands
-            on its permissions.
-        setting: What chooses another folder, for messages, such as "--run-dir".
+        path: The file. If it is a link, the file that it points to is replaced.
+        what: The file's name in messages, at the beginning of a sentence, such as "The config".
+        private: Whether only its owner may read it. Otherwise it gets the permissions of the file
+            that it replaces.
+        setting: The option that chooses another folder, for messages, such as "--run-dir".
 
     Raises:
         RunError: If it cannot be written, or `path` is a folder, a device or a pipe; `path` is then
@@ -93,16 +93,16 @@ def write_bytes(
 def write_folder(
     path: Path, what: str, *, private: bool = False, setting: str = ""
 ) -> Iterator[Path]:
-    """Gives a folder to fill, which is moved to `path` once the body has ended without an error.
+    """Yields a folder to fill, which is moved to `path` once the body has ended without an error.
 
     Args:
-        path: The folder; there must be none, or an empty one.
-        what: What is written, for messages.
-        private: Whether nobody but its owner may look into it.
-        setting: As for `write_file`.
+        path: The folder; it must not exist, or be empty.
+        what: As in `write_file`.
+        private: Whether only its owner may read it.
+        setting: As in `write_file`.
 
     Raises:
-        FileExistsError: If there is a folder with files at `path`, or a file.
+        FileExistsError: If there is a file or a folder with files at `path`.
         RunError: If it cannot be written; nothing is left at `path`.
     """
     path = Path(os.path.realpath(path))
@@ -125,13 +125,13 @@ def write_folder(
 
 
 def remove_folder(path: Path) -> None:
-    """Removes a folder with all that is in it; nobody ever sees a part of it at `path`."""
+    """Removes a folder with its contents in one step: no part of it remains visible at `path`."""
     with _scratch_folder(path) as content:
         path.replace(content)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed while they wrote have left in a folder."""
+    """Removes the scratch folders of processes that were killed while writing in a folder."""
     for scratch in folder.glob(f".*{_SUFFIX}"):
         with suppress(OSError):  # Another user's, or there are no locks there.
             if lock := try_lock(scratch / _LOCK):
@@ -139,9 +139,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_older_leftovers(folder: Path) -> None:
-    """Removes what killed processes of earlier versions have left in a folder of this package.
+    """Removes unfinished files that killed processes of earlier versions left in a folder.
 
-    They used no locks, so whatever was not written to for a day counts as left.
+    They used no locks, so a file counts as abandoned after a day without a change.
 
     Args:
         folder: A run folder or the cache.
@@ -156,12 +156,12 @@ def remove_older_leftovers(folder: Path) -> None:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """Returns a lock on a file, which is made if it is missing; None if another one holds it.
+    """Returns a lock on a file, created if missing; None if another process holds the lock.
 
     The system releases it when this process ends, however it ends.
 
     Raises:
-        OSError: If the file cannot be made, or its file system has no locks.
+        OSError: If the file cannot be created, or its file system has no locks.
     """
     lock = FileLock(path, blocking=False, thread_local=False)
     try:
@@ -173,15 +173,15 @@ def try_lock(path: Path) -> FileLock | None:
 
 @contextmanager
 def explain_write_errors(path: Path, what: str, setting: str = "") -> Iterator[None]:
-    """Turns what a full or read-only disk raises in the body into one error that says all of it.
+    """Converts errors of a full or read-only disk in the body to a RunError with cause and cure.
 
     Args:
-        path: What is written in the body.
-        what: What that is, as the beginning of a sentence.
-        setting: What chooses another folder.
+        path: The file or folder that the body writes.
+        what: As in `write_file`.
+        setting: As in `write_file`.
 
     Raises:
-        RunError: In place of such an error, TensorFlow's included; others pass.
+        RunError: Instead of such an error, TensorFlow's included; other errors pass.
     """
     try:
         yield
@@ -197,11 +197,11 @@ def explain_write_errors(path: Path, what: str, setting: str = "") -> Iterator[N
 
 
 def _disk_fault(error: Exception, path: Path) -> int | None:
-    """Returns the system's number for what keeps `path` from being written; None if it is else."""
+    """Returns the system's number of an error of writing `path`; None for any other error."""
     if isinstance(error, FileExistsError):
         return None
     if isinstance(error, OSError) and error.errno is not None:
-        # An error of reading names what was read; one of writing to an open file names nothing.
+        # An error of reading names the file; one of writing to an open file names none.
         name = str(error.filename or path)
         is_ours = _SUFFIX in name or Path(name).is_relative_to(path)
         return error.errno if is_ours and error.errno in _CURES else None
@@ -213,7 +213,7 @@ def _disk_fault(error: Exception, path: Path) -> int | None:
 
 @contextmanager
 def _scratch_folder(path: Path) -> Iterator[Path]:
-    """Gives a place on the disk of `path` that is removed afterwards, with what is still there."""
+    """Yields a path on the disk of `path`, in a folder that is removed afterwards."""
     remove_leftovers(path.parent)
     scratch, lock = _make_scratch_folder(path)
     try:
@@ -223,7 +223,7 @@ def _scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def _make_scratch_folder(path: Path) -> tuple[Path, FileLock | None]:
-    """Returns a new folder and the lock that shows that its writer lives."""
+    """Returns a new folder and the lock that shows that its process is alive."""
     while True:
         scratch = _scratch_path(path)
         scratch.mkdir(0o700)
@@ -232,7 +232,7 @@ def _make_scratch_folder(path: Path) -> tuple[Path, FileLock | None]:
                 return scratch, lock
         except FileNotFoundError:
             pass
-        except OSError:  # There are no locks here, so nobody can take it for a leftover.
+        except OSError:  # Without locks, no process takes it for a leftover.
             return scratch, None
         except BaseException:  # A signal.
             shutil.rmtree(scratch, ignore_errors=True)
@@ -244,8 +244,8 @@ def _remove_scratch_folder(scratch: Path, lock: FileLock | None) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     if lock is not None:
         lock.release()
-        if os.name == "nt":  # It keeps the file of a lock until now. Elsewhere what is there by now
-            # belongs to a process that came into this folder meanwhile.
+        if os.name == "nt":  # Windows keeps the file of a lock until now. Elsewhere, a folder that
+            # exists now belongs to another process.
             shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -254,7 +254,7 @@ def _scratch_path(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Has the system write a file, or the names in a folder, to the disk."""
+    """Makes the system write a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -263,5 +263,5 @@ def _sync(path: Path) -> None:
 
 
 def _sync_names(folder: Path) -> None:
-    with suppress(OSError):  # Windows and some file systems cannot do that for a folder.
+    with suppress(OSError):  # Windows and some file systems cannot sync a folder.
         _sync(folder)

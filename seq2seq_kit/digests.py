@@ -1,7 +1,7 @@
-"""Digests: what shows that a file is still the one that was written.
+"""Digests, which show that a file still has the contents that were written.
 
-A file that is written once is listed with its digest elsewhere (`config.yaml` lists the files of a
-run). One that is replaced while others stay holds its own digest, because two files cannot be
+The digest of a file that is written once is kept in another one (`config.yaml` lists the files of a
+run). A file that is replaced while others stay holds its own digest, because two files cannot be
 replaced in one step.
 """
 
@@ -26,18 +26,18 @@ def digest(data: bytes) -> str:
 
 
 class FileDigests:
-    """The SHA-256 of each text file of a run, computed once, at the first question.
+    """The SHA-256 of each text file of a run, computed at the first request and kept.
 
-    The texts are read several times: for the tokenizer, for the ids, for the outputs to compare
-    with. `check_unchanged` after each reading proves that the texts read are those of the digest,
-    under which the result is kept.
+    The files are read several times: for the tokenizer, for the ids, for the texts that outputs are
+    compared with. Each result is stored under the digests of its files, so each reading ends with
+    `check_unchanged`: it compares size, time of change and inode with those before the hashing.
     """
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[_Version, str]] = {}
 
     def of(self, path: Path) -> str:
-        """Returns the digest of a text file's contents; those of a gzip file are unpacked first.
+        """Returns the digest of the contents of a text file; a gzip file is unpacked first.
 
         Raises:
             DataError: If it cannot be read, or changes while it is read.
@@ -96,14 +96,14 @@ def _hash_text(path: Path) -> str:
 
 
 def read_verified(path: Path, expected: str | None) -> bytes:
-    """Returns the bytes of a file if they are those that were written.
+    """Returns the bytes of a file if they have the expected digest.
 
     Args:
         path: The file.
-        expected: Their digest; None where it was not kept, as by older versions.
+        expected: Their digest; None if it was not kept, as in older versions.
 
     Raises:
-        RunError: If it cannot be read, or is another one.
+        RunError: If it cannot be read, or its digest is another one.
     """
     if reason := why_not_regular(path):
         raise RunError(f"{path} cannot be read ({reason}). Restore it from a copy, or train again.")
@@ -117,23 +117,23 @@ def read_verified(path: Path, expected: str | None) -> bytes:
 
 
 def seal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values together with their digest: what `unseal` takes.
+    """Returns the values together with their digest, for `unseal`.
 
     Args:
-        values: What JSON can hold.
+        values: Values that JSON can hold.
     """
     return {**values, _SEAL: _digest_of(values)}
 
 
 def unseal(values: Mapping[str, Any], *, required: bool = False) -> dict[str, Any]:
-    """Returns the values that `seal` was given, after JSON or not.
+    """Returns the values without their digest, after checking it.
 
     Args:
-        values: With their digest; those of older versions have none.
-        required: Whether they must have one.
+        values: The result of `seal`, also after a round trip through JSON.
+        required: Whether there must be a digest; older versions wrote none.
 
     Raises:
-        ValueError: If they are not the same values.
+        ValueError: If the digest is that of other values.
 
     Example:
 
@@ -148,5 +148,5 @@ def unseal(values: Mapping[str, Any], *, required: bool = False) -> dict[str, An
 
 
 def _digest_of(values: Mapping[str, Any]) -> str:
-    # 64 bits tell a damaged file, and keep a line of the history short.
+    # 64 bits are enough to find damage, and keep a line of the history short.
     return digest(json.dumps(values, sort_keys=True).encode())[:16]

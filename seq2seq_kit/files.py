@@ -1,4 +1,4 @@
-"""Paths as users write them, and which files can be read more than once."""
+"""Paths as users write them, and whether a path can be read more than once."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def why_not_regular(path: Path) -> str | None:
     """Returns why a path is not a regular file, or None if it is one.
 
     Configs, corpora, tokenizer models and the files of a run are read more than once, and opening
-    a pipe that nobody writes to waits for ever.
+    a pipe that no process writes to never returns.
 
     Args:
         path: The path; symbolic links are followed.

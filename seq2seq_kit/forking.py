@@ -1,6 +1,6 @@
-"""Tells a process that was forked after TensorFlow had started, in which it would hang.
+"""Detects a process that was forked after TensorFlow had started, where TensorFlow would hang.
 
-The threads of TensorFlow stay in the parent: whatever needs one waits for ever in the child.
+TensorFlow's threads exist only in the parent: any operation that needs one never ends in the child.
 """
 
 import os
@@ -12,15 +12,15 @@ _is_broken = False
 
 
 def check_not_forked() -> None:
-    """Returns if TensorFlow can compute in this process.
+    """Checks that TensorFlow can compute in this process.
 
     Raises:
-        RunError: If it had computed in a parent before this process was forked.
+        RunError: If TensorFlow had computed before this process was forked.
     """
     if _is_broken:
         raise RunError(
-            "This process was forked from one in which TensorFlow had computed already, so it "
-            "cannot compute here and would wait for ever. Start processes that load the model "
+            "This process was forked after TensorFlow had computed in its parent, so TensorFlow "
+            "cannot compute here and would never return. Start processes that load the model "
             "themselves, with multiprocessing.get_context('spawn'), or fork before TensorFlow "
             "computes and load the model in the child."
         )

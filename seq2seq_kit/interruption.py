@@ -1,7 +1,7 @@
 """Signals that ask a process to end: Ctrl-C, SIGTERM and SIGHUP.
 
 Schedulers, containers and `timeout` send SIGTERM; a lost terminal sends SIGHUP. Knows nothing of
-what is interrupted.
+the work that is interrupted.
 """
 
 import logging
@@ -26,7 +26,7 @@ _SIGNALS = [
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end.
 
-    Like Ctrl-C's own it is no `Exception`, or code that handles failures would take it for one.
+    Like KeyboardInterrupt it is not an `Exception`: code that handles failures lets it pass.
     """
 
     def __init__(self, number: int) -> None:
@@ -45,7 +45,7 @@ class SignalCatcher:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Raises in the body what was held, and whatever comes.
+        """Raises `Interrupted` for a held signal, and in the body for any other.
 
         Raises:
             Interrupted: At a signal.
@@ -72,13 +72,13 @@ class SignalCatcher:
 
 @contextmanager
 def catch_signals(*, holds: bool = False) -> Iterator[SignalCatcher]:
-    """Catches the signals in the body; afterwards they have the handlers of before.
+    """Catches the signals in the body; afterwards they have their previous handlers.
 
-    A signal that is ignored (as `nohup` has SIGHUP ignored) stays ignored. Only the main thread
-    can catch signals: in another one they do what they would do anyway.
+    An ignored signal stays ignored, such as SIGHUP under `nohup`. Only the main thread can catch
+    signals; in other threads nothing changes.
 
     Args:
-        holds: Note the first signal instead of raising it.
+        holds: Record the first signal instead of raising.
     """
     catcher = SignalCatcher(holds=holds)
     previous = {}
@@ -95,10 +95,10 @@ def catch_signals(*, holds: bool = False) -> Iterator[SignalCatcher]:
 
 
 def run_interruptibly(function: Callable[[], _Result]) -> _Result:
-    """Returns the result of a function that spends its time outside of Python.
+    """Returns the result of a function that runs outside of Python for long, such as C++ code.
 
-    Python handles a signal when the main thread comes back to it. Here that thread only waits,
-    while another one calls the function; after a signal that one's result is lost.
+    Python handles signals only when its main thread runs Python code. Here that thread waits, while
+    another one calls the function, whose result is lost after a signal.
     """
     future: Future[_Result] = Future()
 
@@ -109,6 +109,6 @@ def run_interruptibly(function: Callable[[], _Result]) -> _Result:
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    while not wait([future], timeout=1).done:  # Windows hears signals between two waits only.
+    while not wait([future], timeout=1).done:  # Windows handles signals only between two waits.
         pass
     return future.result()

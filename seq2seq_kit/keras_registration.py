@@ -1,7 +1,8 @@
-"""Has Keras know the classes of this package as soon as both are imported, in either order.
+"""Registers the classes of this package with Keras once both are imported, in either order.
 
-`keras.models.load_model` finds a class only where it was registered, which the module that defines
-it does. Importing those modules costs seconds of TensorFlow, so it is left until Keras is imported.
+`keras.models.load_model` finds only registered classes, and the module that defines a class
+registers it. Importing these modules imports TensorFlow, which takes seconds, so it waits until
+Keras is imported.
 """
 
 import importlib
@@ -12,7 +13,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# With what they import, all that registers a class.
+# These modules and those that they import register all classes.
 _MODULES = ("model.networks", "training.losses", "training.optimizer")
 
 
@@ -28,14 +29,14 @@ def _register() -> None:
     package = __name__.rpartition(".")[0]
     modules = [module for name, module in sys.modules.items() if name.startswith(f"{package}.")]
     if any(getattr(module.__spec__, "_initializing", False) for module in modules):
-        return  # One of them imports Keras, and a circle of imports would fail.
+        return  # One of them is importing Keras, and an import cycle would fail.
     if sys.modules["keras"].config.backend() == "tensorflow":
         for name in _MODULES:
             importlib.import_module(f"{package}.{name}")
 
 
 class _KerasFinder(MetaPathFinder):
-    """Finds nothing but Keras, once, with a loader that registers after it."""
+    """Finds only Keras, once, with a loader that registers the classes afterwards."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -51,7 +52,7 @@ class _KerasFinder(MetaPathFinder):
 
 
 class _KerasLoader(Loader):
-    """Loads Keras as its own loader does, then registers."""
+    """Loads Keras with its own loader, then registers the classes."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader

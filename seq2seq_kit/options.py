@@ -1,4 +1,4 @@
-"""Python arguments that a function does not have, refused in the user's words."""
+"""Unknown keyword arguments of public functions, refused with a suggestion."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
-    """Returns the names of the arguments that can be given to a function by name."""
+    """Returns the names of the arguments that a function accepts by name."""
     by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(function).parameters.values()
     return [
@@ -26,8 +26,8 @@ def refuse_unknown_options(
     """Decorates a function so that an option it does not have is an InputError with a suggestion.
 
     Args:
-        also: What it takes as `**options`.
-        explain: Takes the unknown name and all that are known; returns what to do instead.
+        also: Names that it accepts as `**options`.
+        explain: Returns a suggestion for an unknown name, given all known names.
     """
 
     def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:

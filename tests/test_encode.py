@@ -61,7 +61,7 @@ def test_rows_with_another_number_of_columns_are_counted(tmp_path: Path) -> None
         report = encode_letters(corpus).report
         assert (report.lines, report.kept, report.empty, report.bad) == (5, 2, 1, 2)
         assert report.bad_at == (f"{path}:2", f"{path}:5")
-        shown = f"2 with another number of columns skipped ({path}:2, {path}:5)"
+        shown = f"2 with an unusual number of columns skipped ({path}:2, {path}:5)"
         assert shown in str(report)
     with pytest.raises(DataError, match=r"a\.tsv, line 2: expected 2 columns"):
         encode_letters(CorpusConfig(tsv=path))

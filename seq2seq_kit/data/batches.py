@@ -25,7 +25,7 @@ def make_dataset(
 ) -> tf.data.Dataset:
     """Gathers and pads the batches of a plan.
 
-    Each element is what one replica gets of a batch, a dict of
+    Each element is one replica's part of a batch, a dict of
 
     - `source_ids`: int32 `(rows, source time)`, source and EOS; absent for a language model,
     - `decoder_input_ids`: int32 `(rows, target time)`, BOS and target,
@@ -33,18 +33,18 @@ def make_dataset(
     - `weights`: float32 `(rows, target time)`, 1 for real tokens, 0 for padding and dummy rows,
     - `num_tokens`: float32 `()`, real target tokens of the batch over all replicas.
 
-    With several replicas, row `r` of a batch goes to replica `r % num_replicas`; elements that
-    follow each other are the replicas of this worker. Where rows do not divide evenly, replicas
-    get a dummy, a repeated row of weight 0, never one of padding alone (cuDNN fails on those).
+    With several replicas, row `r` of a batch goes to replica `r % num_replicas`; consecutive
+    elements are for the replicas of this worker. If the rows do not divide evenly, some replicas
+    get a dummy, a repeated row of weight 0 and not a row of padding, on which cuDNN fails.
 
     Args:
-        data: The rows that `plan` was made for.
-        plan: The epoch.
-        start: The first batch to give: a resumed run goes on where it stopped, and the batches
-            before are not computed.
+        data: The rows that were planned.
+        plan: The plan of the epoch.
+        start: The first batch to yield; the batches before it, which a resumed run has seen, are
+            not computed.
         worker: Index of this worker (machine).
-        num_workers: Workers in all.
-        replicas_per_worker: Replicas (devices) of each worker.
+        num_workers: Number of workers.
+        replicas_per_worker: Replicas (devices) on each worker.
 
     Returns:
         `(len(plan) - start) * replicas_per_worker` elements, prefetched.
@@ -67,8 +67,8 @@ def make_dataset(
         replicas=range(first, first + replicas_per_worker),
         num_replicas=num_workers * replicas_per_worker,
     )
-    # TensorFlow keeps what it gets as a generator for the life of the process (`_internal_py_func`
-    # in python/ops/script_ops.py), and with it the plan of every epoch. So it gets a weak
+    # TensorFlow keeps a generator until the process ends (`_internal_py_func` in
+    # python/ops/script_ops.py), and would keep the plan of every epoch with it. So it gets a weak
     # reference, and the dataset, which its iterators hold, owns the plan.
     proxy = weakref.proxy(elements)
     dataset = tf.data.Dataset.from_generator(lambda: iter(proxy), output_signature=_signature(plan))
@@ -80,7 +80,7 @@ def make_dataset(
 
 @dataclass(frozen=True, eq=False)
 class _Elements:
-    """What a dataset gives, in order."""
+    """The elements of a dataset, in order."""
 
     ids: np.ndarray
     plan: EpochPlan
@@ -109,7 +109,7 @@ def _signature(plan: EpochPlan) -> dict[str, tf.TensorSpec]:
 def _gather_batch(
     ids: np.ndarray, plan: EpochPlan, index: int, replica: int, num_replicas: int
 ) -> dict[str, np.ndarray]:
-    """The arrays of one replica's part of a batch."""
+    """Returns the arrays of one replica's part of a batch."""
     batch = plan[index]
     rows = batch.rows[replica::num_replicas]
     num_dummies = -(-len(batch.rows) // num_replicas) - len(rows)
@@ -135,15 +135,15 @@ def _gather_batch(
 
 
 def _gather(ids: np.ndarray, begins: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-    """int32 `(rows, width)`: `lengths` ids from `begins` on, then padding."""
-    columns = np.arange(width)
-    real = columns < lengths[:, None]
-    positions = np.where(real, begins[:, None] + columns, 0)
+    """Returns int32 `(rows, width)`: `lengths` ids from `begins` on, then padding."""
+    places = np.arange(width)
+    real = places < lengths[:, None]
+    positions = np.where(real, begins[:, None] + places, 0)
     return np.where(real, ids[positions], PAD_ID).astype(np.int32)
 
 
 def _shift_right(target_ids: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """The decoder's input: BOS, then all real targets but the last."""
+    """Returns the decoder's input: BOS, then all real targets but the last."""
     shifted = np.full_like(target_ids, BOS_ID)
     shifted[:, 1:] = target_ids[:, :-1]
     return np.where(real, shifted, PAD_ID).astype(np.int32)

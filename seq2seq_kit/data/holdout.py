@@ -14,24 +14,25 @@ _HASH_ROWS = 100_000
 def split_holdout(data: EncodedData, *, holdout: int, seed: int) -> tuple[EncodedData, EncodedData]:
     """Splits a set into training and validation rows when there is no validation corpus.
 
-    Rows are drawn in groups: all that share a source or a target, directly or over other rows, go
-    to the same side. Where that would link too much of the set (few distinct targets), the groups
-    are the rows of one source; the same source never is on both sides. Of each stream of running
-    text the last `holdout` thousand tokens are held out. Never more than a tenth of either.
+    Rows are drawn in groups: rows that share a source or a target, directly or through other rows,
+    go to the same side. If that would link too much of the set (few distinct targets), the groups
+    are the rows with the same source; a source is never on both sides. The last `holdout` thousand
+    tokens of each stream of running text are held out. At most a tenth of the rows, or of a stream,
+    is held out.
 
     Args:
         data: The whole set.
         holdout: Rows to hold out; of a stream, thousands of tokens.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
-        The training rows and the validation rows, in their old order; both share `data.ids`.
+        The training rows and the validation rows, in their order in `data`; both share `data.ids`.
 
     Raises:
         DataError: If the set is too small to hold anything out.
     """
-    # Where the held-out part of each row begins: at its end (nothing) or begin (all of it), or, in
-    # a stream, between.
+    # Where the held-out part of each row begins: at its end (nothing is held out), at its begin
+    # (the whole row is), or, in a stream, in between.
     cuts = np.array(data.ends)
     row_parts = [np.arange(c.start, c.stop) for c in data.corpora if c.kind != "text"]
     if row_parts:
@@ -72,7 +73,7 @@ def _with_bounds(
 
 
 def _draw_rows(data: EncodedData, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Marks the rows to hold out: `count`, or a few less where groups do not fit."""
+    """Marks the rows to hold out: `count` of them, or a few less if the groups do not fit."""
     begins, splits, ends = data.begins[rows], data.splits[rows], data.ends[rows]
     targets = _group_numbers(_hash_spans(data.ids, splits, ends))
     # A text without a source is its own source.
@@ -85,7 +86,7 @@ def _draw_rows(data: EncodedData, rows: np.ndarray, count: int, seed: int) -> np
 
 
 def _draw_groups(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Marks the rows of whole groups, in random order, as they fit into `count`."""
+    """Marks the rows of whole groups, drawn in random order as long as they fit into `count`."""
     sizes = np.bincount(groups)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     taken = np.zeros(len(sizes), bool)
@@ -99,21 +100,21 @@ def _draw_groups(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _linked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Joins rows that share a group in either grouping, directly or over other rows.
+    """Joins rows that share a group in either grouping, directly or through other rows.
 
     Args:
         first: int64 `(rows,)`. Group numbers.
         second: int64 `(rows,)`. Group numbers.
 
     Returns:
-        int64 `(rows,)`. Group numbers of the joined groups: connected components.
+        int64 `(rows,)`. Numbers of the joined groups, the connected components.
     """
     labels = np.arange(len(first))
     while True:
         spread = _least_in_group(_least_in_group(labels, first), second)
-        # A label is a row of the same component. Telling that row, and then following labels, joins
-        # whole parts at once: long chains take few rounds rather than one a link (the FastSV
-        # algorithm, https://arxiv.org/abs/1910.05971).
+        # A label is a row of the same component. Passing the label on to that row, and then
+        # following labels, joins whole parts at once: a long chain takes a few rounds instead of
+        # one for each link (the FastSV algorithm, https://arxiv.org/abs/1910.05971).
         np.minimum.at(spread, labels, spread.copy())
         spread = spread[spread]
         if np.array_equal(spread, labels):
@@ -128,14 +129,14 @@ def _least_in_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _group_numbers(values: np.ndarray) -> np.ndarray:
-    """Equal values as equal numbers, counted from 0."""
+    """Returns the same number for equal values, counted from 0."""
     return np.unique(values, return_inverse=True)[1]
 
 
 def _hash_spans(ids: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """Gives equal spans equal numbers, uint64 `(rows,)`.
+    """Returns a hash of each span, uint64 `(rows,)`.
 
-    Other spans may collide, which does no harm: their rows are then kept together.
+    Different spans may collide, which does no harm: their rows are then on the same side.
     """
     hashes = np.zeros(len(starts), np.uint64)
     for first in range(0, len(starts), _HASH_ROWS):
@@ -151,7 +152,7 @@ def _hash_spans(ids: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.nd
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Stirs all bits: the finalizer of SplitMix64, https://doi.org/10.1145/2714064.2660195."""
+    """Mixes all bits with the finalizer of SplitMix64, https://doi.org/10.1145/2714064.2660195."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

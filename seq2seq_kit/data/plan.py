@@ -15,16 +15,16 @@ from seq2seq_kit.data.encoded import CorpusRows, EncodedData
 Architecture = Literal["encoder_decoder", "language_model"]
 BatchUnit = Literal["sentences", "tokens"]
 
-# Up to this length each one is a rung of the ladder; then the step doubles each time the length
+# Up to this length every length is a padded length; then the step doubles each time the length
 # does. Measured with batches of 64: 2.6 % padding on Multi30k, 0.9 % on Tatoeba German-English;
-# 16 would make fewer shapes (153 rather than 182 on Multi30k), but 3.1 % padding.
+# with 16 there are fewer shapes (153 rather than 182 on Multi30k), but 3.1 % padding.
 _SINGLE_STEPS = 20
-# Batches by tokens are cut to a multiple of so many rows: fewer shapes, and fuller vectors.
+# Batches by tokens have a multiple of this many rows: fewer shapes, and full vector registers.
 _ROWS_MULTIPLE = 8
 
 
 class Batch(NamedTuple):
-    """One step's examples."""
+    """The examples of one step."""
 
     rows: np.ndarray
     """int64 `(rows,)`. Indices into the plan's `examples`."""
@@ -33,13 +33,13 @@ class Batch(NamedTuple):
     target_length: int
     """Padded length of the target side, BOS or EOS included."""
     num_tokens: int
-    """Real target tokens, EOS included: what the loss is averaged over."""
+    """Real target tokens, EOS included: the loss is averaged over them."""
 
 
 class Examples(NamedTuple):
-    """What an epoch shows, as spans of `EncodedData.ids`: the source and, next to it, the target.
+    """The examples of an epoch as spans of `EncodedData.ids`: a source followed by its target.
 
-    Each field has an entry an example.
+    Each field has one entry for each example.
     """
 
     begins: np.ndarray
@@ -52,20 +52,20 @@ class Examples(NamedTuple):
     """bool. Whether EOS follows the target: False for windows within a stream."""
 
     def take(self, rows: np.ndarray) -> "Examples":
-        """The examples with the given indices, in their order."""
-        return Examples(*(column[rows] for column in self))
+        """Returns the examples with the given indices, in the order of the indices."""
+        return Examples(*(field[rows] for field in self))
 
 
 @dataclass(frozen=True, eq=False)
 class EpochPlan:
-    """The batches of an epoch, in order: `len(plan)`, `plan[k]` and iteration give each a `Batch`.
+    """The batches of an epoch in order; `plan[k]` and iteration give a `Batch`.
 
-    Kept as arrays rather than a list, so that a plan of millions of rows is made in a second.
+    Kept as arrays rather than a list, so that planning millions of rows takes a second.
     """
 
     examples: Examples
     order: np.ndarray
-    """int64 `(examples,)`. Indices into `examples`, those of a batch side by side."""
+    """int64 `(examples,)`. Indices into `examples`, with those of a batch next to each other."""
     starts: np.ndarray
     """int64 `(batches,)`. Where in `order` each batch starts."""
     stops: np.ndarray
@@ -118,28 +118,29 @@ def plan_epoch(
     epoch: int = 0,
     shuffle: bool = True,
 ) -> EpochPlan:
-    """Plans an epoch: which rows, cut and batched how, in which order.
+    """Plans an epoch: which rows it shows, how they are cut and batched, and in which order.
 
-    Rows with the same padded lengths stand together; which of them share a batch, and the order of
-    the batches, is drawn anew each epoch. A corpus of weight `w` is seen `floor(w)` times, and a
-    random part of it once more. Running text is cut into windows from a random offset on, each
-    token in exactly one; its EOS takes a place of the last window. An encoder-decoder gets a random
-    first part of each window, or of each line of a `lines` corpus, as its source.
+    Rows with the same padded lengths are batched together; each epoch draws again which of them
+    share a batch, and the order of the batches. A corpus of weight `w` is shown `floor(w)` times,
+    and a random share of `w - floor(w)` once more. Running text is cut into windows from a random
+    offset on, with each token in exactly one window; its EOS is the last token of the last window.
+    For an encoder-decoder, the source is a random first part of each window, or of each line of a
+    `lines` corpus.
 
     Args:
         data: The rows.
-        architecture: A language model has source and target of a row as one sequence.
+        architecture: A language model reads source and target of a row as one sequence.
         window: Positions of a window of running text.
-        batch_size: Rows of a batch, or positions of the longer side with their padding; a longer
-            row is then a batch of its own.
+        batch_size: Rows of a batch; or positions of the longer side, padding included, where a row
+            with more positions is a batch by itself.
         batch_unit: "sentences" or "tokens", the unit of `batch_size`.
-        seed: Of all that is drawn.
-        epoch: Counts the epochs; each has a draw of its own.
+        seed: Seed of all random choices.
+        epoch: Number of the epoch, counted from 0; each has its own random choices.
         shuffle: False for validation: each row once whatever its weight, shortest first, windows
-            from offset 0, and the same for every epoch.
+            from offset 0, and the same in every epoch.
 
     Returns:
-        The same plan for the same arguments, in any process.
+        The plan. It depends only on the arguments, in any process.
 
     Raises:
         ValueError: If `batch_size` or `window` is not positive.
@@ -153,10 +154,10 @@ def plan_epoch(
     rng = np.random.Generator(np.random.PCG64(entropy))
     examples = _draw_examples(data, rng, architecture, window, shuffle)
     real_targets = examples.target_lengths + examples.ends_text
-    targets = _rung(real_targets)
+    targets = _pad_up_to_longest(real_targets)
     sources = np.zeros_like(targets)
     if architecture == "encoder_decoder":
-        sources = _rung(examples.source_lengths + 1)
+        sources = _pad_up_to_longest(examples.source_lengths + 1)
     order = rng.permutation(len(targets)) if shuffle else np.arange(len(targets))
     order = order[_order_by_length(sources[order], targets[order])]
     if batch_unit == "sentences":
@@ -177,7 +178,7 @@ def plan_epoch(
 
 @dataclass(frozen=True, eq=False)
 class BatchSet:
-    """Encoded data and how they are cut: all that the plan of any epoch needs.
+    """Encoded data with the options that the plan of any epoch depends on.
 
     The fields are arguments of `plan_epoch`.
     """
@@ -205,9 +206,9 @@ class BatchSet:
 
 
 def padded_length(lengths: np.ndarray) -> np.ndarray:
-    """Rounds lengths up to a short ladder, so that few static shapes occur.
+    """Rounds lengths up to one of a few padded lengths, so that few static shapes occur.
 
-    The rungs are each length to 20, each 2nd to 40, each 4th to 80, each 8th to 160, and so on.
+    These are every length to 20, every 2nd to 40, every 4th to 80, every 8th to 160, and so on.
 
     Args:
         lengths: integers `(...)`, 0 or more.
@@ -225,8 +226,8 @@ def padded_length(lengths: np.ndarray) -> np.ndarray:
     return -(-lengths // steps) * steps
 
 
-def _rung(lengths: np.ndarray) -> np.ndarray:
-    """Padded lengths, none above the longest: most windows of 100 are 100, and 104 is waste."""
+def _pad_up_to_longest(lengths: np.ndarray) -> np.ndarray:
+    """Returns padded lengths up to the longest: padding windows of 100 tokens to 104 is waste."""
     return np.minimum(padded_length(lengths), lengths.max(initial=0))
 
 
@@ -254,11 +255,11 @@ def _draw_examples(
             elif not corpus.has_source:
                 part = _split_at_random(part, rng)
             parts.append(part)
-    return Examples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return Examples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _passes(weight: float) -> list[float]:
-    """Shares of a corpus to show, one after the other: 2.25 -> [1, 1, 0.25]."""
+    """Returns the shares of a corpus to show one after another: 2.25 -> [1, 1, 0.25]."""
     whole, rest = divmod(weight, 1.0)
     return [1.0] * int(whole) + ([rest] if rest else [])
 
@@ -270,7 +271,7 @@ def _whole_rows(data: EncodedData, corpus: CorpusRows) -> Examples:
 
 
 def _windows(data: EncodedData, corpus: CorpusRows, window: int, offset: int) -> Examples:
-    """Cuts a stream into windows; the first one has `offset` tokens, if that is not 0."""
+    """Cuts a stream into windows; the first has `offset` tokens unless that is 0."""
     begin, end = int(data.begins[corpus.start]), int(data.ends[corpus.start])
     # + 1: EOS counts as the stream's last token, so that no window is longer than the others.
     inner = np.arange(begin + offset, end + 1, window)
@@ -286,7 +287,7 @@ def _draw_share(examples: Examples, share: float, rng: np.random.Generator) -> E
 
 
 def _join_sides(examples: Examples) -> Examples:
-    """Makes the source the beginning of the target, as a language model sees it."""
+    """Makes the source the beginning of the target, for a language model."""
     return examples._replace(
         source_lengths=np.zeros_like(examples.source_lengths),
         target_lengths=examples.source_lengths + examples.target_lengths,
@@ -294,16 +295,16 @@ def _join_sides(examples: Examples) -> Examples:
 
 
 def _split_at_random(examples: Examples, rng: np.random.Generator) -> Examples:
-    """Makes a first part of each target its source: both keep a token if there are two."""
+    """Makes a first part of each target its source; with two tokens or more, both have one."""
     lengths = examples.target_lengths
     splits = np.where(lengths > 1, rng.integers(1, np.maximum(lengths, 2)), 0)
     return examples._replace(source_lengths=splits, target_lengths=lengths - splits)
 
 
 def _order_by_length(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Sorts by padded target length, then padded source length; equal ones stay in their order.
+    """Sorts by padded target length, then padded source length; equal rows keep their order.
 
-    The source lengths rise and fall in turn: without the jump between two target lengths, batches
+    Source lengths alternately rise and fall: without a jump between two target lengths, batches
     across it need less padding (Multi30k: 2.6 % rather than 3.5 %).
     """
     target_ranks, source_ranks = _ranks(targets), _ranks(sources)
@@ -315,16 +316,16 @@ def _order_by_length(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """The place of each value among the distinct ones: [5, 9, 5] -> [0, 1, 0]."""
+    """Returns the rank of each value among the distinct values: [5, 9, 5] -> [0, 1, 0]."""
     return (np.cumsum(np.bincount(values) > 0) - 1)[values]
 
 
 def _cut_by_tokens(widths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Starts of batches that hold as many rows as `batch_size` positions allow, at least one.
+    """Returns where batches start that have as many rows as `batch_size` allows, at least one.
 
     Args:
         widths: int64 `(rows,)`. Padded length of each row, in the order of the batches.
-        batch_size: Rows times the widest of them at most.
+        batch_size: The limit for rows times the widest of them.
 
     Returns:
         int64 `(batches,)`.

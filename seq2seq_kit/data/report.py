@@ -45,7 +45,7 @@ class EncodingReport:
             parts.append(f"{self.empty:,} empty skipped{_listed(self.empty, self.empty_at)}")
         if self.bad:
             shown = _listed(self.bad, self.bad_at)
-            parts.append(f"{self.bad:,} with another number of columns skipped{shown}")
+            parts.append(f"{self.bad:,} with an unusual number of columns skipped{shown}")
         if self.too_long:
             shown = _listed(self.too_long, self.too_long_at)
             parts.append(f"{self.too_long:,} too long skipped{shown}")

@@ -1,1 +1,1 @@
-"""Text files to aligned lines: how they are read, normalized and checked. Imports no TensorFlow."""
+"""Text files to aligned lines: reading, normalization and checks. Imports no TensorFlow."""

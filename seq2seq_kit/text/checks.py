@@ -1,4 +1,4 @@
-"""What is wrong with the files that a config names, found before anything costly begins."""
+"""Checks of the files that a config names, before anything costly begins."""
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.config.faults import Fault, list_faults
@@ -8,11 +8,11 @@ from seq2seq_kit.text.corpus import check_corpus
 
 
 def check_files(config: Config, name: str = "config") -> None:
-    """Looks at every file of a config: there, readable, both sides with as many lines.
+    """Checks that every file of a config can be read, and that parallel files have equal lengths.
 
     Args:
         config: A config from `load_config`, so that its paths are absolute.
-        name: What to call it in messages.
+        name: The name of the config in messages.
 
     Raises:
         ConfigError: If a file cannot be used; the message lists every fault under its key.

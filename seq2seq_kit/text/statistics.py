@@ -1,4 +1,4 @@
-"""What training texts look like, from a sample of their lines: the basis of `config.rules`."""
+"""Statistics of training texts, from a sample of their lines; `config.rules` uses them."""
 
 import math
 import unicodedata
@@ -13,12 +13,12 @@ from seq2seq_kit.text.corpus import Pair, read_corpus
 from seq2seq_kit.text.lines import raw_lines
 from seq2seq_kit.text.normalization import normalize
 
-# Lines that are read of a corpus. A million take seconds; of the rest only the number matters.
+# Lines read of a corpus, since a million take seconds; the others are only counted.
 _READ_LINES = 200_000
-# Lines, and characters, that are looked at; the first limit that is reached holds.
+# Lines and characters measured; the first limit reached applies.
 _SAMPLE_LINES = 50_000
 _SAMPLE_CHARACTERS = 4_000_000
-# Of a line: a whole book may be one.
+# Characters measured of a line: a whole book may be one line.
 _LINE_CHARACTERS = 100_000
 # A line that is longer than 99.5 % of the lines, and by this factor, is an outlier.
 _OUTLIER = 2
@@ -28,16 +28,16 @@ def measure_corpora(
     data: DataConfig,
     tokenizer: TokenizerConfig = TokenizerConfig(),  # noqa: B008 - it cannot change
 ) -> CorpusStatistics:
-    """Returns what the training texts look like.
+    """Returns statistics of the training texts.
 
-    Takes lines at equal distances from the first 200,000 of each corpus, the same ones each time,
-    and counts the others without decoding them. Lines that training skips do not count: neither
-    those without text nor, where `long_lines` is "skip", those that are far longer than the others
-    and than the limit. (Which lines exceed it is known only when there are tokens.)
+    Measures lines at equal distances from the first 200,000 of each corpus, the same ones each
+    time, and counts the others without decoding them. Lines that training skips are left out: lines
+    without text and, if `long_lines` is "skip", lines far longer than both the others and the
+    limit. (Which lines exceed the limit is known only after tokenizing.)
 
     Args:
         data: The `data` section, with absolute paths.
-        tokenizer: How their texts are normalized: the statistics are of the normalized texts.
+        tokenizer: The normalization of the texts; the normalized texts are measured.
 
     Raises:
         DataError: If a file cannot be used as it is; the message names file and line.
@@ -48,11 +48,11 @@ def measure_corpora(
     samples = list(map(_sample, data.train))
     max_source, max_target = _longest_lines(data, [pair for pairs, _ in samples for pair in pairs])
     for corpus, (sample, number) in zip(data.train, samples, strict=True):
-        # Each corpus counts by the lines that training shows of it.
+        # A corpus has the weight of the lines that an epoch shows of it.
         weight = number * corpus.weight / max(len(sample), 1)
         has_source = corpus.kind in ("parallel", "tsv")
         for pair in sample:
-            # As in training, where only running text keeps an empty line.
+            # As in training, which keeps empty lines only in running text.
             if corpus.kind != "text" and not (pair.target and (pair.source or not has_source)):
                 continue
             if len(pair.source) > max_source or len(pair.target) > max_target:
@@ -69,7 +69,7 @@ def measure_corpora(
 
 
 def _longest_lines(data: DataConfig, pairs: Sequence[Pair]) -> tuple[float, float]:
-    """Returns how many characters a source and a target may have and count."""
+    """Returns the characters of a source and of a target above which a line is left out."""
     if data.is_running_text or data.long_lines != "skip":
         return math.inf, math.inf
     return (
@@ -84,7 +84,7 @@ def _long_line(lengths: Sequence[int]) -> int:
 
 
 def measure_texts(texts: Iterable[str]) -> TextStatistics:
-    """Returns what some texts look like, all of them as they are."""
+    """Returns statistics of all given texts, without normalization."""
     side = _Side("none")
     for text in texts:
         side.add(text, 1.0)
@@ -100,7 +100,7 @@ def _sample(corpus: CorpusConfig) -> tuple[list[Pair], int]:
             kept.append(pair)
             characters += len(pair.source) + len(pair.target)
             while len(kept) > _SAMPLE_LINES or (characters > _SAMPLE_CHARACTERS and len(kept) > 1):
-                # Every second goes whenever there are too many, so that the rest is even.
+                # Dropping every second keeps the distances equal.
                 kept, stride = kept[::2], 2 * stride
                 characters = sum(len(one.source) + len(one.target) for one in kept)
         number += 1
