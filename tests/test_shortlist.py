@@ -17,6 +17,7 @@ from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.decoding.numerics import BLOCK
 from seq2seq_kit.errors import ConfigError, InputError, RunError
 from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.shortlist import find_candidates
 from seq2seq_kit.seq2seq import Seq2Seq
 
 EOS = 3
@@ -116,13 +117,13 @@ def own_list(shortlist: Shortlist, ids: list[int]) -> set[int]:
 def test_each_line_has_its_own_list() -> None:
     shortlist = small_shortlist()
     ids = np.array([[5, 6, 3, 0], [300, 3, 0, 0], [0, 0, 0, 0]], np.int32)
-    columns = shortlist.columns(tf.constant(ids))
-    token_ids = columns.token_ids.numpy()
+    candidates = find_candidates(shortlist, tf.constant(ids))
+    token_ids = candidates.token_ids.numpy()
     assert token_ids[:4].tolist() == [0, 1, 2, 3]
     real = token_ids[: token_ids.nonzero()[0].max() + 1]
     assert len(set(real)) == len(real)
     assert len(token_ids) % BLOCK == 0
-    for row, allowed in zip(ids.tolist(), columns.allowed.numpy(), strict=True):
+    for row, allowed in zip(ids.tolist(), candidates.allowed.numpy(), strict=True):
         assert set(token_ids[allowed]) == own_list(shortlist, row)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq_kit.data.shortlist import Columns
 from seq2seq_kit.decoding import MINUS_INFINITY, StepOutput
+from seq2seq_kit.inference.shortlist import Candidates
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, OutputLayer
 
 
@@ -30,25 +30,25 @@ class ShortlistDecoder:
 
     Args:
         model: The network.
-        columns: The list, and which of its tokens each line can come out as.
+        candidates: The list, and which of its tokens each line can be translated to.
     """
 
-    def __init__(self, model: EncoderDecoder | LanguageModel, columns: Columns) -> None:
+    def __init__(self, model: EncoderDecoder | LanguageModel, candidates: Candidates) -> None:
         self._model = model
-        self._columns = columns
-        self._output_layer = model.output_layer(columns.token_ids)
+        self._candidates = candidates
+        self._output_layer = model.output_layer(candidates.token_ids)
 
     def memory(self, memory: Any) -> Any:
         """Returns the memory for `step`, made of the network's.
 
-        float32 `(lines, columns)` is added: the output layer's bias for each line, so low where a
+        float32 `(lines, tokens)` is added: the output layer's bias for each line, so low where a
         token is not on the line's list that its probability is 0.
         """
-        return memory, tf.where(self._columns.allowed, self._output_layer.bias, MINUS_INFINITY)
+        return memory, tf.where(self._candidates.allowed, self._output_layer.bias, MINUS_INFINITY)
 
     def step(self, token_ids: tf.Tensor, state: Any, memory: Any) -> StepOutput:
         """Feeds one token, as a place in the list, to each row."""
         memory, bias = memory
-        fed = tf.gather(self._columns.token_ids, token_ids)
+        fed = tf.gather(self._candidates.token_ids, token_ids)
         layer = OutputLayer(self._output_layer.kernel, bias)
         return self._model.step(fed, state, memory, layer)

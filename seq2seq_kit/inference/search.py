@@ -33,6 +33,7 @@ from seq2seq_kit.decoding.random import line_key
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.decoders import ShortlistDecoder, VocabularyDecoder
 from seq2seq_kit.inference.inputs import Inputs
+from seq2seq_kit.inference.shortlist import find_candidates
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
@@ -148,14 +149,14 @@ class ModelSearch:
         inputs = SearchInputs(start.token_ids, start.states, memory, is_done)
         row_counts = self.group_sizes[:-1]
         if decoding.shortlist and self.shortlist is not None:
-            columns = self.shortlist.columns(token_ids)
-            narrow = ShortlistDecoder(self.model, columns)
-            processors = self._processors(decoding, columns.token_ids)
+            candidates = find_candidates(self.shortlist, token_ids)
+            narrow = ShortlistDecoder(self.model, candidates)
+            processors = self._processors(decoding, candidates.token_ids)
             search = self._choose(narrow, processors, decoding, num_hypotheses, keys)
             found = run(
                 search, inputs._replace(memory=narrow.memory(memory)), row_counts=row_counts
             )
-            return found._replace(token_ids=tf.gather(columns.token_ids, found.token_ids))
+            return found._replace(token_ids=tf.gather(candidates.token_ids, found.token_ids))
         decoder: Decoder = VocabularyDecoder(self.model)
         processors = self._processors(decoding, None)
         if ends is None:
