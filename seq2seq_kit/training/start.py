@@ -81,11 +81,11 @@ def filled_by_chief(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterato
         InputError: On all workers, if the chief cannot.
     """
     with ExitStack() as stack:
-        fault: InputError | None = None
+        fault: InputError | RunError | None = None
         if is_chief(strategy):
             try:
                 stack.enter_context(run.filled())
-            except InputError as error:
+            except (InputError, RunError) as error:  # Held by another process, or a full disk.
                 fault = error
         if mean_over_workers(strategy, float(fault is not None)) > 0:
             raise fault or InputError(
