@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,62 +97,76 @@ def _fill(
 ) -> FittedRun:
     """Trains into a folder that no other process fills, and measures the result."""
     start = start_run(run, config, strategy, resume=resume)
-    generator = build_generator(config, start.model, start.tokenizers, start.shortlist)
-    texts = validation_texts(config, start.data.validation, start.tokenizers, start.digests)
-
-    def greedy_outputs(sources: Sequence[str]) -> list[Hypothesis]:
-        return _best(generator, sources, sample=False, beam_size=1)
-
-    def text_metrics() -> dict[str, float]:
-        scores = _compare(config, start, greedy_outputs(texts.sources), texts)
-        return {"bleu": scores.bleu, "chrf": scores.chrf}
-
-    samples = SampleLog(
-        *texts,
-        lambda sources: [output.text for output in greedy_outputs(sources)],
-        config.training.validation_samples,
-    )
-    steps = TrainingSteps(start.model, config.training, strategy)
+    model, tokenizers, shortlist = start.model, start.tokenizers, start.shortlist
+    generator = build_generator(config, model, tokenizers, shortlist)
+    texts = validation_texts(config, start.data.validation, tokenizers, start.digests)
+    steps = TrainingSteps(model, config.training, strategy)
     trainer = Trainer(
         steps,
         config.training,
         run,
         batch_set(config, start.data.train, shuffle=True),
         batch_set(config, start.data.validation, shuffle=False),
-        text_metrics=text_metrics if config.training.early_stopping.metric != "loss" else None,
+        text_metrics=_text_metrics(config, start, generator, texts),
         callbacks=callbacks,
-        parts=[samples],
+        parts=[
+            SampleLog(
+                *texts,
+                lambda sources: [best.text for best in _greedy(generator, sources)],
+                config.training.validation_samples,
+            )
+        ],
         run_name=start.run_name,
     )
     if resume:
         trainer.resume()
     state = trainer.fit()
     logger.info("Training ended: %s.", state.finished)
-    best = load_archive(run.best)
-    assign_variables(start.model.trainable_variables, best, "weights")
     results = {
         "ended": state.finished,
         "steps": state.step,
         "minutes": round(state.seconds / 60, 2),
+        **_measure(config, start, run, steps, generator, texts),
+    }
+    if is_chief(strategy):
+        save_json(run.results, results)
+    for sentence in advise(config, trainer.history, results, tokenizers.target.vocab_size):
+        logger.warning("Advice: %s", sentence)
+    return FittedRun(model, tokenizers, config, shortlist, generator, trainer.history, results)
+
+
+def _text_metrics(
+    config: Config, start: RunStart, generator: Generator, texts: TextPairs
+) -> Callable[[], dict[str, float]] | None:
+    """Returns the function that measures BLEU and chrF; None if early stopping needs neither."""
+    if config.training.early_stopping.metric == "loss":
+        return None
+
+    def measure() -> dict[str, float]:
+        scores = _compare(config, start, _greedy(generator, texts.sources), texts)
+        return {"bleu": scores.bleu, "chrf": scores.chrf}
+
+    return measure
+
+
+def _measure(
+    config: Config,
+    start: RunStart,
+    run: RunFolder,
+    steps: TrainingSteps,
+    generator: Generator,
+    texts: TextPairs,
+) -> dict[str, Any]:
+    """Puts the best weights into the model; returns their results."""
+    best = load_archive(run.best)
+    assign_variables(start.model.trainable_variables, best, "weights")
+    return {
         "best_step": best.metadata["step"],
         "validation_loss": best.metadata["val_loss"],
         "validation_perplexity": best.metadata["val_perplexity"],
         "guessing_perplexity": unigram_perplexity(start.data.validation),
+        **_final_results(config, start, steps, generator, texts),
     }
-    results |= _final_results(config, start, steps, generator, texts)
-    if is_chief(strategy):
-        save_json(run.results, results)
-    for sentence in advise(config, trainer.history, results, start.tokenizers.target.vocab_size):
-        logger.warning("Advice: %s", sentence)
-    return FittedRun(
-        start.model,
-        start.tokenizers,
-        config,
-        start.shortlist,
-        generator,
-        trainer.history,
-        results,
-    )
 
 
 def _final_results(
@@ -178,6 +192,10 @@ def _final_results(
         described = asdict(scores) | describe_outputs(*texts, [output.text for output in outputs])
         results |= {f"{name}_{key}": value for key, value in described.items()}
     return results
+
+
+def _greedy(generator: Generator, sources: Sequence[str]) -> list[Hypothesis]:
+    return _best(generator, sources, sample=False, beam_size=1)
 
 
 def _best(generator: Generator, sources: Sequence[str], **options: Any) -> list[Hypothesis]:

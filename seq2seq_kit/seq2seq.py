@@ -5,7 +5,6 @@ Composes the stages and adds nothing to them: whatever it does can be done with 
 
 import difflib
 import logging
-import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,20 +16,13 @@ from seq2seq_kit.config import (
     Config,
     DecodingConfig,
     load_saved_config,
-    package_versions,
 )
 from seq2seq_kit.config.faults import suggest_key
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
-from seq2seq_kit.export.folder import FORMAT_VERSION, LongLines, check_unused
-from seq2seq_kit.export.saved_model import (
-    ExportModule,
-    Outputs,
-    export_model,
-    long_line,
-    probe_lines,
-)
+from seq2seq_kit.export.build import export_run
+from seq2seq_kit.export.folder import LongLines, check_unused
 from seq2seq_kit.files import user_path
 from seq2seq_kit.fitting import fit_run
 from seq2seq_kit.forking import check_not_forked
@@ -272,20 +264,21 @@ class Seq2Seq:
         long_lines: LongLines = "error",
         **options: Any,
     ) -> None:
-        """Writes a SavedModel that takes and gives strings, and proves it in a fresh process.
+        """Writes a SavedModel from strings to strings, and verifies it in a fresh process.
 
         Its `serving_default` takes `inputs`, string `(batch,)`, and returns `outputs`, string
         `(batch,)`, and `scores`, float32 `(batch,)`. `n_best` returns `outputs`, `scores` and
-        `log_probs` of the whole beam, `(batch, beam_size)`, and `describe` what the export says of
-        itself, JSON. An export that truncates inputs also returns `is_truncated`, bool `(batch,)`,
-        from `n_best`. Search options are fixed in it.
+        `log_probs` of the whole beam, `(batch, beam_size)`, and `describe` a description of the
+        export, JSON. An export that truncates inputs also returns `is_truncated`, bool `(batch,)`,
+        from `n_best`. The search options are fixed.
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            decoding: The options of the search; what was not set in it is as in the config.
-            long_lines: What becomes of an input with more tokens than `data.max_source_length`:
-                "error" costs its batch, "truncate" keeps the beginning of a line to translate and
-                the end of a prompt, "mark" gives it an empty output with the score -inf.
+            decoding: The options of the search; those that are not set in it are as in the config.
+            long_lines: What the export does with an input of more tokens than
+                `data.max_source_length`: "error" refuses its whole batch, "truncate" keeps the
+                beginning of a line to translate and the end of a prompt, "mark" gives it an empty
+                output with the score -inf.
             **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:
@@ -301,59 +294,16 @@ class Seq2Seq:
             )
         names = ("decoding", "long_lines")
         decoding = self.config.decoding.merge(decoding).override(names, **options)
-        limit = self.inputs.max_length
-        # Of its own, because this one's graph may hold cuDNN's ops, which run on a GPU only.
-        model = build_network(self.config, self._tokenizers, use_cudnn=False)
-        for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
-            new.assign(old)
-        metadata = self._metadata(decoding, long_lines)
-        module = ExportModule(
-            model,
-            self.inputs,
-            self.tokenizer,
+        export_run(
+            path,
+            self.config,
+            self._generator,
+            self._tokenizers,
+            self._shortlist,
             decoding=decoding,
-            continues=self.config.task == "continuation",
-            heals=self.config.joins_texts,
             long_lines=long_lines,
-            shortlist=self._shortlist,
-            metadata=metadata,
+            results=self.results,
         )
-        probes = probe_lines(self.source_tokenizer, limit)
-        if long_lines == "truncate" and limit is not None:
-            probes.append(long_line(self.source_tokenizer, limit))
-        found = self.hypotheses(probes, decoding=decoding, truncate=True)
-        expected = Outputs([], [])
-        for best, *_ in found:
-            expected.texts.append(best.text)
-            expected.scores.append(best.score)
-        if long_lines == "mark" and limit is not None:
-            probes.append(long_line(self.source_tokenizer, limit))
-            expected.texts.append("")
-            expected.scores.append(-math.inf)
-        export_model(module, path, probes, expected, metadata)
-
-    def _metadata(self, decoding: DecodingConfig, long_lines: LongLines) -> dict[str, Any]:
-        """Returns what an export says of itself: nothing of where and by whom it was made."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "task": self.config.task,
-            "max_source_length": self.inputs.max_length,
-            "long_lines": long_lines,
-            "num_hypotheses": 1 if decoding.sample else decoding.beam_size,
-            "decoding": decoding.model_dump(mode="json"),
-            "tokenizers": {
-                side: {
-                    "vocab_size": tokenizer.vocab_size,
-                    "lossless": tokenizer.lossless,
-                    "normalization": tokenizer.text_rules.normalization,
-                }
-                for side, tokenizer in self._tokenizers._asdict().items()
-            },
-            "model": self.config.model.model_dump(mode="json")
-            | {"parameters": self.model.count_params()},
-            "results": self.results,
-            "versions": package_versions("tensorflow-text"),
-        }
 
     def advice(self) -> list[str]:
         """Returns what to change if the results are poor, in a sentence or two; else nothing."""

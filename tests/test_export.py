@@ -27,10 +27,9 @@ from seq2seq_kit.export.folder import read_metadata, write_metadata
 from seq2seq_kit.export.saved_model import (
     ExportedModel,
     ExportModule,
-    Outputs,
     export_model,
-    probe_lines,
 )
+from seq2seq_kit.export.verify import Outputs, Probes, probe_lines
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.special_ids import EOS_ID
@@ -253,7 +252,9 @@ def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
     # Whatever other code has set: TensorFlow's own functions are graphs in a SavedModel.
     tf.config.run_functions_eagerly(True)
     try:
-        export_model(Echo(), tmp_path / "new", ["a", ""], Outputs(["a", ""], [0.0, 0.0]), METADATA)
+        export_model(
+            Echo(), tmp_path / "new", Probes(["a", ""], Outputs(["a", ""], [0.0, 0.0])), METADATA
+        )
         ExportedModel(tmp_path / "new")
         assert tf.config.functions_run_eagerly()
     finally:
@@ -265,7 +266,7 @@ def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("expected", [Outputs(["b"], [0.0]), Outputs(["a"], [0.01])])
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path, expected: Outputs) -> None:
     with pytest.raises(RunError, match=r"The export answers 'a' with 'a' \(0\.0000\).*not kept"):
-        export_model(Echo(), tmp_path / "new", ["a"], expected, METADATA)
+        export_model(Echo(), tmp_path / "new", Probes(["a"], expected), METADATA)
     assert names_in(tmp_path) == []
 
 
@@ -274,13 +275,15 @@ def test_an_export_that_fails_to_run_is_not_kept(tmp_path: Path) -> None:
         tf.debugging.Assert(tf.random.uniform([]) > 2, ["never true"])
 
     with pytest.raises((RunError, InputError), match=r"not kept|not loaded"):
-        export_model(Echo(fail), tmp_path / "new", ["a"], Outputs(["a"], [0.0]), METADATA)
+        export_model(Echo(fail), tmp_path / "new", Probes(["a"], Outputs(["a"], [0.0])), METADATA)
     assert names_in(tmp_path) == []
 
 
 def test_an_export_whose_signatures_differ_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"n_best has other scores"):
-        export_model(Echo(best_score=1.0), tmp_path / "new", ["a"], Outputs(["a"], [0.0]), METADATA)
+        export_model(
+            Echo(best_score=1.0), tmp_path / "new", Probes(["a"], Outputs(["a"], [0.0])), METADATA
+        )
     assert names_in(tmp_path) == []
 
 
@@ -290,7 +293,7 @@ def test_an_export_never_replaces_anything(tmp_path: Path) -> None:
     (tmp_path / "folder" / "notes.txt").touch()
     for name in ("file", "folder"):
         with pytest.raises(InputError, match="new or empty folder"):
-            export_model(Echo(), tmp_path / name, [], Outputs([], []), METADATA)
+            export_model(Echo(), tmp_path / name, Probes([], Outputs([], [])), METADATA)
     assert (tmp_path / "folder" / "notes.txt").exists()
 
 
@@ -301,7 +304,7 @@ def test_an_export_to_a_path_in_use_is_refused_at_once(
         raise AssertionError("the model was loaded or traced")
 
     (tmp_path / "used.txt").touch()
-    monkeypatch.setattr(seq2seq, "ExportModule", fail)
+    monkeypatch.setattr(seq2seq, "export_run", fail)
     with pytest.raises(InputError, match="new or empty folder"):
         translation_run.fitted.export(tmp_path)
     monkeypatch.setattr(seq2seq.Seq2Seq, "load", fail)
@@ -321,7 +324,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
 
     monkeypatch.setattr(tf.saved_model, "save", fill)
     with pytest.raises(RunError, match=r"The export could not be written to .*/new: No space left"):
-        export_model(Echo(), tmp_path / "new", [], Outputs([], []), METADATA)
+        export_model(Echo(), tmp_path / "new", Probes([], Outputs([], [])), METADATA)
     assert names_in(tmp_path) == []
 
 

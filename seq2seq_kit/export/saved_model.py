@@ -8,14 +8,11 @@ import json
 import logging
 import math
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +31,7 @@ from seq2seq_kit.export.folder import (
     write_metadata,
 )
 from seq2seq_kit.export.safety import check_saved_model, checked_copy
+from seq2seq_kit.export.verify import Outputs, Probes, verify_export
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
@@ -41,14 +39,11 @@ from seq2seq_kit.inference.inputs import InputEncoder, Inputs, hash_texts
 from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.model.matmul import WeightCache
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
-from seq2seq_kit.special_ids import BOS_ID, EOS_ID, NUM_SPECIAL_IDS
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID
 from seq2seq_kit.startup import quiet_stderr
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-# Scores are compared with those of the Python API up to this much: a GPU adds in another order.
-_SCORE_TOLERANCE = 1e-3
 
 # Followed by the place of the first such input, the limit and its length.
 _TOO_LONG = "An input has more tokens than the model takes (its place, the limit, its tokens):"
@@ -56,33 +51,8 @@ _TOO_LONG = "An input has more tokens than the model takes (its place, the limit
 # Followed by the place of the first such input.
 _NOT_TEXT = "An input is not UTF-8 (its place):"
 
-# What a server would do, in a process that knows nothing of this package.
-_FRESH_PROCESS = """
-import json, sys
-import tensorflow as tf, tensorflow_text
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-inputs = tf.constant(json.load(open(sys.argv[2], encoding="utf-8")), tf.string)
-found = signatures["serving_default"](inputs=inputs)
-texts = [text.decode("utf-8") for text in found["outputs"].numpy()]
-best = signatures["n_best"](inputs=inputs)
-assert (best["outputs"][:, 0] == found["outputs"]).numpy().all(), "n_best has other outputs"
-assert (best["scores"][:, 0] == found["scores"]).numpy().all(), "n_best has other scores"
-json.loads(signatures["describe"]()["description"].numpy())
-json.dump([texts, found["scores"].numpy().tolist()], open(sys.argv[3], "w", encoding="utf-8"))
-"""
-
-
 # What `n_best` gives, in the order of a `Hypothesis`.
 _COLUMNS = ("outputs", "log_probs", "scores", "is_cut")
-
-
-class Outputs(NamedTuple):
-    """What an export gives."""
-
-    texts: list[str]
-    """The best output of each input."""
-    scores: list[float]
-    """The number that the search ranked it by."""
 
 
 class ExportModule(tf.Module):
@@ -459,18 +429,16 @@ def _not_text(line: int) -> InputError:
 def export_model(
     module: ExportModule,
     path: Path,
-    probes: Sequence[str],
-    expected: Outputs,
+    probes: Probes,
     metadata: Mapping[str, Any],
 ) -> None:
     """Writes a SavedModel, whole or not at all, once a fresh process has answered as expected.
 
     Args:
-        module: What to write.
+        module: The module to write.
         path: A folder that does not exist yet, or is empty.
-        probes: Inputs to try.
-        expected: What the Python API gives for them.
-        metadata: What the export says of itself.
+        probes: Inputs to try, with the expected outputs.
+        metadata: The description that the export contains.
 
     Raises:
         InputError: If `path` is in use.
@@ -494,7 +462,7 @@ def export_model(
                 options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
             )
         check_saved_model(building)
-        _check_answers(_ask_fresh_process(building, probes), expected, probes)
+        verify_export(building, probes)
         write_metadata(building, metadata)
         write_digests(building)
         building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
@@ -509,65 +477,6 @@ def _functions_as_graphs() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(eagerly)
-
-
-def probe_lines(tokenizer: Tokenizer, longest: int | None) -> list[str]:
-    """Returns lines to compare two ways of generating by: of several lengths, and odd ones.
-
-    Args:
-        tokenizer: The tokenizer of the inputs, from whose pieces the lines are made.
-        longest: Tokens that a line may have; None for no limit.
-    """
-    first_piece = NUM_SPECIAL_IDS
-    plain = np.random.default_rng(0).integers(first_piece, tokenizer.vocab_size, (8, 24)).tolist()
-    lines = tokenizer.decode([row[: 3 * (place + 1)] for place, row in enumerate(plain)])
-    lines += ["", " ", "a\0b", "\u6625\u5929\u5230\u4e86\u3002", "\U0001f600 ?!", "Aa Bb 12."]
-    # Spellings that normalization makes one, and SentencePiece's mark of a space.
-    lines += ["\ufeffcafe\u0301\u00a0\uac01\u1101\u1161", "a\u2581b\x10", "\uff21\u00ad\r"]
-    return [
-        line
-        for line, ids in zip(lines, tokenizer.encode(lines), strict=True)
-        if longest is None or len(ids) <= longest
-    ]
-
-
-def long_line(tokenizer: Tokenizer, limit: int) -> str:
-    """Returns a line of more tokens than `limit`."""
-    line = " ".join(probe_lines(tokenizer, limit)) or "a"
-    while len(tokenizer.encode([line])[0]) <= limit:
-        line = f"{line} {line}"
-    return line
-
-
-def _ask_fresh_process(path: Path, probes: Sequence[str]) -> Outputs:
-    """Returns what an export answers where only tensorflow and tensorflow_text are imported."""
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder, "asked.json"), Path(folder, "answered.json")
-        asked.write_text(json.dumps(list(probes)), encoding="utf-8")
-        ended = subprocess.run(
-            [sys.executable, "-c", _FRESH_PROCESS, path, asked, answered],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ended.returncode:
-            raise RunError(
-                f"A fresh process could not run the export, so it was not kept. It said: "
-                f"{ended.stderr.strip().rpartition(chr(10))[2]}"
-            )
-        return Outputs(*json.loads(answered.read_text(encoding="utf-8")))
-
-
-def _check_answers(found: Outputs, expected: Outputs, probes: Sequence[str]) -> None:
-    """Raises RunError where an export answers other than the Python API."""
-    rows = zip(probes, found.texts, found.scores, expected.texts, expected.scores, strict=True)
-    for probe, text, score, expected_text, expected_score in rows:
-        if text != expected_text or abs(score - expected_score) > _SCORE_TOLERANCE:
-            raise RunError(
-                f"The export answers {probe!r} with {text!r} ({score:.4f}), the run with "
-                f"{expected_text!r} ({expected_score:.4f}), so it was not kept. Please report this "
-                f"with the versions that `s2s info` shows."
-            )
 
 
 def _tensorflow_text() -> ModuleType:

@@ -1,14 +1,15 @@
-"""When training ends: at a limit, or when validation has stopped improving.
+"""When training ends: at a limit, without improvement, or when the loss is not finite.
 
 Early stopping also decides which weights are the best, and keeps them.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from seq2seq_kit.archive import save_archive
-from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.config import EarlyStoppingConfig, TrainingConfig
 from seq2seq_kit.data.plan import BatchSet
 from seq2seq_kit.errors import RunError
 from seq2seq_kit.model.networks import TokenModel
@@ -66,6 +67,28 @@ def _limit_reached(number: float, unit: str, how: str) -> str:
     return f"{shown} {unit} is {how}" if number == 1 else f"{shown} {unit}s are {how}"
 
 
+class FiniteLoss(TrainingPart):
+    """Ends training with an error as soon as the loss is not a finite number.
+
+    Args:
+        run: The run folder, which may hold a state from before.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+
+    def after_update(self, state: TrainingState) -> None:
+        if math.isfinite(state.loss_sum):
+            return
+        kept = "No state was saved yet."
+        if self._run.last.is_file():
+            kept = f"The last saved state is kept in {self._run.last.name} and can be resumed."
+        raise RunError(
+            f"The loss became {state.loss_sum} at step {state.step}. {kept} Lower "
+            f"training.learning_rate or training.clip_norm and train again."
+        )
+
+
 class EarlyStopping(TrainingPart):
     """Keeps the weights with the best validation result; ends training when none has been better.
 
@@ -73,31 +96,29 @@ class EarlyStopping(TrainingPart):
     between the two, resuming writes them.
 
     Args:
+        config: The section `training.early_stopping`.
         model: The network.
-        run: The run folder.
         history: The history of the same training.
-        metric: "loss", "bleu" or "chrf" of the validation data.
-        patience: Validations without a better value, after which training ends.
+        run: The run folder.
         run_name: The name of the run that is written into its checkpoints.
         writes: Whether this process writes the run folder.
     """
 
     def __init__(
         self,
+        config: EarlyStoppingConfig,
         model: TokenModel,
-        run: RunFolder,
         history: History,
-        *,
-        metric: str,
-        patience: int,
+        run: RunFolder,
         run_name: str | None,
+        *,
         writes: bool,
     ) -> None:
         self._model = model
         self._run = run
         self._history = history
-        self._metric = metric
-        self._patience = patience
+        self._metric = config.metric
+        self._patience = config.patience
         self._run_name = run_name
         self._writes = writes
         self._best_value: float | None = None

@@ -19,7 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.plan import BatchSet, EpochPlan
-from seq2seq_kit.errors import RunError, TrainingInterrupted
+from seq2seq_kit.errors import TrainingInterrupted
 from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.training.checkpoint import Checkpoint
 from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
@@ -30,7 +30,7 @@ from seq2seq_kit.training.progress import Progress
 from seq2seq_kit.training.run_folder import RunFolder
 from seq2seq_kit.training.schedules import make_schedules
 from seq2seq_kit.training.step import TrainingSteps
-from seq2seq_kit.training.stopping import EarlyStopping, StopAtLimit, limits_of
+from seq2seq_kit.training.stopping import EarlyStopping, FiniteLoss, StopAtLimit, limits_of
 from seq2seq_kit.training.tensorboard import TensorBoardEvents
 
 logger = logging.getLogger(__name__)
@@ -79,13 +79,7 @@ class Trainer:
         limits = limits_of(config, train_set)
         self._history = History(run, writes=writes)
         self._early_stopping = EarlyStopping(
-            self.model,
-            run,
-            self._history,
-            metric=config.early_stopping.metric,
-            patience=config.early_stopping.patience,
-            run_name=run_name,
-            writes=writes,
+            config.early_stopping, self.model, self._history, run, run_name, writes=writes
         )
         self._callbacks = KerasCallbacks(callbacks, self.model, self._history, limits)
         self._epochs_need_validation = need_validation_in_each_epoch(callbacks, config, train_set)
@@ -96,6 +90,7 @@ class Trainer:
             *([TensorBoardEvents(run, self._history)] if config.tensorboard and writes else []),
             self._early_stopping,
             self._callbacks,
+            FiniteLoss(run),
             *make_schedules(config, self.model.optimizer),
             *parts,
             self._progress,
@@ -202,21 +197,9 @@ class Trainer:
         state = self.state
         for part in self._parts:
             part.before_step(state)
-        loss, num_tokens = self._steps.train(batch)
-        state.count_step(loss, num_tokens, num_steps)
+        state.count_step(*self._steps.train(batch), num_steps)
         for part in self._parts:
             part.after_update(state)
-        if not math.isfinite(loss):
-            raise RunError(
-                f"The loss became {loss} at step {state.step}. {self._what_is_kept()} Lower "
-                f"training.learning_rate or training.clip_norm and train again."
-            )
-
-    def _what_is_kept(self) -> str:
-        name = self.run.last.name
-        if not self.run.last.is_file():
-            return "No state was saved yet."
-        return f"The last saved state is kept in {name} and can be resumed."
 
     def _complete_step(self) -> None:
         """Does what follows a step: a validation if one is due, the end of an epoch, saving."""

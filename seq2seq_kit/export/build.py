@@ -1,0 +1,92 @@
+"""From a trained model to its export: a network, its description, and inputs to verify it with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seq2seq_kit.config import Config, DecodingConfig, package_versions
+from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.data.tokenizers import Tokenizers
+from seq2seq_kit.export.folder import FORMAT_VERSION, LongLines
+from seq2seq_kit.export.saved_model import ExportModule, export_model
+from seq2seq_kit.export.verify import make_probes
+from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.model.build import build_network
+
+
+def export_run(
+    path: Path,
+    config: Config,
+    generator: Generator,
+    tokenizers: Tokenizers,
+    shortlist: Shortlist | None,
+    *,
+    decoding: DecodingConfig,
+    long_lines: LongLines,
+    results: Mapping[str, Any],
+) -> None:
+    """Writes a verified SavedModel of a trained model.
+
+    Args:
+        path: A folder that does not exist yet, or is empty.
+        config: The config of the run.
+        generator: The generator, whose model is exported.
+        tokenizers: The tokenizers of both sides.
+        shortlist: The lexical shortlist, if there is one.
+        decoding: The options of the search, fixed in the export.
+        long_lines: What the export does with an input that has too many tokens.
+        results: The results of training, for the description.
+
+    Raises:
+        InputError: If `path` is in use, or tensorflow-text is not installed.
+        RunError: If the export answers other than the generator, or cannot be written.
+    """
+    # A second network, because the graph of the first one may hold cuDNN's ops, which need a GPU.
+    model = build_network(config, tokenizers, use_cudnn=False)
+    trained = generator.model.trainable_variables
+    for new, old in zip(model.trainable_variables, trained, strict=True):
+        new.assign(old)
+    metadata = _describe(config, generator, tokenizers, decoding, long_lines, results)
+    module = ExportModule(
+        model,
+        generator.inputs,
+        tokenizers.target,
+        decoding=decoding,
+        continues=config.task == "continuation",
+        heals=config.joins_texts,
+        long_lines=long_lines,
+        shortlist=shortlist,
+        metadata=metadata,
+    )
+    export_model(module, path, make_probes(generator, decoding, long_lines), metadata)
+
+
+def _describe(
+    config: Config,
+    generator: Generator,
+    tokenizers: Tokenizers,
+    decoding: DecodingConfig,
+    long_lines: LongLines,
+    results: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the description of an export; it says nothing about where and by whom it was made."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "task": config.task,
+        "max_source_length": generator.inputs.max_length,
+        "long_lines": long_lines,
+        "num_hypotheses": 1 if decoding.sample else decoding.beam_size,
+        "decoding": decoding.model_dump(mode="json"),
+        "tokenizers": {
+            side: {
+                "vocab_size": tokenizer.vocab_size,
+                "lossless": tokenizer.lossless,
+                "normalization": tokenizer.text_rules.normalization,
+            }
+            for side, tokenizer in tokenizers._asdict().items()
+        },
+        "model": config.model.model_dump(mode="json")
+        | {"parameters": generator.model.count_params()},
+        "results": dict(results),
+        "versions": package_versions("tensorflow-text"),
+    }
