@@ -116,35 +116,36 @@ CorpusKind = Literal["parallel", "tsv", "lines", "text"]
 
 
 class CorpusConfig(Section):
-    """One corpus: exactly one of parallel files, `tsv`, `lines` or `text`.
+    """A corpus is exactly one of parallel files, `tsv`, `lines` or `text`.
 
     Files are UTF-8, plain or gzipped. A path without a key is a `tsv`.
     """
 
     source: FilePath | None = None
-    """Parallel files: the source side, one text a line; `target` is the other side."""
+    """Parallel files: the file with the source texts, one a line."""
     target: FilePath | None = None
-    """Parallel files: the target side, line by line with `source`."""
+    """Parallel files: the file with the target texts, line by line with `source`."""
     tsv: FilePath | None = None
-    """Tab-separated columns, a pair a line."""
+    """A file with tab-separated columns, one pair a line."""
     source_columns: Columns = (1,)
-    """`tsv`: the source columns, counted from 1 or by name with `header`; several are joined."""
+    """`tsv`: the columns of the source, counted from 1, or named if there is a `header`; several
+    are joined."""
     target_columns: Columns = (2,)
-    """`tsv`: the target columns, likewise."""
+    """`tsv`: the columns of the target, in the same way."""
     join: str = " "
-    """`tsv`: what stands between joined columns."""
+    """`tsv`: the text between joined columns."""
     header: Switch = False
-    """`tsv`: the first line names the columns."""
+    """`tsv`: whether the first line names the columns."""
     bad_lines: Literal["error", "skip"] = "error"
-    """`tsv`: what becomes of rows with another number of columns than the header, or without one
-    than most of the first 1,000 rows: a tab inside a text shifts the columns behind it. Those that
-    are skipped are counted and shown."""
+    """`tsv`: what to do with rows that have another number of columns than the header or, without
+    a header, than most of the first 1,000 rows. A tab inside a text shifts the columns after it.
+    Skipped rows are counted and reported."""
     lines: FilePath | None = None
-    """Continuation: one text of its own a line."""
+    """Continuation: a file with one independent text a line."""
     text: FilePath | None = None
-    """Continuation: running text, one stream with the newline as a token."""
+    """Continuation: a file with running text, read as one stream in which a newline is a token."""
     weight: Annotated[float, Field(gt=0.0, le=bounds.MAX_WEIGHT, strict=True)] = 1.0
-    """Times that each line is seen in an epoch; 0.5 sees a new random half each epoch."""
+    """How often each line is seen in an epoch; 0.5 uses another random half in each epoch."""
 
     @model_validator(mode="before")
     @classmethod
@@ -209,7 +210,7 @@ class CorpusConfig(Section):
         return faults
 
     def _column_faults(self) -> dict[str, str]:
-        """Columns can be called by name only where a first line gives them names."""
+        """Columns can be named only if the first line of the file names them."""
         faults = {}
         for key in ("source_columns", "target_columns"):
             names = [column for column in getattr(self, key) if isinstance(column, str)]
@@ -222,31 +223,34 @@ Corpora = Annotated[tuple[CorpusConfig, ...], BeforeValidator(_as_list), Field(m
 
 
 class DataConfig(Section):
-    """The texts and how long they may be."""
+    """The texts, and how long they may be."""
 
     root: FilePath = Path()
-    """Folder that relative paths of the corpora start from; itself relative to the config file."""
+    """The folder from which relative paths of corpora start. It is itself relative to the config
+    file."""
     train: Corpora
-    """One corpus or a list of them."""
+    """The training data."""
     validation: Corpora | None = None
-    """Chooses the best checkpoint. Without it, `holdout` lines are kept from the training data."""
+    """The data that choose the best checkpoint. Without it, a part of the training data is held
+    out."""
     test: Annotated[Corpora | None, MAY_CHANGE] = None
-    """Scored once, after training."""
+    """The data that are scored once, after training."""
     holdout: PositiveCount = 1000
-    """Without `validation`: lines (running text: thousands of tokens) held out, up to 10 %."""
+    """Without `validation`: how many lines of the training data are held out, in running text how
+    many thousands of tokens; at most a tenth."""
     max_source_length: Tokens = 100
-    """Tokens of a source line, EOS not counted."""
+    """The largest number of tokens of a source or prompt, EOS not counted."""
     max_target_length: Tokens = 100
-    """Tokens of a target line, EOS not counted."""
+    """The largest number of tokens of a target, EOS not counted."""
     long_lines: Literal["skip", "truncate", "error"] = "skip"
-    """What becomes of longer training lines; skipped and truncated ones are counted and shown."""
+    """What to do with longer training lines. Skipped and truncated ones are counted and shown."""
     window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
-    """Running text: tokens of one training sequence."""
+    """Running text: the number of tokens of a training sequence."""
     bleu_tokenize: Annotated[Literal["13a", "intl", "zh", "char", "none"], MAY_CHANGE] = "13a"
-    """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenised text."""
+    """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenized text."""
 
     def corpora(self) -> Iterator[tuple[str, CorpusConfig]]:
-        """Every corpus under its key: `train`, or `train.0` where there are several."""
+        """Every corpus with its key: `train`, or `train.0` if there are several."""
         for name in ("train", "validation", "test"):
             corpora = getattr(self, name) or ()
             for index, corpus in enumerate(corpora):
@@ -254,7 +258,7 @@ class DataConfig(Section):
 
     @property
     def is_running_text(self) -> bool:
-        """Whether training cuts windows from streams; otherwise it takes line after line."""
+        """Whether training cuts windows from streams, rather than using single lines."""
         return self.train[0].kind == "text"
 
     def _contradictions(self) -> dict[str, str]:
@@ -271,40 +275,43 @@ class DataConfig(Section):
 
 
 class VocabularyConfig(Section):
-    """A SentencePiece model: trained on the training data, or given ready."""
+    """A SentencePiece model, trained on the training data or given as a file."""
 
     type: Literal["unigram", "bpe", "word", "char"] = "unigram"
     """The SentencePiece algorithm."""
     vocab_size: Annotated[int, Field(ge=8, le=bounds.MAX_VOCAB_SIZE, strict=True)] = 8000
-    """Pieces wanted; if the data cannot give so many, the feasible size is used and said."""
+    """The number of pieces. If the data do not suffice for so many, the largest possible number is
+    used and reported."""
     character_coverage: Share = 1.0
-    """Share of the characters that get pieces; lower it (0.9995) for Chinese and Japanese."""
+    """The share of the characters of the text that are covered by pieces. Lower it (0.9995) for
+    Chinese and Japanese."""
     byte_fallback: Switch | None = None
-    """Spell unknown characters in UTF-8 bytes (256 pieces) instead of one unknown token. Left out:
-    true where `vocab_size` has room for the bytes beside the characters, false otherwise."""
+    """Whether unknown characters are spelled in UTF-8 bytes (256 pieces) instead of one unknown
+    token. By default true if `vocab_size` has room for the bytes beside the characters."""
     user_defined_symbols: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Strings that always are one token, such as tags."""
+    """Strings that are always one token, such as tags."""
     lossless: Switch | None = None
-    """Keep runs of spaces and newlines. Left out: true for continuation, false otherwise."""
+    """Whether runs of spaces and newlines are kept. By default true for continuation, false for
+    translation."""
     normalization: Normalization = "nfc"
-    """The Unicode form of all texts, so that equivalent spellings get the same output; characters
-    that nobody sees are dropped or become spaces (listed in seq2seq_kit/text/normalization.py). nfc
+    """The Unicode form of all texts, so that equivalent spellings get the same output. Invisible
+    characters are dropped or become spaces (seq2seq_kit/text/normalization.py lists them). nfc
     changes nothing visible. nfd splits accents and Hangul syllables into their parts, which suits
-    pronunciations; outputs are composed again. nfkc also replaces variants of characters: the
-    full-width comma becomes a plain one. none changes nothing. It is kept in the tokenizer's file;
-    the tokenizer of a run made before there was this key has none."""
+    pronunciations; outputs are composed again. nfkc also replaces variants of characters: a
+    full-width comma becomes a plain one. none changes nothing. The form is stored in the
+    tokenizer's file; tokenizers without one, of older runs, have none."""
     model: FilePath | None = None
-    """A ready SentencePiece `.model` to use instead of training one; then of this section only
-    `normalization` has an effect, unless the file holds its own."""
+    """A SentencePiece `.model` file to use instead of training one. Of this section, only
+    `normalization` then has an effect, unless the file contains its own."""
 
 
 class TokenizerConfig(VocabularyConfig):
-    """One vocabulary for both sides, or one for each with `source` and `target`."""
+    """One vocabulary for both sides, or one for each under `source` and `target`."""
 
     source: VocabularyConfig | None = None
-    """The source side's own vocabulary (then `target` is needed too)."""
+    """The vocabulary of the source alone; `target` is then required, too."""
     target: VocabularyConfig | None = None
-    """The target side's own vocabulary."""
+    """The vocabulary of the target alone; `source` is then required, too."""
 
     def vocabularies(self) -> Iterator[tuple[str, VocabularyConfig]]:
         """Each vocabulary in use under its key: the shared one under `""`, or the two sides."""
@@ -332,29 +339,30 @@ class TokenizerConfig(VocabularyConfig):
 
 
 class ModelConfig(Section):
-    """Sizes and choices of the network."""
+    """The architecture of the network, and its sizes."""
 
     architecture: Literal["encoder_decoder", "language_model"] | None = None
-    """Left out: encoder_decoder for translation, language_model for continuation."""
+    """By default encoder_decoder for translation, language_model for continuation."""
     embedding_dim: Width = 256
-    """Size of a token's vector."""
+    """The size of an embedding."""
     units: Width = 512
-    """Size of the decoder's LSTM state; each direction of the encoder has half of it."""
+    """The size of the decoder's LSTM state; each direction of the encoder has half of it."""
     encoder_layers: Layers = 1
-    """Bidirectional LSTM layers."""
+    """The number of bidirectional LSTM layers of the encoder."""
     decoder_layers: Layers = 1
-    """LSTM layers of the decoder or language model; residual connections from the second on."""
+    """The number of LSTM layers of the decoder or language model; from the second on they have
+    residual connections."""
     attention: Literal["additive", "multiplicative"] = "additive"
-    """How a decoder state is compared with the encoder outputs."""
+    """How attention compares a decoder state with the encoder outputs."""
     attention_layer: Literal["first", "last"] = "last"
-    """The decoder layer that attends; after the first, later layers read its context."""
+    """The decoder layer after which attention is computed; the layers after it read the context."""
     dropout: Fraction = 0.3
-    """On embeddings, between LSTM layers and before the output layer."""
+    """The dropout rate on embeddings, between LSTM layers and before the output layer."""
     tie_embeddings: Switch = True
-    """The output layer shares the target embeddings, and with one vocabulary the source's too. It
-    then reads `embedding_dim` numbers, else `units`."""
+    """Whether the output layer shares the target embeddings, and with one vocabulary also the
+    source embeddings. Its input then has `embedding_dim` features, otherwise `units`."""
     init_scale: Annotated[float, Field(gt=0.0, le=bounds.MAX_INIT_SCALE, strict=True)] = 0.1
-    """All weights start uniform in +-init_scale."""
+    """Initial weights are drawn uniformly from -init_scale to init_scale."""
 
     def _contradictions(self) -> dict[str, str]:
         if self.architecture != "language_model" and self.units % 2:
@@ -366,56 +374,60 @@ class ModelConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    """When to stop, and what the best checkpoint is."""
+    """When training stops, and which checkpoint is the best."""
 
     metric: Literal["loss", "bleu", "chrf"] = "loss"
-    """Of the validation data. BLEU and chrF decode it greedily at each validation."""
+    """The metric of the validation data that decides. For BLEU and chrF, the data are decoded
+    greedily at each validation."""
     patience: Annotated[PositiveCount, MAY_CHANGE] = 4
-    """Validations without a better value before training stops."""
+    """The number of validations in a row without a better value after which training stops."""
 
 
 class TrainingConfig(Section):
-    """The optimisation, its limits and what is written while it runs."""
+    """The optimizer, the limits of training, and what is written while it runs."""
 
     batch_size: BatchSize = 64
-    """Of the unit below. 4096 where `batch_unit: tokens` leaves it out."""
+    """The size of a batch, in `batch_unit`. With `batch_unit: tokens` it defaults to 4096."""
     batch_unit: Literal["sentences", "tokens"] = "sentences"
-    """tokens: rows times padded length."""
+    """The unit of `batch_size`: sentences, or tokens, which are rows times padded length."""
     epochs: Annotated[PositiveCount | None, MAY_CHANGE] = None
-    """Passes over the training data at most. Where this, `max_steps` and `max_minutes` are all left
-    out: 30, or as many as 3,000 steps take if the data are so few that these are more."""
+    """The largest number of passes over the training data. Without this, `max_steps` and
+    `max_minutes`, it is 30, or more if the data are so few that 3,000 steps take more passes."""
     max_steps: Annotated[PositiveCount | None, MAY_CHANGE] = None
-    """Steps at most."""
+    """The largest number of steps."""
     max_minutes: Annotated[Minutes | None, MAY_CHANGE] = None
-    """Wall-clock minutes of training at most, the last validation included as far as the one before
-    it tells how long that takes; a resumed run goes on counting."""
+    """The largest number of minutes of training by the clock, over all resumptions. The time of the
+    last validation is included, as estimated from the one before."""
     learning_rate: Annotated[float, Field(gt=0.0, le=bounds.MAX_LEARNING_RATE, strict=True)] = 0.001
-    """Of Adam."""
+    """The learning rate of Adam."""
     warmup_steps: Count = 0
-    """Steps over which the learning rate rises from 0 in a straight line."""
+    """The number of steps over which the learning rate rises linearly from 0."""
     plateau_factor: Annotated[Share, MAY_CHANGE] = 0.5
-    """The learning rate is multiplied by this ..."""
+    """The factor for the learning rate when the validation loss has stopped falling."""
     plateau_patience: Annotated[PositiveCount, MAY_CHANGE] = 1
-    """... after so many validations in a row without a better loss."""
+    """The number of validations in a row without a better loss after which `plateau_factor` is
+    applied."""
     clip_norm: Annotated[float, Field(gt=0.0, le=bounds.MAX_NORM, strict=True)] = 1.0
-    """Global norm to which gradients are clipped."""
+    """The global norm to which gradients are clipped."""
     label_smoothing: Fraction = 0.1
-    """Share of the probability spread over the whole vocabulary. It raises the training loss that
-    is shown, not the validation loss."""
+    """The share of the target probability that is spread over the whole vocabulary. It raises the
+    training loss that is shown, but not the validation loss."""
     validate_every: Annotated[PositiveCount | None, MAY_CHANGE] = None
-    """Steps between validations; left out: each epoch, or every 100 steps if that is longer. There
-    is one more at the end of training, unless the last one was less than a tenth of this ago."""
+    """The number of steps between validations. By default an epoch, or 100 steps if that is more.
+    Training ends with a validation, unless the last one was less than a tenth of this ago."""
     validation_samples: Annotated[Count, MAY_CHANGE] = 3
-    """Outputs printed at each validation."""
+    """The number of outputs that are printed at each validation."""
     precision: Precision = "float32"
-    """Of the matrix products of a training step; all else is float32. bfloat16 is faster on
-    processors that have it (`s2s info RUN` tells) and slower on others."""
+    """The precision of the matrix products of a training step; everything else is float32. bfloat16
+    is faster on processors that support it (`s2s info RUN` says whether yours does) and slower on
+    others."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
-    """When to stop, and what the best checkpoint is."""
+    """When training stops, and which checkpoint is the best."""
     strategy: Annotated[Literal["default", "mirrored", "multi_worker"], MAY_CHANGE] = "default"
-    """The tf.distribute strategy: one device, all GPUs here, or several machines (TF_CONFIG)."""
+    """The tf.distribute strategy: one device, all GPUs of this machine (mirrored), or several
+    machines that `TF_CONFIG` lists (multi_worker)."""
     tensorboard: Annotated[Switch, MAY_CHANGE] = True
-    """Write event files to RUN/logs."""
+    """Whether TensorBoard event files are written to RUN/logs."""
 
     @property
     def has_no_limit(self) -> bool:
@@ -605,19 +617,19 @@ class Config(Section):
     """
 
     task: Literal["translation", "continuation"] = "translation"
-    """translation: a line in, a line out. continuation: a prompt in, what follows it out."""
+    """translation maps a line to a line; continuation writes what follows a prompt."""
     seed: Annotated[int, Field(ge=0, lt=bounds.SEEDS, strict=True)] = 1
-    """Of the weights, the order of the data and dropout."""
+    """The seed of the initial weights, the order of the data, and dropout."""
     data: DataConfig
-    """The texts."""
+    """The texts, and how long they may be."""
     tokenizer: TokenizerConfig = TokenizerConfig()
-    """From text to ids."""
+    """The vocabulary, or one for each side."""
     model: ModelConfig = ModelConfig()
-    """The network."""
+    """The network and its sizes."""
     training: TrainingConfig = TrainingConfig()
-    """How it learns."""
+    """The optimizer and the limits of training."""
     decoding: Annotated[DecodingConfig, MAY_CHANGE] = DecodingConfig()
-    """How it answers."""
+    """How outputs are chosen."""
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
