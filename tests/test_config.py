@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import assume, given, settings, strategies
+from hypothesis import assume, example, given, settings, strategies
 from pydantic import ValidationError
 
 from seq2seq_kit.config import Config, DecodingConfig, load_config, load_saved_config, save_config
@@ -613,6 +613,17 @@ def sections() -> strategies.SearchStrategy[dict[str, Any]]:
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
+@example(
+    # Line ends of Unicode, which YAML reads as newlines or spaces unless they are escaped.
+    sections={},
+    task="translation",
+    names=["a\x85b\u2028c\u2029d"],
+    join="\x85",
+    weight=1.0,
+)
+@example(
+    sections={"decoding": {"sample": True}}, task="translation", names=["a"], join="", weight=1.0
+)
 @given(
     sections=sections(),
     task=strategies.sampled_from(["translation", "continuation"]),

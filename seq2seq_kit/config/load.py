@@ -131,6 +131,18 @@ def load_saved_config(path: Path) -> SavedConfig:
         ) from error
 
 
+class _Dumper(yaml.SafeDumper):
+    """Escapes the line ends of Unicode, which would be read back as newlines or spaces."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if {"\x85", "\u2028", "\u2029"} & set(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def save_config(
     config: Config,
     path: str | Path,
@@ -157,7 +169,7 @@ def save_config(
     if config.tokenizer.source is not None:
         # Beside two vocabularies the keys of a shared one have no effect.
         values["tokenizer"] = {side: values["tokenizer"][side] for side in ("source", "target")}
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, explicit_end=True)
     write_bytes(path, f"{text}{_sealing(text)}\n".encode(), "The config")
 
 

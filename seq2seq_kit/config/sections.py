@@ -673,6 +673,8 @@ class Config(Section):
     def _decoding(self) -> DecodingConfig:
         defaults: dict[str, Any] = {"max_length": self.data.max_target_length}
         given = self.decoding.model_fields_set
+        if self.decoding.sample:
+            defaults["beam_size"] = 1
         if self.task == "continuation":
             defaults |= {"beam_size": 1, "max_loop_characters": 24}
             if "beam_size" not in given or self.decoding.beam_size == 1:
