@@ -7,7 +7,7 @@ import numpy as np
 
 from seq2seq_kit.config.sections import CorpusKind
 from seq2seq_kit.data.encoded import CorpusRows, EncodedData
-from seq2seq_kit.data.plan import EpochPlan, plan_epoch
+from seq2seq_kit.data.plan import BatchSet, EpochPlan
 from seq2seq_kit.data.report import EncodingReport
 
 REPORT = EncodingReport(0, 0, 0, 0, 0, 0, 0, 0, (), (), ())
@@ -39,15 +39,16 @@ def random_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]
     ]
 
 
-def plan_of(data: EncodedData, **options: Any) -> EpochPlan:
+def plan_of(data: EncodedData, epoch: int = 0, **options: Any) -> EpochPlan:
     defaults = {
         "architecture": "encoder_decoder",
         "window": 8,
         "batch_size": 16,
         "batch_unit": "sentences",
         "seed": 1,
+        "shuffle": True,
     }
-    return plan_epoch(data, **(defaults | options))
+    return BatchSet(data, **(defaults | options)).plan(epoch)
 
 
 def shown_rows(data: EncodedData, plan: EpochPlan) -> list[tuple[tuple[int, ...], ...]]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 from rows import encode_rows, encode_stream, plan_of, random_pairs, shown_rows
 
 from seq2seq_kit.data.batches import make_dataset
-from seq2seq_kit.data.plan import BatchSet, padded_length
+from seq2seq_kit.data.plan import padded_length
 
 PAD, BOS, EOS = 0, 2, 3
 
@@ -201,20 +201,6 @@ def test_full_windows_need_no_padding() -> None:
 def test_sizes_must_be_positive(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
         plan_of(encode_rows(random_pairs(5)), **options)
-
-
-def test_a_batch_set_plans_epochs() -> None:
-    data = encode_rows(random_pairs(50))
-    batches = BatchSet(
-        data,
-        architecture="encoder_decoder",
-        window=8,
-        batch_size=16,
-        batch_unit="sentences",
-        seed=1,
-        shuffle=True,
-    )
-    assert batches.plan(3).order.tolist() == plan_of(data, epoch=3).order.tolist()
 
 
 LENGTHS = strategies.integers(1, 60)

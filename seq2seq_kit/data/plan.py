@@ -107,102 +107,98 @@ class EpochPlan:
         return float(1.0 - real / positions)
 
 
-def plan_epoch(
-    data: EncodedData,
-    *,
-    architecture: Architecture,
-    window: int,
-    batch_size: int,
-    batch_unit: BatchUnit,
-    seed: int,
-    epoch: int = 0,
-    shuffle: bool = True,
-) -> EpochPlan:
-    """Plans an epoch: which rows it shows, how they are cut and batched, and in which order.
-
-    Rows with the same padded lengths are batched together; each epoch draws again which of them
-    share a batch, and the order of the batches. A corpus of weight `w` is shown `floor(w)` times,
-    and a random share of `w - floor(w)` once more. Running text is cut into windows from a random
-    offset on, with each token in exactly one window; its EOS is the last token of the last window.
-    For an encoder-decoder, the source is a random first part of each window, or of each line of a
-    `lines` corpus.
-
-    Args:
-        data: The rows.
-        architecture: A language model reads source and target of a row as one sequence.
-        window: Positions of a window of running text.
-        batch_size: Rows of a batch; or positions of the longer side, padding included, where a row
-            with more positions is a batch by itself.
-        batch_unit: "sentences" or "tokens", the unit of `batch_size`.
-        seed: Seed of all random choices.
-        epoch: Number of the epoch, counted from 0; each has its own random choices.
-        shuffle: False for validation: each row once whatever its weight, shortest first, windows
-            from offset 0, and the same in every epoch.
-
-    Returns:
-        The plan. It depends only on the arguments, in any process.
+@dataclass(frozen=True, eq=False)
+class BatchSet:
+    """Encoded data and the options by which each epoch cuts them into batches.
 
     Raises:
         ValueError: If `batch_size` or `window` is not positive.
     """
-    if batch_size < 1 or window < 1:
-        raise ValueError(
-            "`batch_size` and `window` must be 1 or more. "
-            f"Received: batch_size={batch_size}, window={window}."
-        )
-    entropy = np.random.SeedSequence([seed, epoch if shuffle else 0])
-    rng = np.random.Generator(np.random.PCG64(entropy))
-    examples = _draw_examples(data, rng, architecture, window, shuffle)
-    real_targets = examples.target_lengths + examples.ends_text
-    targets = _pad_up_to_longest(real_targets)
-    sources = np.zeros_like(targets)
-    if architecture == "encoder_decoder":
-        sources = _pad_up_to_longest(examples.source_lengths + 1)
-    order = rng.permutation(len(targets)) if shuffle else np.arange(len(targets))
-    order = order[_order_by_length(sources[order], targets[order])]
-    if batch_unit == "sentences":
-        starts = np.arange(0, len(order), batch_size)
-    else:
-        starts = _cut_by_tokens(np.maximum(sources, targets)[order], batch_size)
-    batches = rng.permutation(len(starts)) if shuffle else np.arange(len(starts))
-    return EpochPlan(
-        examples=examples,
-        order=order,
-        starts=starts[batches],
-        stops=np.append(starts[1:], len(order))[batches],
-        source_lengths=np.maximum.reduceat(sources[order], starts)[batches],
-        target_lengths=np.maximum.reduceat(targets[order], starts)[batches],
-        num_tokens=np.add.reduceat(real_targets[order], starts)[batches],
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class BatchSet:
-    """Encoded data with the options that the plan of any epoch depends on.
-
-    The fields are arguments of `plan_epoch`.
-    """
 
     data: EncodedData
+    """The rows."""
     architecture: Architecture
+    """A language model reads source and target of a row as one sequence."""
     window: int
+    """Positions of a window of running text."""
     batch_size: int
+    """Rows of a batch; or positions of the longer side, padding included, where a row with more
+    positions is a batch by itself."""
     batch_unit: BatchUnit
+    """The unit of `batch_size`: "sentences" or "tokens"."""
     seed: int
+    """Seed of all random choices."""
     shuffle: bool
+    """False for validation: each row once whatever its weight, shortest first, windows from offset
+    0, and the same in every epoch."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.window < 1:
+            raise ValueError(
+                "`batch_size` and `window` must be 1 or more. "
+                f"Received: batch_size={self.batch_size}, window={self.window}."
+            )
 
     def plan(self, epoch: int) -> EpochPlan:
-        """Returns the plan of an epoch, counted from 0."""
-        return plan_epoch(
-            self.data,
-            architecture=self.architecture,
-            window=self.window,
-            batch_size=self.batch_size,
-            batch_unit=self.batch_unit,
-            seed=self.seed,
-            epoch=epoch,
-            shuffle=self.shuffle,
+        """Plans an epoch: which rows it shows, how they are cut and batched, and in which order.
+
+        Rows with the same padded lengths are batched together; each epoch draws again which of them
+        share a batch, and the order of the batches. A corpus of weight `w` is shown `floor(w)`
+        times, and a random share of it, `w - floor(w)`, once more. Running text is cut into windows
+        from a random offset on, with each token in exactly one window; its EOS is the last token of
+        the last window. For an encoder-decoder, the source is a random first part of each window,
+        or of each line of a `lines` corpus.
+
+        Args:
+            epoch: Number of the epoch, counted from 0; each has its own random choices.
+
+        Returns:
+            The plan. It depends only on the fields and the epoch, in any process.
+        """
+        entropy = np.random.SeedSequence([self.seed, epoch if self.shuffle else 0])
+        rng = np.random.Generator(np.random.PCG64(entropy))
+        examples = self._draw_examples(rng)
+        real_targets = examples.target_lengths + examples.ends_text
+        targets = _pad_up_to_longest(real_targets)
+        sources = np.zeros_like(targets)
+        if self.architecture == "encoder_decoder":
+            sources = _pad_up_to_longest(examples.source_lengths + 1)
+        order = rng.permutation(len(targets)) if self.shuffle else np.arange(len(targets))
+        order = order[_order_by_length(sources[order], targets[order])]
+        if self.batch_unit == "sentences":
+            starts = np.arange(0, len(order), self.batch_size)
+        else:
+            starts = _cut_by_tokens(np.maximum(sources, targets)[order], self.batch_size)
+        batches = rng.permutation(len(starts)) if self.shuffle else np.arange(len(starts))
+        return EpochPlan(
+            examples=examples,
+            order=order,
+            starts=starts[batches],
+            stops=np.append(starts[1:], len(order))[batches],
+            source_lengths=np.maximum.reduceat(sources[order], starts)[batches],
+            target_lengths=np.maximum.reduceat(targets[order], starts)[batches],
+            num_tokens=np.add.reduceat(real_targets[order], starts)[batches],
         )
+
+    def _draw_examples(self, rng: np.random.Generator) -> Examples:
+        parts = []
+        for corpus in self.data.corpora:
+            if corpus.start == corpus.stop:
+                continue
+            for share in _passes(corpus.weight if self.shuffle else 1.0):
+                if corpus.kind == "text":
+                    offset = int(rng.integers(self.window)) if self.shuffle else 0
+                    part = _windows(self.data, corpus, self.window, offset)
+                else:
+                    part = _whole_rows(self.data, corpus)
+                if share < 1.0:
+                    part = _draw_share(part, share, rng)
+                if self.architecture == "language_model":
+                    part = _join_sides(part)
+                elif not corpus.has_source:
+                    part = _split_at_random(part, rng)
+                parts.append(part)
+        return Examples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def padded_length(lengths: np.ndarray) -> np.ndarray:
@@ -229,33 +225,6 @@ def padded_length(lengths: np.ndarray) -> np.ndarray:
 def _pad_up_to_longest(lengths: np.ndarray) -> np.ndarray:
     """Returns padded lengths up to the longest: padding windows of 100 tokens to 104 is waste."""
     return np.minimum(padded_length(lengths), lengths.max(initial=0))
-
-
-def _draw_examples(
-    data: EncodedData,
-    rng: np.random.Generator,
-    architecture: Architecture,
-    window: int,
-    shuffle: bool,
-) -> Examples:
-    parts = []
-    for corpus in data.corpora:
-        if corpus.start == corpus.stop:
-            continue
-        for share in _passes(corpus.weight if shuffle else 1.0):
-            if corpus.kind == "text":
-                offset = int(rng.integers(window)) if shuffle else 0
-                part = _windows(data, corpus, window, offset)
-            else:
-                part = _whole_rows(data, corpus)
-            if share < 1.0:
-                part = _draw_share(part, share, rng)
-            if architecture == "language_model":
-                part = _join_sides(part)
-            elif not corpus.has_source:
-                part = _split_at_random(part, rng)
-            parts.append(part)
-    return Examples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _passes(weight: float) -> list[float]:
