@@ -13,8 +13,8 @@ MAX_VOCAB_SIZE = 1_000_000
 """Pieces of a vocabulary. The largest in use have a quarter of that."""
 
 MAX_WIDTH = 2**14
-"""Units of a layer and numbers of an embedding. An LSTM of so many has a kernel of 2**30 weights;
-of twice as many, their places could not be counted in int32."""
+"""Units of a layer and size of an embedding. An LSTM of this width has a kernel of 2**30 weights;
+with twice the width, int32 could not count them."""
 
 MAX_LAYERS = 100
 """Layers of an encoder or decoder. Each is traced on its own: thousands take hours before the first
@@ -42,10 +42,10 @@ SEEDS = 2**32
 """A seed is less: `keras.utils.set_random_seed` hands it to NumPy, which takes 32 bits."""
 
 MAX_WEIGHT = 10_000.0
-"""Times that a corpus is seen in an epoch: the plan of an epoch holds each row so many times."""
+"""Times that an epoch shows a corpus: its plan holds each row this many times."""
 
 MAX_COLUMN = 10_000
-"""The place of a TSV column: a blank line stands for a row of so many empty cells."""
+"""The number of a TSV column: a blank line counts as a row with this many empty cells."""
 
 MAX_LENGTH_PENALTY = 5.0
 """The exponent of `(5 + length) / 6`. For an output of `MAX_TOKENS` that is 1e26, which float32
@@ -59,8 +59,8 @@ MAX_REPETITION_PENALTY = 100.0
 Usual values are 1 to 2."""
 
 MAX_LEARNING_RATE = 1000.0
-"""Adam changes a weight by about so much in a step: far beyond any training that works, and small
-enough that float32 holds what the weights become."""
+"""Adam changes a weight by about this much in a step: far more than any training that works, and
+small enough that the weights stay within float32."""
 
 MAX_INIT_SCALE = 1000.0
 """Weights start within plus and minus this: gates saturate from about 10 on."""
@@ -69,26 +69,26 @@ MAX_NORM = 1e30
 """The norm to which gradients are clipped, where a large number means never. float32 holds it."""
 
 MAX_CONFIG_BYTES = 1_000_000
-"""Of a config file: many times the longest in use. YAML is read at some 100 kB a second."""
+"""Size of a config file: many times the longest in use. YAML is read at some 100 kB a second."""
 
 MAX_NESTING = 30
 """How deep the values of a config are nested. Its keys reach four deep; a thousand would end at
 Python's own limit."""
 
 MAX_VALUES = 50_000
-"""Values in a config, where an alias counts as all that it stands for: eight lines of aliases of
-aliases can stand for a billion values."""
+"""Values in a config, where an alias counts as all values that it refers to: eight lines of aliases
+of aliases can refer to a billion values."""
 
 MAX_DIGITS = 400
 """Characters of a number in a config. The longest float has 309 digits; the time to read a number
 grows with the square of them."""
 
 MAX_MODEL_BYTES = 256 * 2**20
-"""Of a SentencePiece model: a vocabulary of `MAX_VOCAB_SIZE` has less than half of it."""
+"""Size of a SentencePiece model: a vocabulary of `MAX_VOCAB_SIZE` has less than half of it."""
 
 MAX_GRAPH_BYTES = 2**31 - 1
-"""Of the graph of an export: protobuf reads no more."""
+"""Size of the graph of an export: protobuf reads no more."""
 
 MAX_LINE_BYTES = 256 * 2**20
-"""Of a line of text. A file without line ends, such as a device or a gzip bomb, would otherwise be
-read into memory whole."""
+"""Length of a line of text. Otherwise a file without line ends, such as a device or a gzip bomb,
+would be read into memory whole."""

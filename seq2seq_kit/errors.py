@@ -1,4 +1,4 @@
-"""The errors a user can meet, one class a kind of answer, and words that their messages share."""
+"""The errors that users can meet, and the parts that their messages share."""
 
 import difflib
 import signal
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What the caller passed is wrong: an option, a file, a text. The command line exits with 2."""
+    """An argument is wrong: an option, a file, a text. The exit code is 2."""
 
 
 class ConfigError(InputError):
@@ -20,11 +20,11 @@ class DataError(InputError):
 
 
 class RunError(RuntimeError):
-    """The work itself failed: a damaged run folder, an export that differs. Exit code 1."""
+    """The work failed: a damaged run folder, an export that differs. The exit code is 1."""
 
 
 class TrainingInterrupted(RunError):
-    """Training stopped on Ctrl-C, SIGTERM or SIGHUP. Exit code 130, 143 or 129."""
+    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP. The exit code is 130, 143 or 129."""
 
     def __init__(
         self, run_dir: Path, number: int = signal.SIGINT, *, can_resume: bool = True
@@ -32,9 +32,9 @@ class TrainingInterrupted(RunError):
         self.run_dir = run_dir
         """The folder of the run."""
         self.signal = signal.Signals(number)
-        """What interrupted it."""
+        """The signal."""
         self.can_resume = can_resume
-        """Whether a state was saved: if not, the run starts again from nothing."""
+        """Whether a state was saved from which the run can resume."""
         name = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
         saved = f"; its state is saved in {run_dir}." if can_resume else " before its first step."
         super().__init__(f"Training was interrupted by {name}{saved}")
@@ -79,7 +79,7 @@ def _pieces(value: Any, width: int) -> Iterator[str]:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """Returns what a misspelled name may have been meant to be, or else all that is known."""
+    """Returns the known name closest to a misspelled one, or all known names if none is close."""
     if close := difflib.get_close_matches(name, known, n=1):
         return f"Did you mean `{close[0]}`?"
     return f"Known: {', '.join(known)}."

@@ -18,8 +18,8 @@ from seq2seq_kit.errors import InputError, RunError
 def load_tensorflow() -> None:
     """Imports TensorFlow and Keras; call it before any module that imports them.
 
-    What they write to the terminal while starting (found instructions, missing GPUs) is kept, and
-    shown only if they fail to start. An environment that sets `TF_CPP_MIN_LOG_LEVEL` is obeyed.
+    Their messages while starting (found instructions, missing GPUs) are held back and shown only if
+    the start fails. `TF_CPP_MIN_LOG_LEVEL` is respected if the environment sets it.
 
     Raises:
         InputError: If Keras is set to another backend than TensorFlow.
@@ -27,36 +27,36 @@ def load_tensorflow() -> None:
     """
     _check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
     _keep_freed_memory()
-    # Lines about the CPU, oneDNN and XLA come with the first operations, long after the import,
-    # some of them called errors. An operation that does fail raises an exception as well.
+    # Messages about the CPU, oneDNN and XLA are logged by the first operations, long after the
+    # import, some of them as errors. An operation that really fails raises an exception too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with quiet_stderr():
             import keras
             import tensorflow as tf
 
-            # The GPU driver is looked for here, and complained about where there is none. Listing
-            # physical devices does not yet fix the settings that a strategy may want to change.
+            # This looks for the GPU driver and complains if there is none. Listing physical devices
+            # leaves open the settings that a strategy may want to change.
             tf.config.list_physical_devices()
     except ImportError as error:
         raise RunError(
             f"TensorFlow must be importable, but is not: {error}."
-            " Install it anew: pip install --force-reinstall tensorflow."
+            " Install it again: pip install --force-reinstall tensorflow."
         ) from error
-    # Such as where it has written the files of an export: a temporary folder of ours.
+    # Its messages name, for example, the temporary folder to which an export is written.
     tensorflow_log = logging.getLogger("tensorflow")
     tensorflow_log.setLevel(logging.WARNING)
     tensorflow_log.addFilter(_is_not_about_our_graphs)
-    # Keras may have been imported before, when KERAS_BACKEND was another.
+    # Keras may have been imported earlier, under another KERAS_BACKEND.
     _check_backend(keras.config.backend())
 
 
 def _keep_freed_memory() -> None:
-    """Has the C library keep what large arrays leave free, for the next ones.
+    """Makes the C library reuse the memory of large arrays instead of returning it to the system.
 
-    By itself glibc gives it back to the system at once and asks for it again in the next step,
-    and the system fills each page with zeros: a sixth of the time of a training step on a CPU.
-    Other C libraries have no such settings.
+    By default glibc returns it at once and requests it again in the next step, and the system fills
+    each page with zeros: a sixth of the time of a training step on a CPU. Other C libraries have no
+    such settings.
     """
     max_maps, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
     try:
@@ -68,7 +68,7 @@ def _keep_freed_memory() -> None:
 
 
 def _is_not_about_our_graphs(record: logging.LogRecord) -> bool:
-    """Drops the warning of graphs traced again and again: each of ours is traced on purpose."""
+    """Drops the warning that a graph is traced repeatedly: ours are traced again on purpose."""
     message = record.getMessage()
     return "triggered tf.function retracing" not in message or not any(
         name in message for name in ("Generator.", "Scorer.", "TrainingSteps.")
@@ -76,11 +76,11 @@ def _is_not_about_our_graphs(record: logging.LogRecord) -> bool:
 
 
 def open_standard_streams() -> None:
-    """Gives a process that was started without standard streams (`2>&-`) the null device for them.
+    """Opens the null device for each standard stream that the process lacks (as after `2>&-`).
 
-    Otherwise the next file that is opened gets the number of standard error, and with it whatever
-    TensorFlow has to say. What the encoding of standard output cannot hold is written with
-    backslashes.
+    Otherwise the next file that is opened would get the number of standard error, and TensorFlow's
+    messages would be written into it. Characters that the encoding of standard output lacks are
+    written as backslash escapes.
     """
     for number in range(3):
         try:
@@ -95,12 +95,12 @@ def open_standard_streams() -> None:
 
 
 def show_log(*, force: bool = False) -> None:
-    """Shows the package's log on standard error, unless the program has set up logging itself.
+    """Shows the package's log on standard error, unless the program has set up logging.
 
-    On the root logger, where progress bars can make way for it.
+    The handler is on the root logger, where progress bars can give way to messages.
 
     Args:
-        force: Show it here whatever was set up before.
+        force: Replace any earlier set-up.
     """
     package = logging.getLogger("seq2seq_kit")
     if force or not package.hasHandlers():
@@ -118,10 +118,10 @@ def _check_backend(backend: str) -> None:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keeps what the body writes to standard error, in C++ too, and shows it only if it raises."""
+    """Holds back the body's standard error, that of C++ too, and shows it only if it raises."""
     try:
         terminal = os.dup(2)
-    except OSError:  # There is no standard error, so nothing to keep clean.
+    except OSError:  # There is no standard error.
         yield
         return
     with tempfile.TemporaryFile() as kept:

@@ -1,7 +1,7 @@
-"""Starter configs and the data they train on; `write_starter` copies both to where a user works.
+"""Starter configs and the data that they train on; `write_starter` copies both to a user's folder.
 
-The configs name their data relative to themselves, so they run where they lie and where they are
-copied. The texts' origins and licences stand in `data/README.md`.
+The configs name their data relative to themselves, so they work here and wherever they are copied.
+The origins and licences of the texts are in `data/README.md`.
 """
 
 from pathlib import Path
@@ -10,11 +10,11 @@ from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.errors import InputError
 
 FOLDER = Path(__file__).parent
-"""Where the starter configs lie, with their texts in `data`."""
+"""The folder of the starter configs, with their texts in `data`."""
 
 
 def starter_files() -> list[Path]:
-    """Returns what a starter consists of, relative to `FOLDER`: the configs, then their data."""
+    """Returns the files of a starter relative to `FOLDER`: the configs, then their data."""
     configs = sorted(FOLDER.glob("*.yaml"))
     data = sorted(path for path in (FOLDER / "data").iterdir() if path.is_file())
     return [path.relative_to(FOLDER) for path in configs + data]
@@ -24,18 +24,18 @@ def write_starter(folder: str | Path) -> list[Path]:
     """Copies the starter configs and their data into a folder.
 
     Args:
-        folder: Made if it does not exist. What else is in it stays untouched.
+        folder: The folder, created if it does not exist. Other files in it are not changed.
 
     Returns:
         The configs that were written.
 
     Raises:
-        InputError: If a file to write is there already with other contents, or the folder cannot
-            be made; then nothing is written.
-        RunError: If a file cannot be written, as on a full disk; none of them is left.
+        InputError: If a file to write exists with other contents, or the folder cannot be created;
+            then nothing is written.
+        RunError: If a file cannot be written, as on a full disk; then none of them is left.
     """
     folder = Path(folder)
-    # What an interrupted copy has left is as it should be.
+    # Files that an interrupted copy has left are complete.
     files = [file for file in starter_files() if not _is_there(FOLDER / file, folder / file)]
     present = [folder / file for file in files if (folder / file).exists()]
     if present:
