@@ -29,11 +29,16 @@ _SHOWN_LINES = 20
 @click.command(cls=SearchCommand)
 @run_argument
 @click.argument("input_path", type=FILE, required=False, metavar="[INPUT]")
-@click.option("-o", "--output", type=FILE, help="Write to this file, once all outputs are known.")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    help="Write to this file, which appears when all outputs are in it.",
+)
 @click.option(
     "--num-hypotheses",
     type=click.IntRange(1, bounds.MAX_BEAM_SIZE),
-    help="Write a TSV with this many outputs for each input; at most the beam size.",
+    help="Write a TSV with this many outputs for each input: samples, or the best of the beam.",
 )
 @click.option(
     "--scores", is_flag=True, help="Write a TSV: line, rank, score, text, `cut` or `ended`."
