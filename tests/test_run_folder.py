@@ -59,7 +59,7 @@ def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
 
 # What is in a folder, and what is said of it by `fit`, by `fit --resume`, and by `generate`,
 # `info`, `evaluate` and `export`; None where it works.
-MINE = "not of a run and would be overwritten"
+MINE = "does not belong to a run and would be overwritten"
 RESUME = "holds a run already. Resume it (--resume"
 NOTHING = "Nothing to resume"
 USE = "They can be used as they are: `s2s generate"
@@ -105,7 +105,9 @@ def test_every_state_of_a_folder_has_a_way_forward(
 
 def test_a_config_that_is_not_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("# mine\n")
-    with pytest.raises(InputError, match=r"config\.yaml is not of a run and would be overwritten"):
+    with pytest.raises(
+        InputError, match=r"config\.yaml does not belong to a run and would be overwritten"
+    ):
         RunFolder(tmp_path).check_new()
 
 
@@ -226,5 +228,5 @@ def test_an_export_is_told_from_a_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         RunFolder(tmp_path / "nowhere").open_trained()

@@ -484,7 +484,7 @@ def test_a_missing_tokenizer_is_called_by_its_name(copied_run: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         Seq2Seq.load(tmp_path / "nowhere")
 
 

@@ -1,8 +1,8 @@
-"""Defaults that suit the data: a few rules from what the texts look like to the keys of a config.
+"""Defaults that suit the data: a few rules from statistics of the texts to keys of a config.
 
-The only place where a default depends on the data. Takes statistics of the texts and knows nothing
-of files or TensorFlow. A key that a config gives is never changed. What is chosen is meant for some
-minutes on a CPU: `benchmarks/three_line_configs.py` measures it.
+This is the only place where a default depends on the data. It knows nothing of files or TensorFlow.
+A key that a config gives is never changed. The choices are meant for some minutes of training on a
+CPU: `benchmarks/three_line_configs.py` measures them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from seq2seq_kit.config.sections import Config, VocabularyConfig
 
-# Scripts that put no spaces between words. In the first group a character is a syllable or a word,
+# Scripts without spaces between words. In the first group a character is a syllable or a word,
 # so that characters make good tokens; in the second a character is a letter.
 _SYLLABLES = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI")
 _LETTERS = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
@@ -23,23 +23,24 @@ _UNSPACED_SHARE = 0.3
 # Segmented Chinese has words of one or two characters.
 _SEGMENTED_WORD_LENGTH = 3.0
 
-# Japanese has more kana than that, Chinese that quotes some has less.
+# Japanese has a larger share of kana, Chinese with a few quotations a smaller one.
 _KANA_SHARE = 0.05
 
 _SPECIAL_PIECES = 4
 _BYTE_PIECES = 256
 _MAX_CHARACTER_PIECES = 8000
 
-# A closed set of words, such as phones, commands or labels: few, each seen often. A language has
-# many more distinct words in as much text.
+# A closed set of words, such as phones, commands or labels: few words, each of them frequent. Text
+# of the same length in a language has many more distinct words.
 _CLOSED_SET_WORDS = 500
 _CLOSED_SET_REPEATS = 50
 
-# A line of up to so many characters is read by characters where the answer is a single word: a
-# longer one is a text, of which the word is a summary.
+# Where the output is a single word, inputs of up to this many characters are split into characters:
+# a longer one is a text, and the word summarizes it.
 _MAX_CHARACTERS_OF_A_FORM = 60
 
-# Characters of a piece of a few thousand, measured on Tatoeba: 3.6 in English, 3.4 in German.
+# Characters per piece in vocabularies of a few thousand, measured on Tatoeba: 3.6 in English, 3.4
+# in German.
 _CHARACTERS_PER_PIECE = 3.5
 
 VocabularyType = Literal["unigram", "bpe", "word", "char"]
@@ -47,51 +48,51 @@ VocabularyType = Literal["unigram", "bpe", "word", "char"]
 
 @dataclass(frozen=True)
 class TextStatistics:
-    """What the texts of one side look like."""
+    """Statistics of the texts of one side."""
 
     characters_per_line: float
     """Mean number of characters of a line."""
     words_per_line: float
-    """Mean number of words of a line; a word is what stands between spaces."""
+    """Mean number of words of a line; words are separated by spaces."""
     long_line: int
     """Characters that 99.5 % of the lines do not exceed."""
     characters: AbstractSet[str]
-    """The different characters, the space not among them."""
+    """The distinct characters, without the space."""
     words: AbstractSet[str]
-    """The different words."""
+    """The distinct words."""
     num_words: int
-    """Words that were looked at."""
+    """Number of words that were counted."""
     scripts: Mapping[str, float] = field(default_factory=dict)
-    """Share of each script among the letters: `{"CJK": 0.98, "LATIN": 0.02}`. A script is called
-    by the first word of its letters' Unicode names; CJK are Han characters."""
+    """Share of each script among the letters: `{"CJK": 0.98, "LATIN": 0.02}`. A script is named
+    after the first word in the Unicode names of its letters; CJK are Han characters."""
 
     def share(self, scripts: Iterable[str]) -> float:
-        """Returns the share of the letters that are of one of the scripts."""
+        """Returns the share of the letters that belong to one of the scripts."""
         return sum(self.scripts.get(script, 0.0) for script in scripts)
 
     @property
     def main_script(self) -> str:
-        """The script of most letters; empty where there are no letters."""
+        """The script of most letters; empty if there are no letters."""
         return max(self.scripts, key=lambda script: self.scripts[script], default="")
 
     @property
     def is_segmented(self) -> bool:
-        """Whether spaces part the words, even in a script that is written without them."""
+        """Whether spaces separate words, even in a script that is usually written without them."""
         return self.characters_per_line < _SEGMENTED_WORD_LENGTH * self.words_per_line
 
     @property
     def is_syllabic(self) -> bool:
-        """Whether it is Chinese or Japanese without spaces between the words."""
+        """Whether the text is Chinese or Japanese without spaces between words."""
         return self.share(_SYLLABLES) >= _UNSPACED_SHARE and not self.is_segmented
 
     @property
     def is_unspaced(self) -> bool:
-        """Whether no spaces part the words: Chinese and Japanese, Thai and its like."""
+        """Whether no spaces separate words, as in Chinese, Japanese and Thai."""
         return self.is_syllabic or self.share(_LETTERS) >= _UNSPACED_SHARE
 
     @property
     def is_closed_set(self) -> bool:
-        """Whether its words are a few that come again and again, such as phones or labels."""
+        """Whether the words are a few frequent ones, such as phones or labels."""
         num_distinct = len(self.words)
         return (
             0 < num_distinct <= _CLOSED_SET_WORDS
@@ -107,18 +108,18 @@ class TextStatistics:
 
 @dataclass(frozen=True)
 class CorpusStatistics:
-    """What training data look like."""
+    """Statistics of the training data."""
 
     num_lines: float
-    """Lines that an epoch shows: weights count."""
+    """Lines of an epoch, multiplied by the weights of their corpora."""
     target: TextStatistics
     """The target side; for continuation without prompts, the texts."""
     source: TextStatistics | None = None
-    """The source side, where there is one."""
+    """The source side; None if there is none."""
 
     @property
     def sides(self) -> dict[str, TextStatistics]:
-        """The sides that there are, by name."""
+        """The existing sides by name."""
         sides = {} if self.source is None else {"source": self.source}
         return sides | {"target": self.target}
 
@@ -129,7 +130,7 @@ class Choice(NamedTuple):
     values: Mapping[str, Any]
     """Dotted keys with their values."""
     reason: str
-    """What in the data the values follow from."""
+    """The property of the data that the values follow from."""
 
     def __str__(self) -> str:
         """One line for the log, such as `model.units 256, model.embedding_dim 256: few tokens`."""
@@ -139,15 +140,15 @@ class Choice(NamedTuple):
 
 
 def choose_defaults(config: Config, statistics: CorpusStatistics) -> tuple[Config, list[Choice]]:
-    """Fills in what a config leaves out with what suits its data.
+    """Fills in the keys that a config leaves out with values that suit its data.
 
     Args:
-        config: From `load_config`. A key that is given in it stays as it is, whatever the data.
-        statistics: Of the training data.
+        config: A config from `load_config`. The keys that it gives are never changed.
+        statistics: Statistics of the training data.
 
     Returns:
-        A config in which every key counts as given, so that it is never filled in again, and what
-        was chosen.
+        A config in which every key counts as given, so that it is never filled in again, and the
+        choices.
 
     Example:
 
@@ -168,18 +169,18 @@ def choose_defaults(config: Config, statistics: CorpusStatistics) -> tuple[Confi
 
 
 def keep_chosen(config: Config, saved: Config) -> Config:
-    """Fills in what a config leaves out with what was chosen when its run was started.
+    """Fills in the keys that a config leaves out with the choices made when its run was started.
 
     Args:
-        config: From `load_config`, to resume a run with.
-        saved: The run's own config, with every key.
+        config: A config from `load_config`, to resume a run with.
+        saved: The config saved with the run, which has every key.
     """
     given, values = given_keys(config), {}
     for key in _CHOSEN:
         if key not in given and not (key == "tokenizer" and _any_below("tokenizer", given)):
             values[key] = _value(saved, key)
     for section in ("tokenizer", "tokenizer.source", "tokenizer.target"):
-        # Earlier versions wrote `byte_fallback: true` where it was left out.
+        # Earlier versions saved `byte_fallback: true` if it was left out.
         key = f"{section}.byte_fallback"
         if key not in given and _has(config, section) and _has(saved, section):
             values[key] = _value(saved, key)
@@ -195,7 +196,7 @@ def given_keys(config: Config) -> set[str]:
     return set(_given_below(config, ""))
 
 
-# What the rules may choose; `tokenizer` as a whole, because its two forms exclude each other.
+# Keys that the rules may choose; `tokenizer` as a whole, because its two forms exclude each other.
 _CHOSEN = (
     "tokenizer",
     "data.max_source_length",
@@ -258,14 +259,14 @@ def _vocabulary(
 
 
 def _vocabulary_type(name: str, statistics: CorpusStatistics) -> VocabularyType:
-    """What a side is best cut into."""
+    """Returns the type of vocabulary that suits a side."""
     side = statistics.sides[name]
     if side.is_closed_set:
         return "word"
     if side.is_syllabic:
         return "char"
     if side.is_unspaced:
-        return "bpe"  # unigram takes minutes to train where no spaces part the words
+        return "bpe"  # unigram takes minutes to train if no spaces separate words
     is_form = statistics.target.is_one_word and not statistics.target.is_closed_set
     if statistics.source is not None and is_form:
         return "char" if side.characters_per_line <= _MAX_CHARACTERS_OF_A_FORM else "unigram"
@@ -273,14 +274,14 @@ def _vocabulary_type(name: str, statistics: CorpusStatistics) -> VocabularyType:
 
 
 def _differ(sides: Mapping[str, TextStatistics], types: Mapping[str, VocabularyType]) -> bool:
-    """Whether the sides have so little in common that each wants its own vocabulary."""
+    """Whether the sides have so little in common that each needs its own vocabulary."""
     # Chinese and Japanese share many characters.
     scripts = {"CJK" if side.is_syllabic else side.main_script for side in sides.values()}
     return len(set(types.values())) > 1 or len(scripts) > 1
 
 
 def _joint_type(types: set[VocabularyType], texts: list[TextStatistics]) -> VocabularyType:
-    """What both sides are cut into where they share a vocabulary."""
+    """Returns the type of a vocabulary that both sides share."""
     if len(types) == 1:
         return next(iter(types))
     if any(text.is_unspaced for text in texts):
@@ -291,7 +292,7 @@ def _joint_type(types: set[VocabularyType], texts: list[TextStatistics]) -> Voca
 def _vocabulary_size(
     kind: VocabularyType, settings: VocabularyConfig, texts: list[TextStatistics], num_lines: float
 ) -> tuple[int, str]:
-    """Returns the number of pieces, and why these."""
+    """Returns the number of pieces, and the reason for it."""
     characters = set().union(*(text.characters for text in texts))
     fixed = _SPECIAL_PIECES + _BYTE_PIECES * (settings.byte_fallback is not False)
     fixed += len(settings.user_defined_symbols) + bool(settings.lossless)
@@ -304,23 +305,23 @@ def _vocabulary_size(
         return max(fixed + len(words), 8), f"{len(words):,} different words, each seen often"
     total = num_lines * sum(text.characters_per_line for text in texts)
     size = next((pieces for limit, pieces in _PIECES if total < limit), _MOST_PIECES)
-    # Each character has a piece of its own; a few more keep the smallest data feasible.
+    # Each character has a piece; some more keep the size feasible for the smallest data.
     return max(size, fixed + len(characters) + 100), f"{_about(total)} characters of text"
 
 
-# By the characters of the texts: the fewer there are, the less often a rare piece is seen.
+# Vocabulary size by number of characters: the less text, the rarer the rare pieces.
 _PIECES = ((50_000, 500), (200_000, 1000), (1_000_000, 2000), (20_000_000, 4000))
 _MOST_PIECES = 8000
 
 
-# A batch of longer lines would take gigabytes.
+# A batch of longer lines would need gigabytes.
 _LONGEST = 500
 
 
 def _lengths(
     config: Config, statistics: CorpusStatistics, given: AbstractSet[str]
 ) -> Iterator[Choice]:
-    """Longer limits where many lines would be skipped."""
+    """Raises the limits if many lines would be skipped."""
     if config.data.is_running_text:
         return
     limit = _LONGEST
@@ -349,7 +350,7 @@ def _characters_per_token(
 
 
 def _tokens_per_line(config: Config, name: str, side: TextStatistics) -> float:
-    """Tokens of a mean line, EOS among them."""
+    """Returns the mean number of tokens of a line, including EOS."""
     return 1.0 + side.characters_per_line / _characters_per_token(config, name, side)
 
 
@@ -447,7 +448,7 @@ def _scores(
         yield Choice({"data.bleu_tokenize": "char"}, "the target has no spaces between words")
 
 
-# ---- What the rules are made of
+# ---- Helpers of the rules
 
 
 def _given_below(section: BaseModel, prefix: str) -> Iterator[str]:
@@ -470,7 +471,7 @@ def _value(config: Config, key: str) -> Any:
 
 
 def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a config with other values, in which every key counts as given."""
+    """Returns a config with new values, in which every key counts as given."""
     changed = config.model_dump()
     for key, value in values.items():
         *parents, name = key.split(".")
@@ -484,7 +485,7 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def _about(number: float) -> str:
-    """Two significant digits, such as `1,500,000`: an estimate says no more."""
+    """Rounds to two significant digits, such as `1,500,000`: an estimate is no more precise."""
     return f"{float(f'{number:.2g}'):,.0f}" if number >= 10 else f"{number:.2g}"
 
 

@@ -1,7 +1,7 @@
-"""What to change when a result is poor: plain sentences from the history and results of a run.
+"""Advice on poor results: sentences made from the history and the results of a run.
 
-The rules are functions of numbers alone. Each is silent unless it is sure: a run that learnt well
-gets no advice.
+Each rule is a function of numbers, and gives no advice unless it is certain: a run that learned
+well gets none.
 """
 
 import re
@@ -11,26 +11,26 @@ from typing import Any
 from seq2seq_kit.config import Config
 from seq2seq_kit.text.statistics import measure_texts
 
-# Sentences shown at most: those of the causes come first, those of the scores last.
+# The largest number of sentences; those on causes come first, those on scores last.
 _MOST = 2
 
-# The unit of a limit in what `Trainer` says when it is reached, with the key that raises it.
+# The unit of a limit in the reason that `StopAtLimit` gives, with the key to raise.
 _LIMITS = {
     "minute": "training.max_minutes",
     "epoch": "training.epochs",
     "step": "training.max_steps",
 }
 
-# A loss that fell by this share in the last fifth of a training had not settled.
+# A loss that fell by this share in the last fifth of a training had not converged.
 _STILL_FALLING = 0.02
 # Early stopping lets the validation loss rise a little in every run that it ends.
 _OVERFITTING_RISE = 0.1
 _TRAINING_FALL = 0.1
-# A perplexity above this share of what guessing by frequency has is no knowledge of the context.
+# A model with a perplexity above this share of the one of guessing by frequency ignores contexts.
 _GUESSING = 0.7
-# Where that is not known: of the vocabulary's size.
+# The same as a share of the vocabulary's size, where the perplexity of guessing is unknown.
 _GUESSING_OF_VOCABULARY = 0.15
-# So many tokens may be equally likely in random data such as digits, and nothing be wrong.
+# In random data such as digits, this many tokens can be equally likely without a fault.
 _EQUALLY_LIKELY = 20
 # Shares of the outputs.
 _MANY_EMPTY = 0.05
@@ -47,13 +47,13 @@ def advise(
     """Returns at most two sentences, each naming the key to change; none for a good run.
 
     Args:
-        config: Of the run.
-        history: A record a validation, oldest first.
-        results: What training ended with.
-        vocab_size: Of the target tokenizer.
+        config: The config of the run.
+        history: A record for each validation, oldest first.
+        results: The results of training.
+        vocab_size: Size of the target vocabulary.
     """
     rules: tuple[Callable[[], Iterator[str]], ...] = (
-        lambda: _learnt_nothing(history, results, vocab_size),
+        lambda: _learned_nothing(history, results, vocab_size),
         lambda: _overfits(config, history),
         lambda: _stopped_early(config, history, results),
         lambda: _faulty_outputs(config, results),
@@ -63,7 +63,7 @@ def advise(
 
 
 def describe_cut(num_cut: int, num_outputs: int, max_length: int) -> str:
-    """Returns a sentence on outputs that the limit cut, with what to raise."""
+    """Returns a sentence on outputs that the limit cut, with the option to raise."""
     return (
         f"{num_cut:,} of {num_outputs:,} outputs were cut at {max_length} tokens, before their "
         f"end: raise the limit (decoding.max_length, --max-length), or train longer if they repeat "
@@ -74,12 +74,12 @@ def describe_cut(num_cut: int, num_outputs: int, max_length: int) -> str:
 def describe_outputs(
     sources: Sequence[str], references: Sequence[str], outputs: Sequence[str]
 ) -> dict[str, float]:
-    """Returns numbers that tell good outputs from faulty ones, for `results`.
+    """Returns numbers that distinguish good outputs from faulty ones, for `results`.
 
     Args:
         sources: The inputs.
-        references: What the data have for them.
-        outputs: What the model answered.
+        references: The outputs that the data have for them.
+        outputs: The outputs of the model.
     """
     target = measure_texts(references)
     return {
@@ -98,7 +98,7 @@ def _same(one: str, other: str) -> bool:
 # ---- The rules, causes before scores
 
 
-def _learnt_nothing(
+def _learned_nothing(
     history: Sequence[Mapping[str, float]], results: Mapping[str, Any], vocab_size: int
 ) -> Iterator[str]:
     perplexities = [record["val_perplexity"] for record in history]
@@ -119,7 +119,7 @@ def _learnt_nothing(
     known = (
         f"guessing by frequency has {guessing:,.0f}" if guessing else f"of {vocab_size:,} pieces"
     )
-    yield f"The model has learnt next to nothing: its perplexity is {best:,.0f} ({known}); {cure}"
+    yield f"The model has learned next to nothing: its perplexity is {best:,.0f} ({known}); {cure}"
 
 
 def _overfits(config: Config, history: Sequence[Mapping[str, float]]) -> Iterator[str]:
@@ -162,13 +162,13 @@ def _stopped_early(
 
 
 def _still_falls(history: Sequence[Mapping[str, float]]) -> bool:
-    """Whether the last fifth of the steps still brought something, as far as can be seen."""
+    """Whether the loss still fell in the last fifth of the steps, as far as the history shows."""
     if len(history) < 2:
-        return bool(history)  # Not even two validations: an end before anything could settle.
+        return bool(history)  # Fewer than two validations: the loss cannot have converged.
     last = history[-1]
     is_best = last["val_loss"] <= min(record["val_loss"] for record in history)
     before = [record for record in history[:-1] if record["step"] <= 0.8 * last["step"]]
-    if not before:  # Two close together near the end show as little as one.
+    if not before:  # Two validations near the end show as little as one.
         return is_best
     return is_best and last["val_loss"] < (1 - _STILL_FALLING) * before[-1]["val_loss"]
 
@@ -222,5 +222,5 @@ def _unsuitable_scores(config: Config, results: Mapping[str, Any]) -> Iterator[s
 
 
 def _scored(results: Mapping[str, Any]) -> str | None:
-    """Returns which data the outputs in the results are for, if there are any."""
+    """Returns which data the scores in the results are of, if there are any."""
     return next((name for name in ("test", "validation") if f"{name}_bleu" in results), None)

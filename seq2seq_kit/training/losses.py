@@ -10,23 +10,23 @@ from seq2seq_kit.model.matmul import as_operand, product
 from seq2seq_kit.model.networks import OutputLayer
 
 _ROWS_AT_ONCE = 512
-"""Positions whose logits stand in memory at the same time: 16 MB for 8,000 tokens. Each part costs
-one more pass over the kernel's gradient."""
+"""Positions whose logits are in memory at the same time: 16 MB for 8,000 tokens. Each further part
+costs one more pass over the kernel's gradient."""
 
 
 class CrossEntropy(NamedTuple):
     """Cross-entropy of each position, in nats."""
 
     loss: tf.Tensor
-    """float32 `(batch, time)`. With label smoothing: what training minimises."""
+    """float32 `(batch, time)`. With label smoothing: training minimises this."""
     negative_log_likelihood: tf.Tensor
-    """float32 `(batch, time)`. Without: what perplexity is made of."""
+    """float32 `(batch, time)`. Without label smoothing: perplexity is computed from this."""
 
 
 def cross_entropy(
     logits: tf.Tensor, target_ids: tf.Tensor, *, label_smoothing: float = 0.0
 ) -> CrossEntropy:
-    """Returns the cross-entropy of each position; the caller weighs and sums.
+    """Returns the cross-entropy of each position, neither weighted nor summed.
 
     With smoothing `e` the target distribution is `1 - e` on the right token plus `e / vocab_size`
     on every token (Szegedy et al., 2016, section 7, https://arxiv.org/abs/1512.00567).
@@ -46,7 +46,9 @@ def cross_entropy(
     logits = tf.cast(logits, tf.float32)
     shape = tf.shape(target_ids)
     flat_logits = tf.reshape(logits, (-1, logits.shape[-1]))
-    targets = tf.cast(tf.reshape(target_ids, [-1]), tf.int32)  # NumPy's own integers have 64 bits.
+    targets = tf.cast(
+        tf.reshape(target_ids, [-1]), tf.int32
+    )  # NumPy's default integers have 64 bits.
     losses, _ = _losses_and_probabilities(flat_logits, targets, label_smoothing)
     return CrossEntropy(*(tf.reshape(part, shape) for part in losses))
 
@@ -61,16 +63,15 @@ def projected_cross_entropy(
 ) -> tf.Tensor:
     """Returns the weighted sum of the cross-entropies of all positions, for training.
 
-    The same as `cross_entropy` of `output_layer.logits(outputs)`, without the memory for it: some
-    positions at a time have their logits, their losses and, forward already, their gradients
-    computed.
+    The same as `cross_entropy` of `output_layer.logits(outputs)`, with less memory: logits, losses
+    and, in the forward pass already, gradients are computed for a part of the positions at a time.
 
     Args:
-        outputs: float `(batch, time, output_dim)`. What the output layer reads.
-        output_layer: Makes logits of them.
+        outputs: float `(batch, time, output_dim)`. The inputs of the output layer.
+        output_layer: The layer that computes the logits.
         target_ids: int32 `(batch, time)`.
-        weights: float32 `(batch, time)`. 0 where a position does not count. No gradient reaches
-            them.
+        weights: float32 `(batch, time)`. 0 where a position does not count. They get no
+            gradient.
         label_smoothing: As in `cross_entropy`.
 
     Returns:
@@ -87,14 +88,14 @@ def projected_cross_entropy(
     def of_part(
         first: tf.Tensor | int, rows: tf.Tensor, layer: OutputLayer
     ) -> tuple[tf.Tensor, ...]:
-        """Returns the loss of the rows from `first` on, and what they add to the gradients."""
+        """Returns the loss of the rows from `first` on, and their part of the gradients."""
         here = slice(first, first + _ROWS_AT_ONCE)
         rows, weight = rows[here], weights[here]
         losses, probabilities = _losses_and_probabilities(
             layer.logits(rows), targets[here], label_smoothing
         )
         logits_grad = _logits_gradient(probabilities, targets[here], label_smoothing)
-        # A row's weight goes to what is small: each pass over logits costs as much as a product.
+        # Weights are applied to small tensors: a pass over the logits costs as much as a product.
         by_row = weight[:, tf.newaxis]
         return (
             tf.reduce_sum(losses.loss * weight),
@@ -126,7 +127,7 @@ def projected_cross_entropy(
             lambda first, *_: first < num_rows,
             add_part,
             (_ROWS_AT_ONCE, rows_grads, loss, *layer_grads),
-            parallel_iterations=1,  # Two parts at a time would need the memory of two.
+            parallel_iterations=1,  # Two parts at a time would need twice the memory.
         )
         rows_grad = rows_grads.concat()
         return loss, lambda loss_grad: tuple(part * loss_grad for part in (rows_grad, *layer_grads))
@@ -150,10 +151,10 @@ def _losses_and_probabilities(
     Args:
         logits: float32 `(rows, vocab_size)`.
         targets: int32 `(rows,)`.
-        smoothing: The share of label smoothing.
+        smoothing: The share `e` of `cross_entropy`.
     """
     probabilities = tf.nn.softmax(logits)
-    # log(sum(exp(logits))), from the largest probability because it cannot underflow.
+    # log(sum(exp(logits))), computed from the largest probability, which cannot underflow.
     log_normalizer = tf.reduce_max(logits, axis=-1) - tf.math.log(
         tf.reduce_max(probabilities, axis=-1)
     )
@@ -169,8 +170,8 @@ def _losses_and_probabilities(
 def _logits_gradient(probabilities: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
     """Returns the gradient of each row's loss, `(rows, vocab_size)`.
 
-    It is the softmax less the target distribution, written into the softmax's own memory; automatic
-    differentiation passes over logits eight times.
+    This is the softmax minus the target distribution, computed in the softmax's memory; automatic
+    differentiation would pass over the logits eight times.
     """
     indices = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
     if smoothing:
@@ -183,7 +184,7 @@ def _logits_gradient(probabilities: tf.Tensor, targets: tf.Tensor, smoothing: fl
 class MaskedCrossEntropy(keras.losses.Loss):
     """Mean cross-entropy over real tokens, for `keras.Model.compile`.
 
-    Positions whose target is padding (id 0) count neither above nor below the line.
+    Positions whose target is padding (id 0) count neither in the sum nor in the number of tokens.
 
     Args:
         label_smoothing: As in `cross_entropy`.

@@ -222,7 +222,7 @@ def _duration(seconds: float) -> str:
 
 
 def _rounded(number: float) -> str:
-    """Two significant digits: an estimate says no more."""
+    """Rounds to two significant digits: an estimate is no more precise."""
     return f"{float(f'{number:.2g}'):,g}"
 
 

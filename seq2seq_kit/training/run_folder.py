@@ -1,4 +1,4 @@
-"""A run folder: the names of its files, who may fill it, and what can be done with it as it is."""
+"""A run folder: the names of its files, its lock, and whether it can be filled, resumed or used."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ _ELSEWHERE = "train into another folder (--run-dir, in Python run_dir=...)"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run: all that `generate` needs and all that training leaves."""
+    """The folder of one run, with everything that generating and resuming need."""
 
     path: Path
     """The folder itself."""
@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def data(self) -> Path:
-        """The SHA-256 of each text that is learnt from, JSON; what is resumed must match it."""
+        """The SHA-256 of each training and validation file, JSON; a resumption needs the same."""
         return self.path / "data.json"
 
     def tokenizer(self, side: str) -> Path:
@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def shortlist(self) -> Path:
-        """What the tokens of an input are likely to come out as; translation only."""
+        """The lexical shortlist: likely translations of each source token; translation only."""
         return self.path / "shortlist.npz"
 
     @property
@@ -63,39 +63,39 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a validation."""
+        """The history: one JSON object for each validation."""
         return self.path / "metrics.jsonl"
 
     @property
     def results(self) -> Path:
-        """The final table of results, JSON."""
+        """The table of results, JSON."""
         return self.path / "results.json"
 
     @property
     def logs(self) -> Path:
-        """The folder of TensorBoard's event files: this one's, and those of callbacks."""
+        """The folder for TensorBoard: our event file, and those of callbacks."""
         return self.path / "logs"
 
     @property
     def events(self) -> Path:
-        """The history for TensorBoard, which knows such a file by the beginning of its name."""
+        """Our event file; TensorBoard recognizes one by the beginning of its name."""
         return self.logs / "events.out.tfevents.training"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that fills the folder; holds its number."""
+        """The lock of the process that fills the folder; the file contains its PID."""
         return self.path / ".lock"
 
     @contextmanager
     def filled(self) -> Iterator[None]:
-        """Makes the folder and keeps other processes from filling it too while the body runs.
+        """Creates the folder and locks it against other processes while the body runs.
 
-        The system releases the lock of a process that dies. Reading the folder needs no lock. If
-        the body fails before a state of training is saved, the files and folders that it made are
-        removed again; those that were there before stay.
+        The system releases the lock of a process that dies. Reading needs no lock. If the body
+        fails before a state of training is saved, the files and folders that it created are removed
+        again; those that existed before stay.
 
         Raises:
-            InputError: If the folder cannot be made, or another process fills it.
+            InputError: If the folder cannot be created, or another process fills it.
         """
         may_be_new = (self.logs, self.path, *self.path.parents)
         folders = [folder for folder in may_be_new if not folder.exists()]
@@ -168,7 +168,7 @@ class RunFolder:
         )
 
     def check_new(self) -> None:
-        """Raises InputError if training anew would overwrite something, with what to do."""
+        """Raises InputError if a new training would overwrite something; says what to do."""
         if self.last.is_file():
             if not self.config.is_file():
                 raise self._without_config(self.last)
@@ -190,7 +190,7 @@ class RunFolder:
                     raise self._not_of_a_run(path)
 
     def check_resumable(self) -> None:
-        """Raises InputError if there is nothing that training can resume from, with what to do."""
+        """Raises InputError if there is no state to resume from; says what to do."""
         if self.last.is_file():
             if not self.config.is_file():
                 raise self._without_config(self.last)
@@ -206,7 +206,7 @@ class RunFolder:
         """Returns itself if it holds a trained run.
 
         Raises:
-            InputError: If it does not; the message says what to do with what is there.
+            InputError: If it does not; the message says what to do with the folder.
         """
         if self.best.is_file():
             if self.config.is_file():
@@ -222,14 +222,14 @@ class RunFolder:
             resume = " --resume" if self.last.is_file() else ""
             raise InputError(
                 f"The run in {self.path} has no best weights ({self.best.name}): its training "
-                f"{state}, but has not come to its first validation, or the file was removed. "
+                f"{state}, but has not reached its first validation, or the file was removed. "
                 f"Train it: `s2s fit CONFIG.yaml --run-dir {self.path}{resume}`."
             )
         runs = sorted(str(best.parent) for best in self.path.glob(f"*/{self.best.name}"))
         raise InputError(
             f"Expected a run folder with {self.config.name} and {self.best.name} (`s2s generate` "
             f"takes an exported SavedModel too). Received: {self.path}, which "
-            f"{'lacks them' if self.path.is_dir() else 'is no folder'}. "
+            f"{'lacks them' if self.path.is_dir() else 'is not a folder'}. "
             + (f"There are runs in it: {', '.join(runs)}." if runs else "`s2s fit` makes one.")
         )
 
@@ -237,7 +237,7 @@ class RunFolder:
         return InputError(
             f"The folder {self.path} holds the best weights of a run ({self.best.name}), but no "
             f"state that training could resume from ({self.last.name}). They can be used as they "
-            f"are: `s2s generate {self.path}`. To train anew, remove {self.best.name}, or "
+            f"are: `s2s generate {self.path}`. To train from scratch, remove {self.best.name}, or "
             f"{_ELSEWHERE}."
         )
 
@@ -250,8 +250,8 @@ class RunFolder:
 
     def _not_of_a_run(self, path: Path) -> InputError:
         return InputError(
-            f"{path} is not of a run and would be overwritten. {_ELSEWHERE.capitalize()}, or "
-            f"rename that file."
+            f"{path} does not belong to a run and would be overwritten. Rename that file, or "
+            f"{_ELSEWHERE}."
         )
 
 
@@ -272,7 +272,7 @@ def save_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns what a JSON file of names and values holds.
+    """Returns the values of a JSON file by name.
 
     Raises:
         RunError: If it is missing or damaged.
