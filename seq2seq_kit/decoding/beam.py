@@ -1,5 +1,6 @@
 """Beam search."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,6 +176,33 @@ class BeamSearch:
     def finish(self, record: BeamRecord) -> SearchResult:
         """Returns the best hypotheses; where few tokens are allowed, empty ones are among them."""
         return SearchResult(*(part[:, : self.num_hypotheses] for part in record.finished))
+
+    def certain_ids(self, record: BeamRecord) -> list[int]:
+        """Returns the tokens that all hypotheses of the first line share.
+
+        Finished ones are among them: any of them may win.
+        """
+        time = int(record.time)
+        rows = [
+            row[:time]
+            for row, ranked in zip(
+                record.alive.token_ids[0].numpy().tolist(), record.alive.ranked[0], strict=True
+            )
+            if ranked > MINUS_INFINITY / 2 and not record.done[0]
+        ]
+        finished = record.finished
+        rows += [
+            row[:length]
+            for row, length, score in zip(
+                finished.token_ids[0].numpy().tolist(),
+                finished.lengths[0].numpy().tolist(),
+                finished.scores[0],
+                strict=True,
+            )
+            if score > MINUS_INFINITY / 2
+        ]
+        same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+        return [column[0] for column in same]
 
     def _rows(self, lines: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
         """Returns the rows of places in the beams of lines."""

@@ -138,6 +138,11 @@ class OneTokenSearch:
             ),
         )
 
+    def certain_ids(self, record: OneTokenRecord) -> list[int]:
+        """Returns all tokens of the first line's first hypothesis: a token taken stays."""
+        ids: list[int] = record.token_ids[0, : int(record.lengths[0])].numpy().tolist()
+        return ids
+
     def _start_choice(self, lines: tf.Tensor) -> Any:
         """Returns the first state of `_choose`."""
         return ()

@@ -61,17 +61,18 @@ def run(search: Search, inputs: SearchInputs, *, row_counts: Sequence[int] = ())
     return found
 
 
-def stream(search: Search, inputs: SearchInputs) -> Iterator[Any]:
-    """Runs a search from Python and yields its record after each step.
+def stream(
+    step: Callable[[Any], Any], record: Any, *, max_length: tf.Tensor | int
+) -> Iterator[Any]:
+    """Takes the steps of a search one at a time, from Python, and yields the record after each.
 
     Args:
-        search: The search.
-        inputs: Where it begins; all of its lines stay in the batch to the end.
+        step: Takes a step: the `step` of a search, with the memory, or a graph of it.
+        record: The record before the first step.
+        max_length: Tokens of a hypothesis at most, EOS not counted.
     """
-    step = tf.function(search.step, reduce_retracing=True, autograph=False)
-    record = search.start(inputs)
-    while record.time <= search.max_length and not tf.reduce_all(record.done):
-        record = step(record, inputs.memory)
+    while record.time <= max_length and not tf.reduce_all(record.done):
+        record = step(record)
         yield record
 
 

@@ -128,3 +128,6 @@ class Search(Protocol):
 
     def finish(self, record: Any) -> SearchResult:
         """Returns the hypotheses of a record's lines."""
+
+    def certain_ids(self, record: Any) -> list[int]:
+        """Returns the first tokens of the first line's output that no further step can change."""

@@ -17,6 +17,7 @@ from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.inputs import SIGNATURE, InputEncoder, Inputs, as_texts
 from seq2seq_kit.inference.search import Found, ModelSearch
+from seq2seq_kit.inference.stepwise import StepwiseSearch, graph_numbers
 from seq2seq_kit.model.memory import check_search
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
@@ -82,6 +83,7 @@ class Generator:
         self.search = ModelSearch(
             model, tokenizer, continues=continues, heals=heals, shortlist=shortlist
         )
+        self.stepwise = StepwiseSearch(self.search)
         # One graph for each set of the options that are no tensors in it.
         self._graph = functools.lru_cache(maxsize=8)(self._trace)
 
@@ -115,24 +117,51 @@ class Generator:
         check_num_hypotheses(num_hypotheses, decoding)
         check_not_forked()
         texts = as_texts(texts)
-        graph_numbers = {
-            name: tf.constant(getattr(decoding, name), dtype)
-            for name, dtype in DecodingConfig.graph_numbers().items()
-        }
-        graph = self._graph(
-            decoding.model_copy(update=dict.fromkeys(graph_numbers)), num_hypotheses
-        )
+        numbers = graph_numbers(decoding)
+        graph = self._graph(decoding.model_copy(update=dict.fromkeys(numbers)), num_hypotheses)
         at_once = _BATCHES_AT_ONCE * decoding.batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
             inputs = self.inputs.encode(chunk, truncate=truncate, first_line=first_line + first)
             self._check_memory(inputs.lengths, decoding, num_hypotheses)
-            found = Found(*graph(Inputs(*map(tf.constant, inputs)), graph_numbers))
+            found = Found(*graph(Inputs(*map(tf.constant, inputs)), numbers))
             decoded = self._decode(found, inputs.lost_space)
             is_empty = self.inputs.is_empty(inputs)
             for empty, hypotheses in zip(is_empty, decoded, strict=True):
                 nothing = Hypothesis("", (), 0.0, 0.0)
                 yield [nothing] * num_hypotheses if empty else hypotheses
+
+    def stream(
+        self,
+        text: str,
+        *,
+        decoding: DecodingConfig | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Iterator[str]:
+        """Yields the best output of a text piece by piece, as soon as it is certain.
+
+        Nothing is retracted, and the pieces joined are the text that `hypotheses` returns. With a
+        beam, a piece appears when all hypotheses share it.
+
+        Args:
+            text: The input.
+            decoding: As in `hypotheses`.
+            truncate: As in `hypotheses`.
+            **options: As in `hypotheses`.
+
+        Raises:
+            InputError: As `hypotheses`.
+        """
+        decoding = self.defaults.merge(decoding).override(("decoding", "truncate"), **options)
+        check_not_forked()
+        if not isinstance(text, str):
+            raise InputError(f"Expected a text. Received: {shorten(text)}.")
+        inputs = self.inputs.encode([text], truncate=truncate)
+        self._check_memory(inputs.lengths, decoding, 1)
+        if self.inputs.is_empty(inputs)[0]:
+            return iter(())
+        return self.stepwise.stream(inputs, decoding)
 
     def _check_memory(
         self, lengths: np.ndarray, decoding: DecodingConfig, num_hypotheses: int

@@ -33,7 +33,7 @@ from seq2seq_kit.decoding.random import line_key
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.decoders import ShortlistDecoder, VocabularyDecoder
 from seq2seq_kit.inference.inputs import Inputs
-from seq2seq_kit.inference.shortlist import find_candidates
+from seq2seq_kit.inference.shortlist import Candidates, find_candidates
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
@@ -51,6 +51,33 @@ class Found(NamedTuple):
     tokenizer needs it to know whether the text after it begins with a space."""
     taken_back: tf.RaggedTensor
     """int32 `(lines, None)`. The tokens that were taken back of each prompt."""
+
+
+class Seams(NamedTuple):
+    """Inputs without the ends that outputs may join."""
+
+    token_ids: tf.Tensor
+    """int32 `(lines, time)`. What is kept, right-padded."""
+    lengths: tf.Tensor
+    """int32 `(lines,)`. Tokens that are kept."""
+    ends: PromptEnds | None
+    """What was taken back; None where nothing is healed."""
+    before: tf.RaggedTensor
+    """As in `Found`."""
+    taken_back: tf.RaggedTensor
+    """As in `Found`."""
+
+
+class Beginning(NamedTuple):
+    """Where the search of the lines of a group begins: tensors only."""
+
+    inputs: SearchInputs
+    """The first tokens to feed, and the network's state and memory."""
+    candidates: Candidates | None
+    """The tokens of the shortlist, if there is one."""
+    given: tuple[tf.Tensor, tf.Tensor] | None
+    """Tokens that spell a prompt's end again, int32 `(lines, MAX_TOKENS)`, and their number, int32
+    `(lines,)`; None where nothing is healed. The state is then that of a `HealedDecoder`."""
 
 
 class ModelSearch:
@@ -100,75 +127,92 @@ class ModelSearch:
             weight_cache: Keeps operands made from the weights; None makes them in this graph.
 
         Raises:
-            InputError: If a shortlist is asked for and there is none.
+            InputError: If a shortlist is asked for and there is none, or a text cannot be banned.
         """
-        if decoding.shortlist and self.shortlist is None:
-            raise InputError(
-                "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
-                "Generate without (--no-shortlist, in Python shortlist=False)."
-            )
-        token_ids, lengths, lost_space, hashes = inputs
-        ends: PromptEnds | None = None
-        no_lengths = tf.zeros_like(lengths)
-        before = taken_back = tf.RaggedTensor.from_row_lengths(no_lengths[:0], no_lengths)
-        if self.heals:
-            token_ids, lengths, ends = self._take_back(token_ids, lengths, lost_space)
-            before, taken_back = self._seams(inputs, ends)
+        seams = self.take_back(inputs, decoding)
 
         def search(ids: tf.Tensor, lines: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
-            line_ends = ends and PromptEnds(*(tf.gather(part, lines) for part in ends))
-            keys = None
-            if decoding.sample:
-                keys = line_key(tf.gather(hashes, lines), decoding.seed)
-            return self._search(ids, is_copy, decoding, num_hypotheses, keys, line_ends)
+            ends = seams.ends and PromptEnds(*(tf.gather(part, lines) for part in seams.ends))
+            keys = self.line_keys(tf.gather(inputs.hashes, lines), decoding)
+            beginning = self.begin(ids, is_copy, decoding, ends)
+            one, start = self.plan(beginning, decoding, num_hypotheses, keys)
+            found = run(one, start, row_counts=self.group_sizes[:-1])
+            return self.finish(beginning, found)
 
         with matmul_precision(decoding.precision, weight_cache or WeightCache()):
             found = search_in_groups(
                 search,
-                token_ids,
-                lengths,
+                seams.token_ids,
+                seams.lengths,
                 sizes=self.group_sizes,
                 max_length=decoding.max_length + (MAX_TOKENS if self.heals else 0),
                 num_hypotheses=num_hypotheses,
                 batch_size=decoding.batch_size,
             )
-        return Found(found, before, taken_back)
+        return Found(found, seams.before, seams.taken_back)
 
-    def _search(
+    def line_keys(self, hashes: tf.Tensor, decoding: DecodingConfig) -> tf.Tensor | None:
+        """Returns the keys of the random numbers of lines, or None where nothing is sampled."""
+        return line_key(hashes, decoding.seed) if decoding.sample else None
+
+    def begin(
         self,
         token_ids: tf.Tensor,
         is_done: tf.Tensor,
         decoding: DecodingConfig,
-        num_hypotheses: int,
-        keys: tf.Tensor | None,
         ends: PromptEnds | None,
-    ) -> SearchResult:
-        """Returns the outputs of the lines of a group."""
+    ) -> Beginning:
+        """Reads the inputs of the lines of a group, and spells the ends of prompts again.
+
+        Args:
+            token_ids: int32 `(lines, time)`. What is kept of the inputs.
+            is_done: bool `(lines,)`. Lines that are not to be searched.
+            decoding: The options.
+            ends: What was taken back of the inputs.
+        """
         start = self.model.start(token_ids)
         memory: Any = () if start.memory is None else start.memory
         inputs = SearchInputs(start.token_ids, start.states, memory, is_done)
-        row_counts = self.group_sizes[:-1]
         if decoding.shortlist and self.shortlist is not None:
-            candidates = find_candidates(self.shortlist, token_ids)
-            narrow = ShortlistDecoder(self.model, candidates)
-            processors = self._processors(decoding, candidates.token_ids)
-            search = self._choose(narrow, processors, decoding, num_hypotheses, keys)
-            found = run(
-                search, inputs._replace(memory=narrow.memory(memory)), row_counts=row_counts
-            )
-            return found._replace(token_ids=tf.gather(candidates.token_ids, found.token_ids))
-        decoder: Decoder = VocabularyDecoder(self.model)
-        processors = self._processors(decoding, None)
+            return Beginning(inputs, find_candidates(self.shortlist, token_ids), None)
         if ends is None:
-            search = self._choose(decoder, processors, decoding, num_hypotheses, keys)
-            return run(search, inputs, row_counts=row_counts)
+            return Beginning(inputs, None, None)
         healer = healer_of(self.tokenizer.surfaces)
-        healed = healer.spell_again(decoder, inputs, ends)
-        decoder = HealedDecoder(decoder, healer)
-        search = self._choose(decoder, processors, decoding, num_hypotheses, keys)
+        healed = healer.spell_again(VocabularyDecoder(self.model), inputs, ends)
         inputs = inputs._replace(token_ids=healed.start_ids, state=(healed.state, healed.first))
-        found = run(search, inputs, row_counts=row_counts)
-        return _put_before(healed.token_ids, healed.lengths, found)
+        return Beginning(inputs, None, (healed.token_ids, healed.lengths))
+
+    def plan(
+        self,
+        beginning: Beginning,
+        decoding: DecodingConfig,
+        num_hypotheses: int,
+        keys: tf.Tensor | None,
+    ) -> tuple[Search, SearchInputs]:
+        """Returns the search of the lines of a group and where it begins.
+
+        Args:
+            beginning: From `begin`.
+            decoding: The options.
+            num_hypotheses: Hypotheses of each line.
+            keys: From `line_keys`; only the start of the search needs them.
+        """
+        inputs, candidates, given = beginning
+        decoder: Decoder = VocabularyDecoder(self.model)
+        if candidates is not None:
+            decoder = ShortlistDecoder(self.model, candidates)
+            inputs = inputs._replace(memory=decoder.memory(inputs.memory))
+        elif given is not None:
+            decoder = HealedDecoder(decoder, healer_of(self.tokenizer.surfaces))
+        processors = self._processors(decoding, candidates and candidates.token_ids)
+        return self._choose(decoder, processors, decoding, num_hypotheses, keys), inputs
+
+    def finish(self, beginning: Beginning, found: SearchResult) -> SearchResult:
+        """Returns what a planned search found as tokens of the vocabulary, healed ones included."""
+        if beginning.candidates is not None:
+            ids = tf.gather(beginning.candidates.token_ids, found.token_ids)
+            return found._replace(token_ids=ids)
+        return found if beginning.given is None else _put_before(*beginning.given, found)
 
     def _choose(
         self,
@@ -189,7 +233,7 @@ class ModelSearch:
             "pad_id": PAD_ID,
             "eos_id": EOS_ID,
         }
-        if keys is not None:
+        if decoding.sample:
             filters = Filters(
                 temperature=decoding.temperature,
                 top_k=decoding.top_k,
@@ -250,42 +294,57 @@ class ModelSearch:
             spelled.append(prepared.replace(" ", SPACE_MARK).encode())
         return ban_texts(self.tokenizer.surfaces, spelled)
 
-    def _take_back(
-        self, token_ids: tf.Tensor, lengths: tf.Tensor, lost_space: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, PromptEnds]:
-        """Takes back the ends of prompts that an output may join.
+    def take_back(self, inputs: Inputs, decoding: DecodingConfig) -> Seams:
+        """Takes back the ends of prompts that outputs may join; nothing where nothing is healed.
 
         An encoder keeps at least a token: it never saw a source without one.
 
-        Returns:
-            The ids that are kept, their lengths, and what is taken back.
+        Raises:
+            InputError: If a shortlist is asked for and there is none.
         """
+        if decoding.shortlist and self.shortlist is None:
+            raise InputError(
+                "This model has no shortlist: `s2s fit` learns one for `task: translation`. "
+                "Generate without (--no-shortlist, in Python shortlist=False)."
+            )
+        token_ids, lengths, lost_space, _ = inputs
+        if not self.heals:
+            none = tf.zeros_like(lengths)
+            nothing = tf.RaggedTensor.from_row_lengths(none[:0], none)
+            return Seams(token_ids, lengths, None, nothing, nothing)
         healer = healer_of(self.tokenizer.surfaces)
         place = tf.range(tf.shape(token_ids)[1])
         if isinstance(self.model, LanguageModel):
             ends = healer.take_back(token_ids, lengths, lost_space & (lengths > 1))
             kept = lengths - ends.num_tokens
             ids = tf.where(place < kept[:, tf.newaxis], token_ids, PAD_ID)
-            return ids, kept, ends
+            return Seams(ids, kept, ends, *_seam(token_ids, 1, lengths, ends))
         behind_first = tf.where(place == 0, PAD_ID, token_ids)
         ends = healer.take_back(behind_first, lengths - 1, lost_space)
         kept = lengths - ends.num_tokens
         last = kept[:, tf.newaxis] - 1
         after = tf.where(place == last, EOS_ID, PAD_ID)
-        return tf.where(place < last, token_ids, after), kept, ends
+        ids = tf.where(place < last, token_ids, after)
+        # An encoder's inputs end with EOS and begin without BOS.
+        return Seams(ids, kept, ends, *_seam(token_ids, 0, lengths - 1, ends))
 
-    def _seams(self, inputs: Inputs, ends: PromptEnds) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        """Returns the last token that is kept of each prompt, if any, and those taken back."""
-        is_encoded = isinstance(self.model, EncoderDecoder)  # Then there is EOS and no BOS.
-        first, last = (0, inputs.lengths - 1) if is_encoded else (1, inputs.lengths)
-        place = tf.range(tf.shape(inputs.token_ids)[1])
-        middle = (last - ends.num_tokens)[:, tf.newaxis]
-        is_before = (place == middle - 1) & (place >= first)
-        is_taken = (place >= middle) & (place < last[:, tf.newaxis])
-        return (
-            tf.ragged.boolean_mask(inputs.token_ids, is_before),
-            tf.ragged.boolean_mask(inputs.token_ids, is_taken),
-        )
+
+def _seam(
+    token_ids: tf.Tensor, first: int, last: tf.Tensor, ends: PromptEnds
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Returns the last token that is kept of each prompt, if any, and those taken back.
+
+    Args:
+        token_ids: int32 `(lines, time)`. The inputs.
+        first: The place of a prompt's first token.
+        last: int32 `(lines,)`. The place after its last token.
+        ends: What is taken back.
+    """
+    place = tf.range(tf.shape(token_ids)[1])
+    middle = (last - ends.num_tokens)[:, tf.newaxis]
+    is_before = (place == middle - 1) & (place >= first)
+    is_taken = (place >= middle) & (place < last[:, tf.newaxis])
+    return tf.ragged.boolean_mask(token_ids, is_before), tf.ragged.boolean_mask(token_ids, is_taken)
 
 
 def _put_before(token_ids: tf.Tensor, lengths: tf.Tensor, found: SearchResult) -> SearchResult:

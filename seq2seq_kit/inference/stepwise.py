@@ -1,0 +1,206 @@
+"""Searches that are run step by step from Python: streamed outputs, and states that are kept.
+
+A line is searched alone here, but in a group of the same size as `search_in_groups` gives it, so
+that its output has the same bits.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.decoding import Search, stream
+from seq2seq_kit.decoding.groups import LENGTH_STEP
+from seq2seq_kit.decoding.healing import PromptEnds
+from seq2seq_kit.decoding.loop import run_while
+from seq2seq_kit.inference.certain_text import CertainText
+from seq2seq_kit.inference.inputs import SIGNATURE, Inputs
+from seq2seq_kit.inference.search import Beginning, ModelSearch
+from seq2seq_kit.model.matmul import WeightCache, matmul_precision
+from seq2seq_kit.special_ids import PAD_ID
+
+
+class Begun(NamedTuple):
+    """The search of a line before its first step."""
+
+    beginning: Beginning
+    """The network's state and memory, of a group of copies of the line."""
+    record: Any
+    """The record of the search."""
+    before: tf.RaggedTensor
+    """As in `Found`."""
+    taken_back: tf.RaggedTensor
+    """As in `Found`."""
+
+
+class StepwiseSearch:
+    """Runs the search of one line step by step.
+
+    Args:
+        search: The search.
+    """
+
+    def __init__(self, search: ModelSearch) -> None:
+        self._search = search
+        # Graphs for each set of the options that are no tensors in them.
+        self._graphs = functools.lru_cache(maxsize=8)(_Graphs)
+
+    def stream(self, inputs: Inputs, decoding: DecodingConfig) -> Iterator[str]:
+        """Yields the output of a line piece by piece; joined, they are what a search returns.
+
+        Args:
+            inputs: The line.
+            decoding: The options.
+        """
+        graphs = self.graphs(decoding)
+        numbers = graph_numbers(decoding)
+        begun = graphs.begin(inputs, numbers)
+        text = self.certain_text(begun, bool(inputs.lost_space[0]))
+        search = graphs.search(begun.beginning, numbers)
+        given = given_ids(begun.beginning)
+        yield from filter(None, [text.add(given)])
+        record, num_added = begun.record, 0
+        memory = graphs.memory(begun.beginning, numbers)
+        steps = stream(
+            lambda record: graphs.step(record, begun.beginning, memory, numbers),
+            record,
+            max_length=decoding.max_length,
+        )
+        for record in steps:
+            ids = to_vocabulary(begun.beginning, search.certain_ids(record))
+            yield from filter(None, [text.add(ids[num_added:])])
+            num_added = len(ids)
+        found = search.finish(record)
+        best = found.token_ids[0, 0, : int(found.lengths[0, 0])].numpy().tolist()
+        yield from filter(None, [text.close(to_vocabulary(begun.beginning, best)[num_added:])])
+
+    def graphs(self, decoding: DecodingConfig) -> "_Graphs":
+        """Returns the graphs for some options."""
+        fixed = decoding.model_copy(update=dict.fromkeys(DecodingConfig.graph_numbers()))
+        return self._graphs(self._search, fixed)
+
+    def certain_text(self, begun: Begun, lost_space: bool) -> CertainText:
+        """Returns what turns the tokens of an output into text.
+
+        Args:
+            begun: The search.
+            lost_space: As in `Inputs`, of the line.
+        """
+        tokenizer = self._search.tokenizer
+        if not self._search.heals:
+            return CertainText(tokenizer)
+        before = begun.before[0].numpy().tolist()
+        prompt = tokenizer.decode([before + begun.taken_back[0].numpy().tolist()])[0]
+        return CertainText(tokenizer, before, len(prompt) + lost_space)
+
+
+class _Graphs:
+    """The graphs of a search with some options.
+
+    Args:
+        search: The search.
+        decoding: The options; those in `graph_numbers()` are given at each call.
+    """
+
+    def __init__(self, search: ModelSearch, decoding: DecodingConfig) -> None:
+        self._search = search
+        self._decoding = decoding
+        specs = {
+            name: tf.TensorSpec([], dtype) for name, dtype in DecodingConfig.graph_numbers().items()
+        }
+        self._begin = tf.function(
+            self._trace_begin, input_signature=[SIGNATURE, specs], autograph=False
+        )
+        self._step = tf.function(self._trace_step, reduce_retracing=True, autograph=False)
+        self._run = tf.function(self._trace_run, reduce_retracing=True, autograph=False)
+        self._memory = tf.function(self._trace_memory, reduce_retracing=True, autograph=False)
+
+    def begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
+        """Returns the search of a line before its first step."""
+        return Begun(*self._begin(Inputs(*map(tf.constant, inputs)), numbers))
+
+    def memory(self, beginning: Beginning, numbers: dict[str, tf.Tensor]) -> Any:
+        """Returns what the decoder reads at each step."""
+        return self._memory(beginning, numbers)
+
+    def step(
+        self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
+    ) -> Any:
+        """Returns the record after one more step."""
+        return self._step(record, beginning, memory, numbers)
+
+    def run(
+        self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
+    ) -> Any:
+        """Returns the record after `max_length` tokens, or at the end of the output."""
+        return self._run(record, beginning, memory, numbers)
+
+    def search(self, beginning: Beginning, numbers: dict[str, tf.Tensor]) -> Search:
+        """Returns the search, to read records with."""
+        return self._plan(beginning, numbers)[0]
+
+    def _plan(self, beginning: Beginning, numbers: dict[str, tf.Tensor]) -> Any:
+        decoding = self._decoding.model_copy(update=numbers)
+        return self._search.plan(beginning, decoding, 1, None)
+
+    def _trace_begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
+        decoding = self._decoding.model_copy(update=numbers)
+        seams = self._search.take_back(inputs, decoding)
+        rows = min(self._search.group_sizes)
+        padded = -(-seams.lengths[0] // LENGTH_STEP) * LENGTH_STEP
+        missing = tf.maximum(padded - tf.shape(seams.token_ids)[1], 0)
+        ids = tf.pad(seams.token_ids, [[0, 0], [0, missing]], constant_values=PAD_ID)
+        copies = tf.repeat(ids[:, :padded], rows, axis=0)
+        ends = seams.ends and PromptEnds(*(tf.repeat(part, rows, axis=0) for part in seams.ends))
+        keys = self._search.line_keys(tf.repeat(inputs.hashes, rows), decoding)
+        with matmul_precision(decoding.precision, WeightCache()):
+            beginning = self._search.begin(copies, tf.range(rows) > 0, decoding, ends)
+            search, start = self._search.plan(beginning, decoding, 1, keys)
+            return Begun(beginning, search.start(start), seams.before, seams.taken_back)
+
+    def _trace_memory(self, beginning: Beginning, numbers: dict[str, tf.Tensor]) -> Any:
+        with matmul_precision(self._decoding.precision, WeightCache()):
+            return self._plan(beginning, numbers)[1].memory
+
+    def _trace_step(
+        self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
+    ) -> Any:
+        with matmul_precision(self._decoding.precision, WeightCache()):
+            return self._plan(beginning, numbers)[0].step(record, memory)
+
+    def _trace_run(
+        self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
+    ) -> Any:
+        with matmul_precision(self._decoding.precision, WeightCache()):
+            search = self._plan(beginning, numbers)[0]
+            return run_while(
+                lambda record: (record.time < search.max_length) & ~tf.reduce_all(record.done),
+                lambda record: (search.step(record, memory),),
+                (record,),
+            )[0]
+
+
+def graph_numbers(decoding: DecodingConfig) -> dict[str, tf.Tensor]:
+    """Returns the options that graphs take as tensors."""
+    return {
+        name: tf.constant(getattr(decoding, name), dtype)
+        for name, dtype in DecodingConfig.graph_numbers().items()
+    }
+
+
+def given_ids(beginning: Beginning) -> list[int]:
+    """Returns the tokens that spell the end of the prompt again."""
+    if beginning.given is None:
+        return []
+    token_ids, lengths = beginning.given
+    return np.asarray(token_ids)[0, : int(lengths[0])].tolist()
+
+
+def to_vocabulary(beginning: Beginning, ids: list[int]) -> list[int]:
+    """Returns tokens of the vocabulary for what a search with a shortlist found."""
+    if beginning.columns is None:
+        return ids
+    return np.asarray(beginning.columns.token_ids)[ids].tolist()
