@@ -17,6 +17,9 @@ from seq2seq_kit.model.lstm import LSTMOptions, LSTMStack, LSTMState, pop_lstm_o
 from seq2seq_kit.model.matmul import Projection, product, weight_operand
 from seq2seq_kit.special_ids import BOS_ID, PAD_ID
 
+# Tokens of a prompt that are read in one pass.
+_TOKENS_AT_ONCE = 512
+
 
 class Start(NamedTuple):
     """Where decoding begins."""
@@ -364,13 +367,29 @@ class LanguageModel(TokenModel):
         """
         mask = ops.not_equal(source_ids, PAD_ID)
         last = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True) - 1
-        positions = ops.arange(ops.shape(mask)[1], dtype="int32")[None, :]
-        # cuDNN refuses empty rows: a prompt of BOS alone runs one step, whose state is zeroed.
-        _, states = self.lstm(
-            self.embedding(source_ids), mask=positions < ops.maximum(last, 1), training=False
-        )
-        states = tuple(
-            LSTMState(*(ops.where(last > 0, part, 0.0) for part in state)) for state in states
+
+        def read(first: Any, states: Any) -> tuple[Any, Any]:
+            """Reads the next tokens of the prompts that have not ended before them."""
+            ids = source_ids[:, first : first + _TOKENS_AT_ONCE]
+            num_left = last - first
+            positions = ops.arange(ops.shape(ids)[1], dtype="int32")[None, :]
+            # cuDNN refuses empty rows: where no token is left one step runs, without effect.
+            _, new_states = self.lstm(
+                self.embedding(ids),
+                initial_state=states,
+                mask=positions < ops.maximum(num_left, 1),
+                training=False,
+            )
+            return first + _TOKENS_AT_ONCE, tuple(
+                LSTMState(*(ops.where(num_left > 0, *parts) for parts in zip(*pair, strict=True)))
+                for pair in zip(new_states, states, strict=True)
+            )
+
+        # Memory does not grow with the prompt.
+        _, states = ops.while_loop(
+            lambda first, _: first < ops.max(last),
+            read,
+            (ops.zeros((), "int32"), self.lstm.zero_state(ops.shape(source_ids)[0])),
         )
         return Start(ops.take_along_axis(source_ids, last, axis=1)[:, 0], states, None)
 
