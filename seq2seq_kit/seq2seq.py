@@ -31,6 +31,7 @@ from seq2seq_kit.inference.evaluation import TextScores, compare_hypotheses
 from seq2seq_kit.inference.generator import Generator, Hypothesis
 from seq2seq_kit.inference.inputs import as_texts, input_encoder
 from seq2seq_kit.inference.scorer import Score, Scorer
+from seq2seq_kit.inference.state import GenerationState
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.model.build import build_network
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
@@ -198,22 +199,70 @@ class Seq2Seq:
         return self._generator.hypotheses(texts, **options)
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS)
-    def generate(self, texts: Iterable[str], *, echo: bool = False, **options: Any) -> list[str]:
+    def generate(
+        self,
+        texts: Iterable[str] = (),
+        *,
+        state: GenerationState | None = None,
+        echo: bool = False,
+        **options: Any,
+    ) -> list[str]:
         """Returns the best output for each text, in their order.
 
         Args:
             texts: Lines to translate, or prompts to continue.
+            state: Where a text goes on, from `read`: returns what comes next, as a list of one
+                text, and moves the state behind it. Of the options it accepts `max_length` only.
             echo: Put the input before its output: a continuation follows its prompt, a translation
                 its source and a tab.
             **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
                 `beam_size`, and `truncate`.
         """
+        if state is not None:
+            return [self._write(state, texts, **options)]
         texts = as_texts(texts)
         outputs = [best.text for best in self._best(texts, **options)]
         if not echo:
             return outputs
         separator = "\t" if self.config.task == "translation" else ""
         return [f"{a}{separator}{b}" for a, b in zip(texts, outputs, strict=True)]
+
+    def _write(self, state: GenerationState, texts: Iterable[str], **options: Any) -> str:
+        others = [name for name in options if name != "max_length"]
+        if others or texts != ():
+            raise InputError(
+                f"With `state`, `generate` accepts `max_length` only: the other options are those "
+                f"that `read` was given. Received: {', '.join(others) or 'texts'}."
+            )
+        return self._generator.write(state, options.get("max_length"))
+
+    @refuse_unknown_options(also=_SEARCH_OPTIONS)
+    def stream(self, text: str, **options: Any) -> Iterator[str]:
+        """Yields the best output of a text piece by piece; options as in `Generator.stream`.
+
+        Example:
+
+            for piece in model.stream("Once upon a time"):
+                print(piece, end="", flush=True)
+        """
+        return self._generator.stream(text, **options)
+
+    @refuse_unknown_options(also=_SEARCH_OPTIONS)
+    def read(self, prompt: str, **options: Any) -> GenerationState:
+        """Reads a prompt with a language model; options as in `Generator.read`.
+
+        Example:
+
+            state = model.read("Once upon a time")
+            first, = model.generate(state=state, max_length=50)
+            state.save("story.state")
+            second, = model.generate(state=model.load_state("story.state"), max_length=50)
+        """
+        return self._generator.read(prompt, **options)
+
+    def load_state(self, path: str | Path) -> GenerationState:
+        """Returns a state that was saved; errors as in `Generator.load_state`."""
+        return self._generator.load_state(path)
 
     def _best(self, texts: Iterable[str], **options: Any) -> list[Hypothesis]:
         if "num_hypotheses" in options:

@@ -1,5 +1,6 @@
 """`s2s generate`: writes an output for each input line."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,14 @@ from seq2seq_kit.cli.options import (
     long_lines_option,
     run_argument,
 )
-from seq2seq_kit.cli.text_io import as_line, as_text, as_tsv, open_output, read_in_chunks
+from seq2seq_kit.cli.text_io import (
+    as_line,
+    as_text,
+    as_tsv,
+    escape,
+    open_output,
+    read_in_chunks,
+)
 
 if TYPE_CHECKING:
     from seq2seq_kit.inference.generator import Hypothesis
@@ -49,6 +57,11 @@ _SHOWN_LINES = 20
     is_flag=True,
     help="Write each input before its output; a translation has a tab between them.",
 )
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Write each output piece by piece, as soon as a piece is certain.",
+)
 @long_lines_option
 @debug_option
 def generate(
@@ -59,6 +72,7 @@ def generate(
     scores: bool,
     prompt: str | None,
     echo: bool,
+    stream: bool,
     long_lines: str,
     **options: Any,
 ) -> None:
@@ -77,6 +91,14 @@ def generate(
     given = {name: value for name, value in options.items() if value is not None}
     if long_lines == "truncate":
         given["truncate"] = True
+    if stream:
+        if output is not None or layout is as_tsv:
+            raise click.UsageError(
+                "--stream writes plain text to standard output. Leave --output, --scores and "
+                "--num-hypotheses out."
+            )
+        _stream(run, chunks, echo=echo, is_prompt=prompt is not None, given=given)
+        return
     counts = _Counts()
     with open_output(output) as file:
         model = _load(run, given)
@@ -96,6 +118,46 @@ def generate(
                 counts.truncated += count_overlong(model, chunk)
     for sentence in counts.notices(model, given):
         click.echo(sentence, err=True)
+
+
+def _stream(
+    run: Path,
+    chunks: Iterator[tuple[int, list[str]]],
+    *,
+    echo: bool,
+    is_prompt: bool,
+    given: Mapping[str, Any],
+) -> None:
+    """Writes the output of each input piece by piece.
+
+    Args:
+        run: The run folder.
+        chunks: Inputs with the line number of the first.
+        echo: Whether to write each input before its output.
+        is_prompt: Whether newlines are written as they are.
+        given: The options of the search, and `truncate`.
+
+    Raises:
+        UsageError: If `run` is an export.
+        InputError: If an input is too long.
+    """
+    from seq2seq_kit.export.folder import is_export
+
+    if is_export(run):
+        raise click.UsageError(
+            f"--stream needs a run folder: an export searches for whole outputs. Received: {run}."
+        )
+    model = _load(run, given)
+    separator = "\t" if model.config.task == "translation" else ""
+    with open_output(None) as file:
+        for first_line, chunk in chunks:
+            for line, text in enumerate(chunk, first_line):
+                before = [f"{text}{separator}"] if echo else []
+                for piece in itertools.chain(before, model.stream(text, first_line=line, **given)):
+                    file.write((piece if is_prompt else escape(piece)).encode())
+                    file.flush()
+                file.write(b"\n")
+                file.flush()
 
 
 @dataclass

@@ -4,6 +4,7 @@ import functools
 import numbers
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, shorten
+from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.inputs import SIGNATURE, InputEncoder, Inputs, as_texts
 from seq2seq_kit.inference.search import Found, ModelSearch
+from seq2seq_kit.inference.state import GenerationState, StateKeeper
 from seq2seq_kit.inference.stepwise import StepwiseSearch, graph_numbers
 from seq2seq_kit.model.memory import check_search
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
@@ -137,6 +140,7 @@ class Generator:
         *,
         decoding: DecodingConfig | None = None,
         truncate: bool = False,
+        first_line: int = 1,
         **options: Any,
     ) -> Iterator[str]:
         """Yields the best output of a text piece by piece, as soon as it is certain.
@@ -148,20 +152,73 @@ class Generator:
             text: The input.
             decoding: As in `hypotheses`.
             truncate: As in `hypotheses`.
+            first_line: The line number of the text, for messages.
             **options: As in `hypotheses`.
 
         Raises:
             InputError: As `hypotheses`.
         """
-        decoding = self.defaults.merge(decoding).override(("decoding", "truncate"), **options)
+        names = ("decoding", "truncate", "first_line")
+        decoding = self.defaults.merge(decoding).override(names, **options)
         check_not_forked()
         if not isinstance(text, str):
             raise InputError(f"Expected a text. Received: {shorten(text)}.")
-        inputs = self.inputs.encode([text], truncate=truncate)
+        inputs = self.inputs.encode([text], truncate=truncate, first_line=first_line)
         self._check_memory(inputs.lengths, decoding, 1)
         if self.inputs.is_empty(inputs)[0]:
             return iter(())
         return self.stepwise.stream(inputs, decoding)
+
+    def read(
+        self, prompt: str, *, decoding: DecodingConfig | None = None, **options: Any
+    ) -> GenerationState:
+        """Reads a prompt of any length; returns the state from which `write` goes on.
+
+        Args:
+            prompt: The prompt.
+            decoding: As in `hypotheses`.
+            **options: As in `hypotheses`; `write` uses them, but for `max_length`.
+
+        Raises:
+            InputError: If the model is no language model, or an option asks for beam search.
+        """
+        decoding = self.defaults.merge(decoding).override(("decoding",), **options)
+        check_not_forked()
+        if not isinstance(prompt, str):
+            raise InputError(f"Expected a text. Received: {shorten(prompt)}.")
+        return self._states().read(self.inputs.encode([prompt]), decoding)
+
+    def write(self, state: GenerationState, max_length: int | None = None) -> str:
+        """Returns the next text after a state, and moves the state behind it.
+
+        What the last tokens leave open, such as the first bytes of a character, is returned with
+        the next text.
+
+        Args:
+            state: From `read` or `load_state`.
+            max_length: Generated tokens at most; None uses that of `read`.
+        """
+        check_not_forked()
+        if not isinstance(state, GenerationState):
+            raise InputError(f"Expected a state that `read` returned. Received: {shorten(state)}.")
+        return self._states().write(state, state.decoding.override(max_length=max_length))
+
+    def load_state(self, path: str | Path) -> GenerationState:
+        """Returns a state that `GenerationState.save` wrote.
+
+        Raises:
+            InputError: If it is of another model, or the model is no language model.
+            RunError: If the file is missing, damaged, or no state.
+        """
+        return self._states().load(user_path(path))
+
+    def _states(self) -> StateKeeper:
+        if not isinstance(self.model, LanguageModel):
+            raise InputError(
+                "Only a language model has a state that can be kept: an encoder-decoder reads its "
+                "input as a whole (model.architecture). Use `generate`."
+            )
+        return StateKeeper(self.search, self.stepwise)
 
     def _check_memory(
         self, lengths: np.ndarray, decoding: DecodingConfig, num_hypotheses: int

@@ -105,16 +105,17 @@ class StateKeeper:
         empty = record._replace(time=np.int32(0), token_ids=record.token_ids[:, :0])
         return GenerationState(decoding, _first_row(empty), text.state, self._digest())
 
-    def generate(self, state: GenerationState, num_tokens: int) -> str:
+    def write(self, state: GenerationState, decoding: DecodingConfig) -> str:
         """Returns the text of the next tokens and moves the state behind them.
 
         Args:
             state: The state.
-            num_tokens: Tokens at most, EOS not counted.
+            decoding: Its options, with the number of tokens as `max_length`.
 
         Returns:
             The text that is certain: what the last tokens leave open comes with the next ones.
         """
+        num_tokens = decoding.max_length
         if state.has_ended:
             return ""
         search = self._search

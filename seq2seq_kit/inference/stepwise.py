@@ -201,6 +201,6 @@ def given_ids(beginning: Beginning) -> list[int]:
 
 def to_vocabulary(beginning: Beginning, ids: list[int]) -> list[int]:
     """Returns tokens of the vocabulary for what a search with a shortlist found."""
-    if beginning.columns is None:
+    if beginning.candidates is None:
         return ids
-    return np.asarray(beginning.columns.token_ids)[ids].tolist()
+    return np.asarray(beginning.candidates.token_ids)[ids].tolist()
