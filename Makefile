@@ -13,8 +13,9 @@
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 VENV := .venv
 BIN := $(VENV)/bin
-# Warnings are errors. The variable silences an advertisement of the theme.
-BUILD_DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+# Warnings are errors; with --quiet, mkdocs would not count them. The variable silences a notice of the
+# theme.
+BUILD_DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: help venv quickstart test lint docs coverage clean
 help:
