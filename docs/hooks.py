@@ -53,7 +53,7 @@ _ANCHORS = {
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Returns a page with its generated part in the place of the comment."""
+    """Returns a page with the generated part instead of its comment."""
     generated: dict[str, Callable[[], str]] = {
         "<!-- config reference -->": config_reference,
         "<!-- command line reference -->": command_line_reference,

@@ -31,7 +31,7 @@ def test_longest_copied_span_of_odd_texts(text: str, source: str, span: str) -> 
     assert longest_copied_span(text, source) == span
 
 
-def test_a_second_quickstart_shows_the_first_ones_report_and_how_to_begin_afresh(
+def test_a_second_quickstart_shows_the_first_ones_report_and_how_to_train_again(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "report.txt").write_text("BLEU 99.9\n", encoding="utf-8")

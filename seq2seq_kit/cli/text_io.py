@@ -1,7 +1,7 @@
-r"""Lines in and lines out for the commands: UTF-8 whatever the locale, "\n" on every system.
+r"""Reads and writes the lines of the commands: UTF-8 whatever the locale, "\n" on every system.
 
 Standard input and output are read and written as bytes, since Python's text streams would decode
-by the locale and split lines in more places than `corpus` does.
+by the locale and split lines in more places than `text.lines` does.
 """
 
 import itertools
@@ -26,29 +26,29 @@ STANDARD_STREAM = Path("-")
 
 NO_OUTPUT = "Standard output is closed, so there is nowhere to write to. Open it."
 
-# Enough that lines of like length fill their batches, few enough that a million fit in memory.
+# Enough to fill batches with lines of similar length, few enough to keep memory small.
 LINES_AT_ONCE = 4096
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
-# Asked of the system at once.
+# The size of one read.
 _READ_BYTES = 2**18
 
 
 def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
-    """Yields lines as they arrive, some thousands at most, with the number of the first.
+    """Yields lines as they arrive, a few thousand at most, with the number of the first.
 
     A line is yielded as soon as it is complete and no more input is ready, so that a program that
     writes a line and waits gets its answer. A last line needs no newline.
 
     Args:
-        path: A file or a named pipe; None or `-` for standard input. Any of them may be packed by
-            gzip.
+        path: A file or a named pipe; None or `-` for standard input. Any of them may be
+            gzipped.
 
     Raises:
         InputError: If there is no standard input.
-        DataError: On the way, if the file cannot be read or unpacked, or a line is not UTF-8; the
-            lines before that one have been yielded.
+        DataError: While iterating, if the file cannot be read or unpacked, or a line is not UTF-8;
+            the lines before it have been yielded.
     """
     from seq2seq_kit.errors import DataError
     from seq2seq_kit.text.lines import decode_lines
@@ -69,7 +69,7 @@ def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
 
 
 def _groups(path: Path | None, name: str) -> Iterator[list[bytes]]:
-    """Yields the raw lines of an input, called `name`, in the groups in which they are answered."""
+    """Yields the raw lines of an input, called `name`, in groups that are answered together."""
     from seq2seq_kit.errors import DataError
     from seq2seq_kit.text.lines import raw_lines, unreadable
 
@@ -93,10 +93,10 @@ def _arriving_lines(file: Any, name: str) -> Iterator[list[bytes]]:
 
     Args:
         file: A binary stream with `read1`.
-        name: What errors call it.
+        name: The name of the input in errors.
 
     Raises:
-        DataError: If it is packed by gzip and cannot be unpacked; the lines before were yielded.
+        DataError: If gzipped data cannot be unpacked; the lines before have been yielded.
     """
     from seq2seq_kit.errors import DataError
 
@@ -134,13 +134,13 @@ def _complete_lines(parts: Iterator[bytes]) -> Iterator[list[bytes]]:
             size += len(rest)
         yield lines
         if size > bounds.MAX_LINE_BYTES:
-            break  # More than `decode_lines` takes: the rest of the line is not needed.
+            break  # `decode_lines` refuses such a line: the rest of it is not needed.
     if begun:
         yield [b"".join(begun)]
 
 
 def _arriving_parts(file: Any, name: str) -> Iterator[bytes]:
-    """Yields what each read gives, unpacked if the stream begins as gzip data do."""
+    """Yields the bytes of each read, unpacked if the stream begins as gzip data do."""
     first = _read(file)
     while first and len(first) < len(_GZIP_MAGIC) and _GZIP_MAGIC.startswith(first):
         more = _read(file)
@@ -162,7 +162,7 @@ def _unpacked(reads: Iterator[bytes], name: str) -> Iterator[bytes]:
         for data in reads:
             while data:
                 if not is_inside:
-                    data = data.lstrip(b"\0")  # which may fill up a block of a tape or disk
+                    data = data.lstrip(b"\0")  # padding, as on tapes
                     if not data:
                         break
                     member, is_inside = zlib.decompressobj(with_header), True
@@ -177,10 +177,10 @@ def _unpacked(reads: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 def _read(file: Any) -> bytes:
-    """Returns what one read of the system gives, waiting for the first byte; empty at the end."""
+    """Returns the bytes of one read, waiting for the first byte; empty at the end."""
     try:
         if not os.get_blocking(file.fileno()):
-            # Another program that has the pipe too may have set it so: a read would not wait.
+            # Another program that shares the pipe may have set it so: a read would not wait.
             select.select([file], [], [])
     except (AttributeError, OSError, ValueError):  # Windows, or a stream in memory: reads do wait.
         pass
@@ -188,7 +188,7 @@ def _read(file: Any) -> bytes:
 
 
 def _is_ready(file: Any) -> bool:
-    """Whether a read would return at once. False where the system does not say, as on Windows."""
+    """Whether a read would return at once. False where this is unknown, as on Windows."""
     try:
         return bool(select.select([file], [], [], 0)[0])
     except (OSError, ValueError):
@@ -199,11 +199,11 @@ def _is_ready(file: Any) -> bool:
 def open_output(path: Path | None) -> Iterator[IO[bytes]]:
     """Opens a file that is written whole or not at all, or standard output for None and `-`.
 
-    A folder that is missing is made.
+    A missing folder is created.
 
     Raises:
-        InputError: If the file is a folder or its folder cannot be made, or there is no standard
-            output.
+        InputError: If the file is a folder or its folder cannot be created, or there is no
+            standard output.
     """
     if path is None or path == STANDARD_STREAM:
         if sys.stdout is None:
@@ -245,7 +245,7 @@ def as_line(_line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
 
 
 def as_tsv(line: int, before: str, hypotheses: "list[Hypothesis]") -> str:
-    """Returns a row for each hypothesis: line, rank, score, text, and how it came to its end."""
+    """Returns a row for each hypothesis: line, rank, score, text, and `cut` or `ended`."""
     return "".join(
         f"{line}\t{rank}\t{hypothesis.score:.6f}\t{escape(before + hypothesis.text)}"
         f"\t{'cut' if hypothesis.is_cut else 'ended'}\n"

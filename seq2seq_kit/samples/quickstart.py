@@ -1,7 +1,7 @@
-"""`make quickstart`: trains both starters, shows what they learnt, exports and asks both.
+"""`make quickstart`: trains both starters, shows their outputs, and exports and queries both.
 
-Run as `python -m seq2seq_kit.samples.quickstart [--fresh]`. A second run shows the first one's
-report; one that was interrupted is resumed.
+Run as `python -m seq2seq_kit.samples.quickstart [--fresh]`. A second run shows the report of the
+first; a run that was interrupted is resumed.
 """
 
 import json
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
 PROMPTS = ("春天到了，万物复苏。", "今天天气很好，", "我小的时候，")
-"""What the continuation model continues."""
+"""The prompts for the continuation model."""
 
-# A continuation may share words with the training text, but never a passage of so many characters.
+# A continuation may share words with the training text, but no passage of this many characters.
 _COPIED_SPAN = 20
 
-# What a server would run: nothing of this package is imported.
+# Code as a server would run it: nothing of this package is imported.
 _ASK_EXPORT = """
 import json, sys
 import tensorflow as tf, tensorflow_text
@@ -40,23 +40,23 @@ print(json.dumps([text.decode() for text in found["outputs"].numpy()]))
 
 
 @click.command()
-@click.option("--fresh", is_flag=True, help="Train afresh instead of showing the last results.")
+@click.option("--fresh", is_flag=True, help="Train again instead of showing the last results.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
     default=Path("runs/quickstart"),
     show_default=True,
-    help="Where runs, exports and the report go.",
+    help="Folder for the runs, the exports and the report.",
 )
 def main(fresh: bool, folder: Path) -> None:
-    """Trains a translation and a continuation model on the bundled data and shows them at work."""
+    """Train a translation and a continuation model on the bundled data and show their outputs."""
     report = folder / "report.txt"
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     if report.is_file():
         click.echo(report.read_text(encoding="utf-8"))
         click.echo(
-            "These are the results of an earlier run. Train afresh with: make quickstart FRESH=1"
+            "These are the results of an earlier run. Train again with: make quickstart FRESH=1"
         )
         return
     show_log(force=True)
@@ -73,16 +73,16 @@ def main(fresh: bool, folder: Path) -> None:
 
 def _run(folder: Path) -> Iterator[str]:
     """Trains, shows and exports both models; yields the report line by line."""
-    yield "== German to English, learnt from Tatoeba's sentences =="
+    yield "== German to English, learned from Tatoeba's sentences =="
     translator = _fit("translation", folder)
     yield from _show_translations(translator)
     yield from _show_export(translator, folder / "export-translation", ["Wo ist der Bahnhof?"])
-    yield "\n== Chinese continuations, learnt from short modern sentences =="
+    yield "\n== Chinese continuations, learned from short modern sentences =="
     writer = _fit("continuation", folder)
     yield from _show_continuations(writer)
     yield from _show_export(writer, folder / "export-continuation", PROMPTS[:1])
     yield (
-        f"\nGo on with:\n"
+        f"\nContinue with:\n"
         f'  .venv/bin/s2s generate {folder}/translation --prompt "Das Wetter ist heute schön."\n'
         f'  .venv/bin/s2s generate {folder}/continuation --echo --prompt "{PROMPTS[0]}"\n'
         f"  .venv/bin/s2s info {folder}/translation"
@@ -90,7 +90,7 @@ def _run(folder: Path) -> Iterator[str]:
 
 
 def _fit(name: str, folder: Path) -> "Seq2Seq":
-    """Trains a starter, goes on with a run that was interrupted, or loads one that is done."""
+    """Trains a starter, resumes a run that was interrupted, or loads one that is complete."""
     from seq2seq_kit.seq2seq import Seq2Seq
     from seq2seq_kit.training.run_folder import RunFolder
 
@@ -122,7 +122,7 @@ def _show_translations(translator: "Seq2Seq") -> Iterator[str]:
 def _show_continuations(writer: "Seq2Seq") -> Iterator[str]:
     yield (
         f"Trained {writer.results['minutes']:.1f} minutes to a perplexity of "
-        f"{writer.results['validation_perplexity']:.1f} a token on held-out text."
+        f"{writer.results['validation_perplexity']:.1f} per token on held-out text."
     )
     training_text = _training_text(writer)
     for prompt, output in zip(PROMPTS, writer.generate(PROMPTS), strict=True):
@@ -142,7 +142,7 @@ def _training_text(writer: "Seq2Seq") -> str:
 
 
 def longest_copied_span(text: str, source: str) -> str:
-    """Returns the longest span of `text` that stands in `source`; line ends do not count."""
+    """Returns the longest span of `text` that occurs in `source`; line ends do not count."""
     text = "".join(text.split("\n"))
     longest = ""
     for first in range(len(text)):
@@ -155,7 +155,7 @@ def longest_copied_span(text: str, source: str) -> str:
 
 
 def _show_export(model: "Seq2Seq", path: Path, inputs: Sequence[str]) -> Iterator[str]:
-    """Exports a model and asks the export in a process of its own."""
+    """Exports a model and queries the export in a new process."""
     from seq2seq_kit.errors import InputError
 
     shutil.rmtree(path, ignore_errors=True)
@@ -168,7 +168,7 @@ def _show_export(model: "Seq2Seq", path: Path, inputs: Sequence[str]) -> Iterato
     ended = subprocess.run(
         [sys.executable, "-c", _ASK_EXPORT, path, asked], capture_output=True, check=True
     )
-    yield f"Exported to {path}. A process without seq2seq_kit asked it:"
+    yield f"Exported to {path}. A process without seq2seq_kit queried it:"
     answers = json.loads(ended.stdout.decode("utf-8").splitlines()[-1])
     for text, answer in zip(inputs, answers, strict=True):
         yield f"  {text} -> {' / '.join(answer.split(chr(10)))}"
