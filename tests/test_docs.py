@@ -182,6 +182,12 @@ def test_the_command_line_reference_has_every_option(hooks: types.ModuleType) ->
                 assert option in reference
 
 
+def test_the_python_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^::: seq2seq_kit\.(\w+)$", text, re.M)
+    assert sorted(shown) == seq2seq_kit.__all__
+
+
 def test_the_map_names_every_module() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"^\| in `seq2seq_kit/`.*?\n\n", text, re.M | re.S)
