@@ -247,7 +247,11 @@ def _card(metadata: Mapping[str, Any]) -> str:
         num_hypotheses=metadata["num_hypotheses"],
         max_source_length=metadata["max_source_length"],
         long_lines=_LONG_LINES[long_lines]
-        + (f": its {kept} is kept" if long_lines == "truncate" else ""),
+        + (
+            f": its {kept} is kept, and `is_truncated` of `n_best`, (batch,), is true"
+            if long_lines == "truncate"
+            else ""
+        ),
         invalid=_LONG_LINES["mark" if long_lines == "mark" else "error"],
         max_length=metadata["decoding"]["max_length"],
         empty=empty[metadata["task"]],
