@@ -559,19 +559,17 @@ def test_the_command_shows_what_an_export_says_of_itself(
 
 
 def test_a_truncating_export_answers_as_truncated_inputs_are(
-    continuation_run: TrainedRun, tmp_path: Path
+    translation_run: TrainedRun, tmp_path: Path
 ) -> None:
-    continuation_run.fitted.export(tmp_path / "served", long_lines="truncate")
-    limit = continuation_run.fitted.config.data.max_source_length
-    prompts = [limit * "one two three four ", "one two", limit * "x" + " six seven"]
+    translation_run.fitted.export(tmp_path / "served", long_lines="truncate")
+    inputs = [60 * "abe", "ab", 101 * "d"]
     exported = ExportedModel(tmp_path / "served")
-    found = exported.generate(prompts)
+    found = exported.generate(inputs)
     assert exported.truncates
     assert exported.num_truncated == 2
-    assert_same(found, continuation_run.fitted, prompts, truncate=True)
-    assert (
-        found.texts[0] == ExportedModel(tmp_path / "served").generate([prompts[0][-limit:]])[0][0]
-    )
+    assert_same(found, translation_run.fitted, inputs, truncate=True)
+    # A hundred tokens: one for the space that each text begins with, and its characters.
+    assert found.texts[0] == exported.generate([inputs[0][:99]]).texts[0]
 
 
 def test_an_input_that_is_not_text_is_refused_by_its_place(translation_export: Path) -> None:
