@@ -453,11 +453,11 @@ def test_a_finished_run_is_resumed_with_a_higher_limit(
     copied_run: Path, translation_config: dict[str, Any]
 ) -> None:
     steps = len(read_steps(copied_run))
-    translation_config["training"] |= {"epochs": 99, "max_steps": 232}
+    translation_config["training"] |= {"epochs": 99, "max_steps": 234}
     resumed = Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
-    assert resumed.results["steps"] == 232
+    assert resumed.results["steps"] == 234
     assert len(resumed.history) == steps + 1
-    assert load_config(copied_run / "config.yaml").training.max_steps == 232
+    assert load_config(copied_run / "config.yaml").training.max_steps == 234
 
 
 def read_steps(run: Path) -> list[float]:
