@@ -1,16 +1,22 @@
-"""What tests share: a quiet TensorFlow, a cache of their own, and two small trained runs."""
+"""What tests share: a quiet TensorFlow, a cache of their own, trained runs and a stand-in."""
 
+import io
 import itertools
 import logging
 import random
 import signal
-from collections.abc import Iterator
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from backwards import Backwards
 from small_config import write_texts
 
+import seq2seq_kit
 from seq2seq_kit.startup import load_tensorflow
 
 if TYPE_CHECKING:
@@ -148,3 +154,58 @@ def _logging_as_before() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def backwards(monkeypatch: pytest.MonkeyPatch) -> Backwards:
+    """Stands for `Seq2Seq.load` of any folder; TensorFlow stays out."""
+
+    fake = Backwards()
+    # Where `from seq2seq_kit import Seq2Seq` finds it before it imports TensorFlow.
+    seq2seq = types.SimpleNamespace(load=lambda _path: fake)
+    monkeypatch.setitem(vars(seq2seq_kit), "Seq2Seq", seq2seq)
+    monkeypatch.setattr("seq2seq_kit.startup.load_tensorflow", lambda: None)
+    return fake
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that sets the bytes of standard input."""
+
+    def give(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii"))
+
+    return give
+
+
+@pytest.fixture
+def answers(backwards: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The references that `evaluate` was called with; every score is a log-probability of -2."""
+    from seq2seq_kit.inference.evaluation import compare_texts
+    from seq2seq_kit.inference.scorer import Score
+
+    seen: list[list[str]] = []
+
+    def evaluate(
+        sources: Sequence[str],
+        references: Sequence[Sequence[str]],
+        *,
+        tokenize: str | None,
+        truncate: bool,
+        **options: Any,
+    ) -> Any:
+        assert truncate
+        backwards.calls.append(options)
+        seen.extend([source, *texts] for source, texts in zip(sources, references, strict=True))
+        scores = compare_texts(
+            [source[::-1] for source in sources], references, tokenize=tokenize or "13a"
+        )
+        return replace(scores, cut_outputs=sum(source.startswith("~") for source in sources))
+
+    def score(sources: Sequence[str], targets: Sequence[str], *, truncate: bool) -> list[Score]:
+        assert truncate
+        return [Score(-2.0, len(target)) for _, target in zip(sources, targets, strict=True)]
+
+    monkeypatch.setattr(backwards, "evaluate", evaluate, raising=False)
+    monkeypatch.setattr(backwards, "score", score, raising=False)
+    return seen

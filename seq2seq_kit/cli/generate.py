@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seq2seq_kit import bounds
-from seq2seq_kit.cli.lengths import count_overlong
 from seq2seq_kit.cli.options import (
     FILE,
     SearchCommand,
@@ -115,7 +114,7 @@ def generate(
                 counts.add(line, hypotheses)
             file.flush()
             if "truncate" in given:
-                counts.truncated += count_overlong(model, chunk)
+                counts.truncated += len(model.inputs.overlong(chunk))
     for sentence in counts.notices(model, given):
         click.echo(sentence, err=True)
 

@@ -1,4 +1,4 @@
-"""Which inputs have more tokens than the model reads."""
+"""Inputs of a file that are too long for the model: refused by line, or counted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,6 @@ import click
 
 if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
-
-
-def count_overlong(model: "Seq2Seq", texts: Sequence[str]) -> int:
-    """Returns how many texts are too long."""
-    return len(model.inputs.overlong(texts))
 
 
 def check_lengths(

@@ -1,0 +1,48 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+
+import pytest
+
+from seq2seq_kit.cli import main
+from seq2seq_kit.config import DecodingConfig
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert main(["init", "~/start"]) == 0
+    assert (tmp_path / "start" / "translation.yaml").is_file()
+    assert main(["generate", "~nosuchuser/run"]) == 2
+    assert "`~nosuchuser` stands for no home folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+def test_each_field_of_the_decoding_section_is_an_option(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in DecodingConfig.model_fields:
+        assert f"--{name.replace('_', '-')} " in shown
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--no-repeat-ngram", "-1", "`no_repeat_ngram` must be 0 or more. Received: -1"),
+        ("--length-penalty", "inf", "`length_penalty` must be a finite number. Received: inf"),
+        ("--precision", "int8", "'int8' is not one of 'float32', 'bfloat16'"),
+        ("--max-length", "x", "'x' is not a valid integer"),
+    ],
+)
+def test_a_search_option_out_of_range_is_named_as_typed(
+    command: str, option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "run", option, value]) == 2
+    error = capsys.readouterr().err
+    assert f"Invalid value for '{option}'" in error
+    assert message in error

@@ -1,0 +1,44 @@
+"""`s2s score`: log-probabilities and perplexities."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from seq2seq_kit.cli import main
+
+
+@pytest.mark.usefixtures("answers")
+def test_score_of_texts_alone_is_for_continuation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").write_text("ab\n", encoding="utf-8")
+    assert main(["score", "run", "--text", str(tmp_path / "texts")]) == 2
+    assert "give --source" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
+def test_score_writes_a_line_for_each_and_perplexities(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts").write_text("ab c\nd\n", encoding="utf-8")
+    texts = str(tmp_path / "texts")
+    assert main(["score", "run", "--source", texts, "--target", texts]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "-2.000000\t4\n-2.000000\t1\n"
+    # 4 nats over 5 tokens; 3 words and 2 line ends; 5 characters and 2 line ends.
+    assert captured.err == (
+        f"2 lines; perplexity {math.exp(4 / 5):.6g} per token,"
+        f" {math.exp(4 / 5):.6g} per word, {math.exp(4 / 7):.6g} per character\n"
+    )
+
+
+@pytest.mark.usefixtures("answers")
+def test_score_refuses_files_of_different_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_text("a\nb\n", encoding="utf-8")
+    (tmp_path / "out").write_text("a\n", encoding="utf-8")
+    files = ["--source", str(tmp_path / "in"), "--target", str(tmp_path / "out")]
+    assert main(["score", "run", *files]) == 2
+    assert capsys.readouterr().err.startswith("s2s: error: ")
