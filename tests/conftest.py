@@ -147,6 +147,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs end with a validation, even those of four steps in `trainers`."""
+    from seq2seq_kit.config import sections
+
+    monkeypatch.setattr(sections, "MIN_STEPS_TO_VALIDATION", 1)
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Takes off the handlers that a command put on, which write to this test's captured stderr."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import NumberTokenizer, generator_of, random_lines, random_network, scorer_of
-from test_training import make_trainer
+from trainers import make_trainer
 
 from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import DecodingConfig

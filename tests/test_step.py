@@ -1,0 +1,113 @@
+"""A step of training: the loss, the gradient and the order of the rows."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from trainers import Batch, make_trainer, random_rows, without_network
+
+from seq2seq_kit.data.encoded import EncodedData
+
+pytestmark = pytest.mark.usefixtures("short_epochs")
+
+
+def test_loss_is_the_mean_over_real_tokens_whatever_the_padding(tmp_path: Path) -> None:
+    trainers = [
+        make_trainer(
+            tmp_path / str(size), batch_size=size, learning_rate=1e-20, label_smoothing=0.0
+        )
+        for size in (1, 7)
+    ]
+    for trainer in trainers:
+        trainer.fit()
+    for key, is_train in (("loss", True), ("val_loss", False)):
+        expected = mean_loss_row_by_row(trainers[0].model, random_rows(seed=is_train))
+        found = [trainer.history[0][key] for trainer in trainers]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def mean_loss_row_by_row(model: keras.Model, rows: EncodedData) -> float:
+    """Nats a target token, each row alone and unpadded, as a language model sees it."""
+    total, count = 0.0, 0
+    for begin, end in zip(rows.begins, rows.ends, strict=True):
+        ids = rows.ids[begin:end].astype(int)
+        logits = model({"decoder_input_ids": np.array([[2, *ids]])})
+        targets = np.array([[*ids, 3]])
+        losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        total, count = total + float(tf.reduce_sum(losses)), count + targets.size
+    return total / count
+
+
+def test_each_epoch_shows_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    epochs: list[list[tuple[int, ...]]] = [[], []]
+
+    def train(batch: Batch) -> float:
+        for row, real in zip(batch["target_ids"].numpy(), batch["weights"].numpy(), strict=True):
+            epochs[trainer.state.epoch].append(tuple(row[real > 0].tolist()))
+        return 1.0
+
+    trainer = make_trainer(tmp_path, epochs=2, steps=without_network(train=train))
+    trainer.fit()
+    rows = random_rows(seed=True)
+    expected = [(*rows.ids[a:b].tolist(), 3) for a, b in zip(rows.begins, rows.ends, strict=True)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(expected)
+    assert epochs[0] != epochs[1]
+
+
+def test_two_replicas_end_with_the_loss_of_one(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}
+from seq2seq_kit.startup import load_tensorflow
+load_tensorflow()
+import json, pathlib
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+from seq2seq_kit.training.distribution import make_strategy
+from trainers import make_trainer
+strategy = make_strategy("mirrored")
+folder = pathlib.Path(sys.argv[1])
+options = dict(epochs=1, batch_size=5, validate_every=2, clip_norm=0.1)
+two = make_trainer(folder / "two", strategy=strategy, **options)
+two.fit()
+one = make_trainer(folder / "one", **options)
+one.fit()
+print(json.dumps([strategy.num_replicas_in_sync, two.history, one.history]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    replicas, two, one = json.loads(ended.stdout)
+    assert replicas == 2
+    for key in ("loss", "val_loss"):
+        found, expected = ([record[key] for record in history] for history in (two, one))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_gradients_are_clipped_to_the_global_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms = []
+    for clip_norm in (1e-3, 1e3, 1e6):
+        trainer = make_trainer(tmp_path / str(clip_norm), clip_norm=clip_norm)
+        norm = tf.Variable(0.0)
+
+        def note_norm(
+            gradients: Sequence[tf.Tensor], variables: Any, norm: tf.Variable = norm
+        ) -> None:
+            norm.assign(tf.linalg.global_norm(gradients))
+
+        monkeypatch.setattr(trainer.model.optimizer, "apply", note_norm)
+        trainer.fit()
+        norms.append(float(norm))
+    np.testing.assert_allclose(norms[0], 1e-3, rtol=1e-4)
+    assert 1e-3 < norms[1] == norms[2], "a gradient that is short enough stays as it is"
