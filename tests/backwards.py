@@ -52,6 +52,13 @@ class Backwards:
             best = Hypothesis(text[::-1].replace("/", "\n"), -0.5, is_cut=text.startswith("~"))
             yield [best, *[Hypothesis("?", -1.0)] * (num_hypotheses - 1)]
 
+    def stream(self, text: str, *, first_line: int, **options: Any) -> Iterator[str]:
+        """The best output, two characters at a time."""
+        self.calls.append({"text": text, "first_line": first_line, **options})
+        ((best,),) = self.hypotheses([text], num_hypotheses=1, first_line=first_line)
+        for start in range(0, len(best.text), 2):
+            yield best.text[start : start + 2]
+
     @property
     def source_tokenizer(self) -> Any:
         """A tokenizer of characters, each of them five tokens: 20 characters are the limit."""

@@ -7,7 +7,8 @@ import sys
 import types
 import typing
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -390,3 +391,46 @@ def test_a_device_is_written_to_not_replaced(tmp_path: Path) -> None:
     device.symlink_to(os.devnull)
     assert main(["generate", "run", "--prompt", "x", "-o", str(device)]) == 0
     assert device.is_symlink()
+
+
+def test_a_stream_is_written_piece_by_piece(
+    backwards: Backwards, stdin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    shown: list[bytes] = []  # what a reader has by the end of each flush
+
+    @contextmanager
+    def open_output(path: Path | None) -> Iterator[Any]:
+        assert path is None
+        yield types.SimpleNamespace(
+            write=written.append, flush=lambda: shown.append(b"".join(written))
+        )
+
+    monkeypatch.setattr("seq2seq_kit.cli.generate.open_output", open_output)
+    stdin(b"abc\nd/e\n")
+    assert main(["generate", "run", "--stream", "--echo", "--seed", "2"]) == 0
+    assert shown[:4] == [b"abc\t", b"abc\tcb", b"abc\tcba", b"abc\tcba\n"]
+    assert shown[-1] == b"abc\tcba\nd/e\te\\nd\n"
+    assert [call["text"] for call in backwards.calls if "text" in call] == ["abc", "d/e"]
+    assert [call["first_line"] for call in backwards.calls if "text" in call] == [1, 2]
+    assert all(call["seed"] == 2 for call in backwards.calls if "text" in call)
+
+
+@pytest.mark.usefixtures("backwards")
+def test_a_streamed_prompt_is_answered_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "run", "--stream", "--prompt", "a/b\\"]) == 0
+    assert capsys.readouterr().out == "\\b\na\n"
+
+
+@pytest.mark.parametrize("other", [["-o", "out"], ["--scores"], ["--num-hypotheses", "2"]])
+def test_a_stream_has_no_rows_and_no_file(
+    other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "run", "--stream", "--prompt", "x", *other]) == 2
+    assert "--stream writes plain text to standard output" in capsys.readouterr().err
+
+
+def test_an_export_cannot_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    assert main(["generate", str(tmp_path), "--stream", "--prompt", "x"]) == 2
+    assert "--stream needs a run folder" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from backwards import Backwards
 
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import DecodingConfig
@@ -46,3 +47,17 @@ def test_a_search_option_out_of_range_is_named_as_typed(
     error = capsys.readouterr().err
     assert f"Invalid value for '{option}'" in error
     assert message in error
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+@pytest.mark.parametrize("other", ["--sample", "--beam-size=3"])
+def test_greedy_contradicts_sampling_and_a_beam(
+    command: str, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "run", *(["out"] if command == "export" else []), "--greedy", other]) == 2
+    assert f"--greedy contradicts {other.split('=')[0]}." in capsys.readouterr().err
+
+
+def test_greedy_is_a_search_without_beam_or_samples(backwards: Backwards) -> None:
+    assert main(["generate", "run", "--prompt", "x", "--greedy", "--no-sample"]) == 0
+    assert backwards.calls == [{"texts": ["x"], "sample": False, "beam_size": 1}]
