@@ -581,8 +581,15 @@ def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun)
 def test_validation_scores_compare_with_the_texts_of_the_file(
     translation_config: dict[str, Any], tmp_path: Path, hashed: Counter[str]
 ) -> None:
-    # The tokenizer lacks "x" and joins spaces: the text of the ids is not that of the file.
-    lines = [*read_lines(translation_config), "xab\tbax", "ab  cd\tdc  ba", "\t", "e\tx", "x\te"]
+    # The tokenizer lacks "xyz", which its ids would give back as one character.
+    lines = [
+        *read_lines(translation_config),
+        "xab\tbaxyz",
+        "ab  cd\tdc  ba",
+        "\t",
+        "d\tdxyzxyz",
+        "xyzxyz\te",
+    ]
     (tmp_path / "dev.tsv").write_text("\n".join(lines), encoding="utf-8")
     train = Path(translation_config["data"]["train"]["tsv"]).read_bytes()
     (tmp_path / "train.gz").write_bytes(gzip.compress(train))
