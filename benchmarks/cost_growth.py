@@ -146,7 +146,7 @@ def corpus_costs(number: int) -> dict[str, float]:
         loaded = load_config(starter / "translation.yaml", [f"data.train.tsv={pairs}"])
         begun = time.perf_counter()
         sets = encode_data(loaded, tokenizers, FileDigests())
-        prepared = time.perf_counter()
+        encoded = time.perf_counter()
         encode_data(loaded, tokenizers, FileDigests())
         opened = time.perf_counter()
         batch_set(loaded, sets.train, shuffle=True).plan(0)
@@ -154,8 +154,8 @@ def corpus_costs(number: int) -> dict[str, float]:
         learn_shortlist(loaded, sets.train, tokenizers)
         learnt = time.perf_counter()
     return {
-        "preparing": prepared - begun,
-        "opening prepared data": opened - prepared,
+        "encoding": encoded - begun,
+        "opening encoded data": opened - encoded,
         "planning an epoch": planned - opened,
         "learning a shortlist": learnt - planned,
     }

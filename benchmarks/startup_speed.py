@@ -5,7 +5,7 @@
 
 Each is measured from the start of a new process: `s2s --help`, `s2s fit --help`, the import of the
 package, the first output of the run (loaded, one line, greedy and beam 5), and the end of the first
-step of training on prepared data, with the config of the run. Prints a table of medians, and writes
+step of training on encoded data, with the config of the run. Prints a table of medians, and writes
 all numbers as JSON.
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
         "import, with TensorFlow": lambda: seconds_to_line(IMPORT),
         "load and first output, greedy": lambda: seconds_to_line(OUTPUT, arguments.run, "1"),
         "load and first output, beam 5": lambda: seconds_to_line(OUTPUT, arguments.run, "5"),
-        "fit to first step, prepared data": lambda: seconds_to_line(STEP, arguments.run),
+        "fit to first step, encoded data": lambda: seconds_to_line(STEP, arguments.run),
     }
     measured: dict[str, list[float]] = {name: [] for name in starts}
     for _ in range(arguments.rounds):

@@ -47,7 +47,7 @@ def test_what_nobody_foresaw_is_told_apart(
 
 def test_a_clear_error_is_foreseen(script: ModuleType) -> None:
     assert script.Outcome(0, "step 2\n").is_foreseen()
-    stderr = "Prepared data: ...\ns2s: error: config: 2 faults:\n  a: must be 1\n  b: is unknown\n"
+    stderr = "Encoded data: ...\ns2s: error: config: 2 faults:\n  a: must be 1\n  b: is unknown\n"
     assert script.Outcome(2, stderr).is_foreseen()
 
 

@@ -1,6 +1,6 @@
-"""The cache folder: what takes long to make from the texts, found again by their content.
+"""The cache folder: results that take long to compute, found again by the contents of the texts.
 
-Knows where the folder is and how a file in it is told from a damaged one, not what the files hold.
+Knows where the folder is and how to find out that a file is damaged, but not what the files hold.
 """
 
 import logging
