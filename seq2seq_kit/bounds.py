@@ -83,6 +83,13 @@ MAX_DIGITS = 400
 """Characters of a number in a config. The longest float has 309 digits; the time to read a number
 grows with the square of them."""
 
+MAX_RECORD_BYTES = 64 * 2**20
+"""Size of a file of a run, an export or the cache that is read whole: its config, digests, history,
+results. A hundred thousand validations take half of it."""
+
+MAX_ARRAY_BYTES = 2**30
+"""Size of a file that is read whole to verify it: a shortlist of a million tokens takes 80 MB."""
+
 MAX_MODEL_BYTES = 256 * 2**20
 """Size of a SentencePiece model: a vocabulary of `MAX_VOCAB_SIZE` has less than half of it."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seq2seq_kit import bounds
 from seq2seq_kit.errors import DataError, RunError
 from seq2seq_kit.files import why_not_regular
 
@@ -105,7 +106,7 @@ def read_verified(path: Path, expected: str | None) -> bytes:
     Raises:
         RunError: If it cannot be read, or its digest is another one.
     """
-    if reason := why_not_regular(path):
+    if reason := why_not_regular(path, bounds.MAX_ARRAY_BYTES):
         raise RunError(f"{path} cannot be read ({reason}). Restore it from a copy, or train again.")
     data = path.read_bytes()
     if expected is not None and digest(data) != expected:

@@ -15,24 +15,27 @@ _KINDS = (
 )
 
 
-def why_not_regular(path: Path) -> str | None:
-    """Returns why a path is not a regular file, or None if it is one.
+def why_not_regular(path: Path, max_bytes: int | None = None) -> str | None:
+    """Returns why a path is not a regular file of a size to read whole, or None if it is one.
 
     Configs, corpora, tokenizer models and the files of a run are read more than once, and opening
     a pipe that no process writes to never returns.
 
     Args:
         path: The path; symbolic links are followed.
+        max_bytes: The largest size; None for any.
     """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError as error:
         return error.strerror or str(error)
     except ValueError:  # NUL, or half of a surrogate pair
         return "no file can have such a name"
     for is_kind, reason in _KINDS:
-        if is_kind(mode):
+        if is_kind(status.st_mode):
             return reason
+    if max_bytes is not None and status.st_size > max_bytes:
+        return f"it has {status.st_size:,} bytes, far more than it can need"
     return None
 
 

@@ -30,6 +30,11 @@ def test_what_cannot_be_read_again_is_named(tmp_path: Path) -> None:
     assert reasons.pop("x" * 5000) == "File name too long"
     assert set(reasons.values()) == {"no file can have such a name"}
     assert why_not_regular(Path("/dev/zero")) == "it is a device"
+    with (tmp_path / "gap").open("wb") as gap:
+        gap.truncate(3 * 10**9)  # It takes no room on the disk.
+    assert why_not_regular(tmp_path / "gap") is None
+    reason = why_not_regular(tmp_path / "gap", 10**6)
+    assert reason == "it has 3,000,000,000 bytes, far more than it can need"
     assert why_not_regular(tmp_path) == "it is a folder"
 
 

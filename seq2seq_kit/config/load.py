@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from seq2seq_kit import __version__
+from seq2seq_kit import __version__, bounds
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.config.faults import Fault, explain, list_faults
 from seq2seq_kit.config.sections import Config, DataConfig, Section, as_corpus
@@ -102,7 +102,7 @@ def load_saved_config(path: Path) -> SavedConfig:
         RunError: If the file is damaged or was edited.
     """
     try:
-        if reason := why_not_regular(path):
+        if reason := why_not_regular(path, bounds.MAX_RECORD_BYTES):
             raise ConfigError(f"{path} cannot be read ({reason}).")
         text = path.read_text("utf-8")
         # A file that lost its end can be a config too, with defaults for what is lost.

@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from seq2seq_kit import bounds
 from seq2seq_kit.atomic import remove_leftovers, remove_older_leftovers, write_bytes
 from seq2seq_kit.config import CorpusConfig
 from seq2seq_kit.digests import FileDigests, digest
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.files import user_path
+from seq2seq_kit.files import user_path, why_not_regular
 
 _logger = logging.getLogger(__name__)
 
@@ -80,10 +81,13 @@ def write_cached(path: Path, data: bytes, what: str) -> None:
 
 def read_cached(path: Path) -> bytes | None:
     """Returns the data that `write_cached` wrote; None if they are missing or damaged."""
+    if not path.exists():
+        return None
+    if reason := why_not_regular(path, bounds.MAX_ARRAY_BYTES):
+        _logger.warning("%s cannot be read (%s); making it again.", path, reason)
+        return None
     try:
         found, _, data = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        return None
     except OSError as error:
         _logger.warning("%s cannot be read (%s); making it again.", path, error.strerror)
         return None

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from seq2seq_kit import bounds as bounds_of_files
 from seq2seq_kit.atomic import remove_folder, write_folder
 from seq2seq_kit.config import CorpusConfig
 from seq2seq_kit.data.cache import cache_folder, describe_corpus
@@ -155,6 +156,8 @@ def _open_entry(
         for name in (_DESCRIPTION, _IDS, _BOUNDS, _LINES):
             if reason := why_not_regular(entry / name):
                 raise ValueError(f"{name}: {reason}")
+        if reason := why_not_regular(entry / _DESCRIPTION, bounds_of_files.MAX_RECORD_BYTES):
+            raise ValueError(f"{_DESCRIPTION}: {reason}")
         text = (entry / _DESCRIPTION).read_text(encoding="utf-8")
         description = unseal(json.loads(text), required=True)
         ids, bounds, lines = (

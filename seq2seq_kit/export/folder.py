@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.files import why_not_regular
 
@@ -217,7 +218,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        if reason := why_not_regular(path):
+        if reason := why_not_regular(path, bounds.MAX_RECORD_BYTES):
             raise ValueError(reason)
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):

@@ -9,8 +9,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.digests import seal, unseal
+from seq2seq_kit.files import why_not_regular
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.run_folder import RunFolder
 
@@ -90,6 +92,9 @@ def read_metrics(run: RunFolder) -> list[Record]:
     A damaged line is skipped with a warning: nothing is computed from the history.
     """
     if not run.metrics.is_file():
+        return []
+    if reason := why_not_regular(run.metrics, bounds.MAX_RECORD_BYTES):
+        _logger.warning("%s is damaged and left out (%s).", run.metrics, reason)
         return []
     records = []
     for number, line in enumerate(run.metrics.read_bytes().splitlines(), start=1):

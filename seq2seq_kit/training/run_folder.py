@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seq2seq_kit import bounds
 from seq2seq_kit.atomic import (
     explain_write_errors,
     remove_leftovers,
@@ -277,7 +278,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If it is missing or damaged.
     """
-    if reason := why_not_regular(path):
+    if reason := why_not_regular(path, bounds.MAX_RECORD_BYTES):
         raise RunError(f"{path} is damaged ({reason}). Restore it from a copy.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
