@@ -14,6 +14,7 @@ from searches import StepDecoder
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchInputs, StepOutput, healing
 from seq2seq_kit.decoding.healing import Healer
+from seq2seq_kit.errors import InputError
 from seq2seq_kit.export.saved_model import ExportModule
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, Start
@@ -301,3 +302,46 @@ def test_the_end_is_spelt_in_the_likeliest_way_of_all(monkeypatch: pytest.Monkey
         goes_beyond = sum(len(SURFACES[token]) for token in best) > len(spelt)
         assert again[:number].tolist() == list(best[: len(best) - goes_beyond])
         assert (bound[0] >= 0) == goes_beyond
+
+
+@pytest.mark.parametrize(("kind", "beam_size"), [("bpe", 1), ("word", 3)])
+def test_a_forced_beginning_of_the_output_changes_nothing_that_was_coming(
+    kind: str, beam_size: int
+) -> None:
+    tokenizer = Tokenizer.train(SENTENCES, type=kind, vocab_size=430)  # type: ignore[arg-type]
+    model = generator_of(
+        KnowingReader(tokenizer, SENTENCES),
+        tokenizer,
+        tokenizer,
+        defaults=DecodingConfig(max_length=80, beam_size=beam_size),
+        max_source_length=80,
+    )
+    sources = [" ".join(text.split(" ")[:2]) for text in SENTENCES[:8]]
+    expected = [best.text for best, *_ in model.hypotheses(sources)]
+    assert all(
+        text and source + " " + text in SENTENCES
+        for source, text in zip(sources, expected, strict=True)
+    )
+    # Cut between words, within a word, and after a space; one is free.
+    cuts = [text[:cut] for text, cut in zip(expected, (0, 1, 3, 5, 7, 9, 99, 4), strict=True)]
+    cuts[2] = expected[2][: expected[2].index(" ") + 1]
+    found = [best.text for best, *_ in model.hypotheses(sources, prefixes=cuts)]
+    assert found == expected
+    for source, cut, text in zip(sources[:3], cuts, expected, strict=False):
+        assert [h.text for (h,) in model.hypotheses([source], prefixes=[cut])] == [text]
+    for (best,) in model.hypotheses(sources, prefixes="Winter storms "):
+        assert best.text.startswith("Winter storms ")
+
+
+def test_a_forced_beginning_of_a_continuation_follows_its_prompt() -> None:
+    model = generator(train("bpe"), SENTENCES)
+    ((best,),) = model.hypotheses(["He eats"], prefixes=" an ap")
+    assert best.text == " an apple."
+
+
+def test_forced_beginnings_that_cannot_be_are_refused() -> None:
+    model = generator(train("bpe"), SENTENCES)
+    with pytest.raises(InputError, match=r"one for each of the 2 inputs\. Received: 3"):
+        list(model.hypotheses(["a", "b"], prefixes=["a", "b", "c"]))
+    with pytest.raises(InputError, match="cannot be used with a shortlist"):
+        list(model.hypotheses(["a"], prefixes="b", shortlist=True))

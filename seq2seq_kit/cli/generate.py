@@ -26,6 +26,7 @@ from seq2seq_kit.cli.text_io import (
     open_output,
     read_in_chunks,
 )
+from seq2seq_kit.errors import InputError
 
 if TYPE_CHECKING:
     from seq2seq_kit.inference.generator import Hypothesis
@@ -56,6 +57,12 @@ _SHOWN_LINES = 20
     is_flag=True,
     help="Write each input before its output; a translation has a tab between them.",
 )
+@click.option("--prefix", metavar="TEXT", callback=check_text, help="Begin every output with TEXT.")
+@click.option(
+    "--prefixes",
+    type=FILE,
+    help="Begin each output with its line of this file.",
+)
 @click.option(
     "--stream",
     is_flag=True,
@@ -71,6 +78,8 @@ def generate(
     scores: bool,
     prompt: str | None,
     echo: bool,
+    prefix: str | None,
+    prefixes: Path | None,
     stream: bool,
     long_lines: str,
     **options: Any,
@@ -88,25 +97,27 @@ def generate(
     plain = as_line if prompt is None else as_text
     layout = as_tsv if scores or num_hypotheses is not None else plain
     given = {name: value for name, value in options.items() if value is not None}
+    beginnings = _Beginnings(prefix, prefixes)
     if long_lines == "truncate":
         given["truncate"] = True
     if stream:
-        if output is not None or layout is as_tsv:
+        if output is not None or layout is as_tsv or beginnings:
             raise click.UsageError(
-                "--stream writes plain text to standard output. Leave --output, --scores and "
-                "--num-hypotheses out."
+                "--stream writes plain text to standard output. Leave --output, --scores, "
+                "--num-hypotheses, --prefix and --prefixes out."
             )
         _stream(run, chunks, echo=echo, is_prompt=prompt is not None, given=given)
         return
     counts = _Counts()
     with open_output(output) as file:
-        model = _load(run, given)
+        model = _load(run, given | ({"prefixes": ""} if beginnings else {}))
         task, _ = _task_and_limit(model)
         # A prompt and its continuation are one text.
         separator = "\t" if task == "translation" else ""
         for first_line, chunk in chunks:
+            forced = {"prefixes": beginnings.take(len(chunk))} if beginnings else {}
             found = model.hypotheses(
-                chunk, num_hypotheses=num_hypotheses or 1, first_line=first_line, **given
+                chunk, num_hypotheses=num_hypotheses or 1, first_line=first_line, **forced, **given
             )
             for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
                 before = f"{text}{separator}" if echo else ""
@@ -115,8 +126,58 @@ def generate(
             file.flush()
             if "truncate" in given:
                 counts.truncated += len(model.inputs.overlong(chunk))
+    beginnings.check_end()
     for sentence in counts.notices(model, given):
         click.echo(sentence, err=True)
+
+
+class _Beginnings:
+    """The forced beginning of each output.
+
+    Args:
+        prefix: One text for all outputs.
+        path: A file with a line for each.
+
+    Raises:
+        UsageError: If both are given.
+    """
+
+    def __init__(self, prefix: str | None, path: Path | None) -> None:
+        if prefix is not None and path is not None:
+            raise click.UsageError("Expected --prefix or --prefixes. Received both.")
+        self._prefix = prefix
+        self._path = path
+        self._lines: list[str] = []
+        self._num_taken = 0
+        if path is not None:
+            self._lines = [line for _, chunk in read_in_chunks(path) for line in chunk]
+
+    def __bool__(self) -> bool:
+        return self._prefix is not None or self._path is not None
+
+    def take(self, number: int) -> list[str]:
+        """Returns the beginnings of the next outputs.
+
+        Raises:
+            InputError: If the file has too few lines.
+        """
+        if self._path is None:
+            return [self._prefix or ""] * number
+        first, self._num_taken = self._num_taken, self._num_taken + number
+        if self._num_taken > len(self._lines):
+            raise InputError(
+                f"{self._path} must have a line for each input. It has {len(self._lines)} lines, "
+                f"and there are {self._num_taken} inputs or more."
+            )
+        return self._lines[first : self._num_taken]
+
+    def check_end(self) -> None:
+        """Raises InputError if the file has more lines than there were inputs."""
+        if self._path is not None and self._num_taken < len(self._lines):
+            raise InputError(
+                f"{self._path} must have a line for each input. It has {len(self._lines)} lines "
+                f"for {self._num_taken} inputs."
+            )
 
 
 def _stream(

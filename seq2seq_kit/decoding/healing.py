@@ -204,7 +204,7 @@ class Healer:
         """
         left = tf.range(MAX_BYTES + 1)
         nothing = len(self._pieces) - 1
-        node = whole = tf.zeros_like(spelling)
+        node = whole = tf.zerosexpand_like(spelling)
         tokens = []
         for length in range(1, self._longest + 1):
             byte = tf.gather(spelling, tf.maximum(left - length + 1, 0), axis=1)
@@ -301,7 +301,7 @@ class Healer:
             tf.fill([lines], loop.time),
         )
         best = tf.nest.map_structure(
-            lambda new, old: tf.where(_like(is_better, new), new, old), found, loop.best
+            lambda new, old: tf.where(expand_like(is_better, new), new, old), found, loop.best
         )
         best_score = tf.where(is_better, new, loop.best_score)
 
@@ -390,6 +390,6 @@ def _count_to_first(values: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reduce_any(values, axis=1), count, 0)
 
 
-def _like(condition: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+def expand_like(condition: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
     """Returns a condition on rows with as many axes as `part`."""
     return tf.reshape(condition, [-1] + [1] * (part.shape.rank - 1))

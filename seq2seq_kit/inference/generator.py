@@ -3,7 +3,7 @@
 import functools
 import numbers
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.inference.inputs import SIGNATURE, InputEncoder, Inputs, as_texts
+from seq2seq_kit.inference.inputs import (
+    PREFIX_SIGNATURE,
+    SIGNATURE,
+    InputEncoder,
+    Inputs,
+    Prefixes,
+    as_texts,
+    encode_prefixes,
+)
 from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.inference.state import GenerationState, StateKeeper
 from seq2seq_kit.inference.stepwise import StepwiseSearch, graph_numbers
@@ -96,6 +104,7 @@ class Generator:
         *,
         decoding: DecodingConfig | None = None,
         num_hypotheses: int = 1,
+        prefixes: str | Iterable[str] | None = None,
         truncate: bool = False,
         first_line: int = 1,
         **options: Any,
@@ -107,6 +116,9 @@ class Generator:
             decoding: The options of the search; those that are not set in it are as in the config.
             num_hypotheses: Hypotheses of each text: samples, or else at most `beam_size`. It never
                 changes the first ones, so it does not enlarge the beam.
+            prefixes: A text with which every output must begin, or one for each input. Outputs
+                include it; its tokens count neither in `log_prob` nor towards `max_length`. The
+                model may go on within its last word.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
             **options: Fields of `DecodingConfig` to use in place of those.
@@ -115,24 +127,59 @@ class Generator:
             InputError: If an option is unknown or out of range, an input is over-long, the search
                 does not fit into memory, or there is no shortlist.
         """
-        names = ("decoding", "num_hypotheses", "truncate", "first_line")
+        names = ("decoding", "num_hypotheses", "prefixes", "truncate", "first_line")
         decoding = self.defaults.merge(decoding).override(names, **options)
         check_num_hypotheses(num_hypotheses, decoding)
         check_not_forked()
         texts = as_texts(texts)
+        beginnings = self._beginnings(prefixes, len(texts), decoding)
+        if beginnings and self.search.heals:  # The end of a prompt is the beginning of its output.
+            texts = [text + start for text, start in zip(texts, beginnings, strict=True)]
+        is_forced = bool(beginnings) and not self.search.heals
         numbers = graph_numbers(decoding)
-        graph = self._graph(decoding.model_copy(update=dict.fromkeys(numbers)), num_hypotheses)
+        graph = self._graph(
+            decoding.model_copy(update=dict.fromkeys(numbers)), num_hypotheses, is_forced
+        )
         at_once = _BATCHES_AT_ONCE * decoding.batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
             inputs = self.inputs.encode(chunk, truncate=truncate, first_line=first_line + first)
             self._check_memory(inputs.lengths, decoding, num_hypotheses)
-            found = Found(*graph(Inputs(*map(tf.constant, inputs)), numbers))
+            starts = beginnings[first : first + at_once]
+            forced = encode_prefixes(self.tokenizer, starts) if is_forced else None
+            tensors = tf.nest.map_structure(tf.constant, (inputs, forced or (), numbers))
+            found = Found(*graph(*tensors))
             decoded = self._decode(found, inputs.lost_space)
             is_empty = self.inputs.is_empty(inputs)
-            for empty, hypotheses in zip(is_empty, decoded, strict=True):
-                nothing = Hypothesis("", (), 0.0, 0.0)
-                yield [nothing] * num_hypotheses if empty else hypotheses
+            for place, (empty, hypotheses) in enumerate(zip(is_empty, decoded, strict=True)):
+                if empty:
+                    hypotheses = [Hypothesis("", (), 0.0, 0.0)] * num_hypotheses
+                elif beginnings and not is_forced:
+                    hypotheses = [replace(h, text=starts[place] + h.text) for h in hypotheses]
+                yield hypotheses
+
+    def _beginnings(
+        self, prefixes: str | Iterable[str] | None, number: int, decoding: DecodingConfig
+    ) -> list[str]:
+        """Returns the forced beginning of each output; nothing where none is forced.
+
+        Raises:
+            InputError: If their number is not that of the inputs, or outputs have a shortlist.
+        """
+        if prefixes is None or prefixes == "":
+            return []
+        found = [prefixes] * number if isinstance(prefixes, str) else as_texts(prefixes)
+        if len(found) != number or not all(isinstance(one, str) for one in found):
+            raise InputError(
+                f"`prefixes` must be one text, or one for each of the {number} inputs. Received: "
+                f"{len(found)}."
+            )
+        if decoding.shortlist:
+            raise InputError(
+                "`prefixes` cannot be used with a shortlist, which may lack their tokens. Generate "
+                "without (--no-shortlist, in Python shortlist=False)."
+            )
+        return found if any(found) else []
 
     def stream(
         self,
@@ -239,19 +286,26 @@ class Generator:
             heals=self.search.heals,
         )
 
-    def _trace(self, decoding: DecodingConfig, num_hypotheses: int) -> Any:
+    def _trace(self, decoding: DecodingConfig, num_hypotheses: int, is_forced: bool) -> Any:
         """Returns the graph of a search, which takes the graph numbers at each call."""
         specs = {
             name: tf.TensorSpec([], dtype) for name, dtype in DecodingConfig.graph_numbers().items()
         }
 
         @tf.function(
-            input_signature=[SIGNATURE, specs],
+            input_signature=[SIGNATURE, PREFIX_SIGNATURE if is_forced else (), specs],
             autograph=False,  # Its loops are TensorFlow's own already.
         )
-        def search(inputs: Inputs, graph_numbers: dict[str, tf.Tensor]) -> Found:
-            options = decoding.model_copy(update=graph_numbers)
-            return self.search(inputs, options, num_hypotheses=num_hypotheses)
+        def search(
+            inputs: Inputs, forced: Prefixes | tuple[()], numbers: dict[str, tf.Tensor]
+        ) -> Found:
+            options = decoding.model_copy(update=numbers)
+            return self.search(
+                inputs,
+                options,
+                num_hypotheses=num_hypotheses,
+                prefixes=forced if isinstance(forced, Prefixes) else None,
+            )
 
         # As a graph, even where other code has functions run eagerly.
         return search.get_concrete_function()

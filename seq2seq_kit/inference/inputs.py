@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.errors import InputError, shorten
-from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID
+from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 _HASHES = 2**62
@@ -27,6 +27,17 @@ class Inputs(NamedTuple):
     """int64 `(lines,)`. A hash of each text, 0 or more: equal texts have the same samples."""
 
 
+class Prefixes(NamedTuple):
+    """The texts with which the outputs of some lines must begin."""
+
+    token_ids: np.ndarray | tf.Tensor
+    """int32 `(lines, time)`, right-padded, without special tokens."""
+    lengths: np.ndarray | tf.Tensor
+    """int32 `(lines,)`. Tokens of each; 0 for an output that may begin as it likes."""
+    lost_space: np.ndarray | tf.Tensor
+    """bool `(lines,)`. As in `Inputs`."""
+
+
 SIGNATURE = Inputs(
     tf.TensorSpec([None, None], tf.int32),
     tf.TensorSpec([None], tf.int32),
@@ -34,6 +45,10 @@ SIGNATURE = Inputs(
     tf.TensorSpec([None], tf.int64),
 )
 """The types of `Inputs` in a graph."""
+
+
+PREFIX_SIGNATURE = Prefixes(*SIGNATURE[:3])
+"""The types of `Prefixes` in a graph."""
 
 
 def hash_texts(texts: tf.Tensor) -> tf.Tensor:
@@ -93,13 +108,10 @@ class InputEncoder:
             rows = [[BOS_ID, *row] for row in rows]
         else:
             rows = [[*row, EOS_ID] for row in rows]
-        lengths = np.array([len(row) for row in rows], np.int32)
-        ids = np.full((len(rows), lengths.max(initial=1)), PAD_ID, np.int32)
-        ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate(rows)
         prepared = list(map(self.tokenizer.text_rules.prepare, texts))
         lost_space = [self.marks_spaces and _ends_with_space(text) for text in prepared]
         hashes = hash_texts(tf.constant(prepared, tf.string)).numpy()
-        return Inputs(ids, lengths, np.array(lost_space, bool), hashes)
+        return Inputs(*_pad(rows), np.array(lost_space, bool), hashes)
 
     def encode_rows(
         self, texts: Sequence[str], *, truncate: bool = False, first_line: int = 1
@@ -165,6 +177,36 @@ def input_encoder(config: Config, tokenizer: Tokenizer) -> InputEncoder:
         answers_empty=continues,
         marks_spaces=config.joins_texts,
     )
+
+
+def encode_prefixes(tokenizer: Tokenizer, prefixes: Sequence[str]) -> Prefixes:
+    """Returns the texts with which outputs must begin, as arrays.
+
+    Args:
+        tokenizer: The tokenizer of the outputs.
+        prefixes: One for each line; "" for an output that may begin as it likes.
+
+    Raises:
+        InputError: If one has a character for which the tokenizer has no token.
+    """
+    rows = tokenizer.encode(prefixes)
+    for prefix, row in zip(prefixes, rows, strict=True):
+        if UNK_ID in row:
+            raise InputError(
+                f"`prefixes` must be texts that the model can write. Received: {shorten(prefix)}, "
+                f"which has a character without a token. Leave it out."
+            )
+    prepared = map(tokenizer.text_rules.prepare, prefixes)
+    lost_space = [not tokenizer.lossless and _ends_with_space(text) for text in prepared]
+    return Prefixes(*_pad(rows), np.array(lost_space, bool))
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids, right-padded, int32 `(rows, time)`, and lengths, int32 `(rows,)`."""
+    lengths = np.array([len(row) for row in rows], np.int32)
+    ids = np.full((len(rows), lengths.max(initial=1)), PAD_ID, np.int32)
+    ids[np.arange(ids.shape[1]) < lengths[:, np.newaxis]] = np.concatenate([[], *rows])
+    return ids, lengths
 
 
 def as_texts(texts: Iterable[str]) -> list[str]:

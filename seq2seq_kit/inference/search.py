@@ -27,12 +27,19 @@ from seq2seq_kit.decoding import (
     run,
     search_in_groups,
 )
-from seq2seq_kit.decoding.healing import MAX_TOKENS, HealedDecoder, PromptEnds, healer_of
+from seq2seq_kit.decoding.healing import (
+    MAX_TOKENS,
+    HealedDecoder,
+    PromptEnds,
+    expand_like,
+    healer_of,
+)
+from seq2seq_kit.decoding.loop import run_while
 from seq2seq_kit.decoding.processors import BannedTexts, BanTables, ban_texts
 from seq2seq_kit.decoding.random import line_key
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.decoders import ShortlistDecoder, VocabularyDecoder
-from seq2seq_kit.inference.inputs import Inputs
+from seq2seq_kit.inference.inputs import Inputs, Prefixes
 from seq2seq_kit.inference.shortlist import Candidates, find_candidates
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
@@ -76,8 +83,8 @@ class Beginning(NamedTuple):
     candidates: Candidates | None
     """The tokens of the shortlist, if there is one."""
     given: tuple[tf.Tensor, tf.Tensor] | None
-    """Tokens that spell a prompt's end again, int32 `(lines, MAX_TOKENS)`, and their number, int32
-    `(lines,)`; None where nothing is healed. The state is then that of a `HealedDecoder`."""
+    """Tokens that spell a prompt's end again, or a forced beginning, int32 `(lines, time)`, and
+    their number, int32 `(lines,)`. The state is then that of a `HealedDecoder`. None without."""
 
 
 class ModelSearch:
@@ -116,6 +123,7 @@ class ModelSearch:
         decoding: DecodingConfig,
         *,
         num_hypotheses: int = 1,
+        prefixes: Prefixes | None = None,
         weight_cache: WeightCache | None = None,
     ) -> Found:
         """Returns the outputs of some lines.
@@ -124,6 +132,8 @@ class ModelSearch:
             inputs: The lines, as tensors.
             decoding: The options; those in `graph_numbers()` may be tensors.
             num_hypotheses: Hypotheses of each line, at most `beam_size` unless it samples.
+            prefixes: The beginnings of the outputs, as tensors; not where prompts are healed, whose
+                outputs begin as the prompts end.
             weight_cache: Keeps operands made from the weights; None makes them in this graph.
 
         Raises:
@@ -134,7 +144,8 @@ class ModelSearch:
         def search(ids: tf.Tensor, lines: tf.Tensor, is_copy: tf.Tensor) -> SearchResult:
             ends = seams.ends and PromptEnds(*(tf.gather(part, lines) for part in seams.ends))
             keys = self.line_keys(tf.gather(inputs.hashes, lines), decoding)
-            beginning = self.begin(ids, is_copy, decoding, ends)
+            of_lines = prefixes and Prefixes(*(tf.gather(part, lines) for part in prefixes))
+            beginning = self.begin(ids, is_copy, decoding, ends, of_lines)
             one, start = self.plan(beginning, decoding, num_hypotheses, keys)
             found = run(one, start, row_counts=self.group_sizes[:-1])
             return self.finish(beginning, found)
@@ -145,7 +156,7 @@ class ModelSearch:
                 seams.token_ids,
                 seams.lengths,
                 sizes=self.group_sizes,
-                max_length=decoding.max_length + (MAX_TOKENS if self.heals else 0),
+                max_length=decoding.max_length + self._num_given(prefixes),
                 num_hypotheses=num_hypotheses,
                 batch_size=decoding.batch_size,
             )
@@ -161,6 +172,7 @@ class ModelSearch:
         is_done: tf.Tensor,
         decoding: DecodingConfig,
         ends: PromptEnds | None,
+        prefixes: Prefixes | None = None,
     ) -> Beginning:
         """Reads the inputs of the lines of a group, and spells the ends of prompts again.
 
@@ -169,10 +181,13 @@ class ModelSearch:
             is_done: bool `(lines,)`. Lines that are not to be searched.
             decoding: The options.
             ends: What was taken back of the inputs.
+            prefixes: The beginnings of the outputs.
         """
         start = self.model.start(token_ids)
         memory: Any = () if start.memory is None else start.memory
         inputs = SearchInputs(start.token_ids, start.states, memory, is_done)
+        if prefixes is not None:
+            return self._begin_with(inputs, prefixes)
         if decoding.shortlist and self.shortlist is not None:
             return Beginning(inputs, find_candidates(self.shortlist, token_ids), None)
         if ends is None:
@@ -181,6 +196,44 @@ class ModelSearch:
         healed = healer.spell_again(VocabularyDecoder(self.model), inputs, ends)
         inputs = inputs._replace(token_ids=healed.start_ids, state=(healed.state, healed.first))
         return Beginning(inputs, None, (healed.token_ids, healed.lengths))
+
+    def _begin_with(self, inputs: SearchInputs, prefixes: Prefixes) -> Beginning:
+        """Feeds the forced beginnings of outputs, whose last tokens may be spelled again."""
+        healer = healer_of(self.tokenizer.surfaces)
+        decoder = VocabularyDecoder(self.model)
+        token_ids, lengths, lost_space = prefixes
+        ends = healer.take_back(token_ids, lengths, lost_space)
+        kept = lengths - ends.num_tokens
+
+        def feed(place: tf.Tensor, fed: tf.Tensor, state: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
+            output = decoder.step(fed, state, inputs.memory)
+            goes_on = place < kept
+            state = tf.nest.map_structure(
+                lambda new, old: tf.where(expand_like(goes_on, new), new, old), output.state, state
+            )
+            return place + 1, tf.where(goes_on, token_ids[:, place], fed), state
+
+        _, fed, state = run_while(
+            lambda place, *_: place < tf.reduce_max(kept),
+            feed,
+            (tf.constant(0), inputs.token_ids, inputs.state),
+        )
+        inputs = inputs._replace(token_ids=fed, state=state)
+        healed = healer.spell_again(decoder, inputs, ends)
+        inputs = inputs._replace(token_ids=healed.start_ids, state=(healed.state, healed.first))
+        width = tf.shape(token_ids)[1]
+        place = tf.range(width + MAX_TOKENS)
+        shifted = tf.clip_by_value(place - kept[:, tf.newaxis], 0, MAX_TOKENS - 1)
+        first = tf.pad(token_ids, [[0, 0], [0, MAX_TOKENS]])
+        rest = tf.gather(healed.token_ids, shifted, batch_dims=1)
+        given = tf.where(place < kept[:, tf.newaxis], first, rest)
+        return Beginning(inputs, None, (given, kept + healed.lengths))
+
+    def _num_given(self, prefixes: Prefixes | None) -> int | tf.Tensor:
+        """Returns how many tokens may be before those that are searched for."""
+        if prefixes is not None:
+            return tf.shape(prefixes.token_ids)[1] + MAX_TOKENS
+        return MAX_TOKENS if self.heals else 0
 
     def plan(
         self,
@@ -351,7 +404,7 @@ def _put_before(token_ids: tf.Tensor, lengths: tf.Tensor, found: SearchResult) -
     """Returns hypotheses with other tokens before theirs.
 
     Args:
-        token_ids: int32 `(lines, MAX_TOKENS)`. The tokens, left-aligned.
+        token_ids: int32 `(lines, time)`. The tokens, left-aligned.
         lengths: int32 `(lines,)`. How many there are of each line.
         found: The hypotheses.
     """
