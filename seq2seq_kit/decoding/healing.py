@@ -204,7 +204,7 @@ class Healer:
         """
         left = tf.range(MAX_BYTES + 1)
         nothing = len(self._pieces) - 1
-        node = whole = tf.zerosexpand_like(spelling)
+        node = whole = tf.zeros_like(spelling)
         tokens = []
         for length in range(1, self._longest + 1):
             byte = tf.gather(spelling, tf.maximum(left - length + 1, 0), axis=1)
