@@ -97,20 +97,23 @@ def test_rows_with_another_number_of_columns_are_refused_or_skipped(
         list(read_corpus(refusing))
     (fault,) = check_corpus(refusing)
     assert f"corpus.tsv, line {bad[0]}: expected" in fault
-    assert ("rows in all" in fault) == (len(bad) > 1)
+    assert ("rows have an unusual number of columns" in fault) == (len(bad) > 1)
 
 
 def test_all_rows_are_counted_before_training(tmp_path: Path) -> None:
     content = "".join(f"a\tb{number % 3 * chr(9)}c\n" for number in range(3000))
     (fault,) = check_corpus(tsv(tmp_path, content.replace("bc", "b")))
     assert "line 2: expected 2 columns" in fault or "line 3: expected 2 columns" in fault
-    assert "2,000 rows in all, also lines 3 (4), 5 (3), 6 (4), 8 (3), ..." in fault
+    assert (
+        "2,000 rows have an unusual number of columns, also lines 3 (4), 5 (3), 6 (4), 8 (3), ..."
+        in fault
+    )
 
 
 def test_a_fault_far_down_the_file_is_found_before_training(tmp_path: Path) -> None:
     (fault,) = check_corpus(tsv(tmp_path, "a\tb\n" * 5000 + "c\td\te\n"))
     assert "line 5001: expected 2 columns" in fault
-    assert "as most of the first rows have, but found 3." in fault
+    assert "like most of the first rows, but found 3." in fault
     assert "`bad_lines: skip` beside `tsv`" in fault
 
 

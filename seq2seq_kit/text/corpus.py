@@ -189,8 +189,8 @@ def _different_counts(
 ) -> str:
     return (
         f"Parallel files must have the same number of lines, but {source_path} has {num_sources} "
-        f"and {target_path} has {num_targets}: line {min(num_sources, num_targets) + 1} has no "
-        "partner. Look for a line that was lost or split on one side."
+        f"and {target_path} has {num_targets}: line {min(num_sources, num_targets) + 1} "
+        "exists on one side only. Look for a line that was lost or split."
     )
 
 

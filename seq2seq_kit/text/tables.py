@@ -53,13 +53,12 @@ class Table(NamedTuple):
         more = ""
         if others:
             listed = ", ".join(f"{line} ({found})" for line, found in others)
-            more = f" So have {number:,} rows in all, also lines {listed}"
+            more = f" {number:,} rows have an unusual number of columns, also lines {listed}"
             more += ", ..." if number > len(examples) else "."
         return (
             f"{self.path}, line {line}: expected {self.num_columns} columns, separated by tabs, "
             f"{self.known_from}, but found {found}.{more} A tab inside a text shifts the columns "
-            "behind it. Fix or remove such rows, or have them skipped: `bad_lines: skip` beside "
-            "`tsv`."
+            "after it. Fix or remove these rows, or skip them: `bad_lines: skip` beside `tsv`."
         )
 
 
@@ -90,15 +89,15 @@ def open_table(path: Path, corpus: CorpusConfig) -> Table:
         raise DataError(
             f"{path}, line {number}: expected at least {needed} columns, separated by tabs, but "
             f"found {num_columns}. Fix the file, or choose other `source_columns` and "
-            "`target_columns`. If this is no TSV, name it as what it is: `source` with `target` "
-            "(two files), or for continuation `text` or `lines`."
+            "`target_columns`. If the file is not a TSV, use `source` with `target` (two files), "
+            "or for continuation `text` or `lines`."
         )
     return Table(
         path,
         source_columns,
         target_columns,
         num_columns,
-        known_from="as the header has" if names else "as most of the first rows have",
+        known_from="like the header" if names else "like most of the first rows",
         join=corpus.join,
         rows=chain(first_rows, rows),
     )
