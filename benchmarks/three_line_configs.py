@@ -57,6 +57,9 @@ class Set(NamedTuple):
     """sacrebleu's tokenizer; fixed here, so that it does not depend on what is compared."""
     every: int = 1
     """Every how many lines of a large development file are used."""
+    counts_lines: bool = False
+    """Whether each line counts in the accuracy. Otherwise each input does, however many lines have
+    it, and any of their outputs is right."""
 
 
 _REVERSED = {"source_columns": 2, "target_columns": 1}
@@ -79,6 +82,7 @@ SETS = {
         "histnorm/german-ridges.dev.tsv",
         "accuracy",
         every=6,
+        counts_lines=True,
     ),
     "Chinese text": Set("zh_modern_pd/train.txt.gz", "zh_modern_pd/dev.txt.gz", "perplexity"),
 }
@@ -200,13 +204,14 @@ def score_model(model: Seq2Seq, which: Set, data: Path) -> float:
     if which.metric == "perplexity":
         texts = [pair.target for pair in pairs]
         return perplexity(model.score([""] * len(texts), texts), texts).per_character
-    answers: dict[str, list[str]] = {}  # An input may have several right answers.
-    for pair in pairs:
-        answers.setdefault(pair.source, []).append(pair.target)
-    if which.metric == "bleu":
+    if which.metric == "bleu" or which.counts_lines:
         outputs = model.generate([pair.source for pair in pairs], truncate=True)
         references = [[pair.target] for pair in pairs]
-        return compare_texts(outputs, references, tokenize=which.bleu_tokenize).bleu
+        scores = compare_texts(outputs, references, tokenize=which.bleu_tokenize)
+        return scores.bleu if which.metric == "bleu" else scores.exact_match
+    answers: dict[str, list[str]] = {}
+    for pair in pairs:
+        answers.setdefault(pair.source, []).append(pair.target)
     outputs = model.generate(list(answers), truncate=True)
     return compare_texts(outputs, list(answers.values())).exact_match
 
