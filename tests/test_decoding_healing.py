@@ -224,10 +224,13 @@ def test_one_token_is_enough_to_add_something() -> None:
     assert found[0].text and SENTENCES[0].startswith("He eats an " + found[0].text)
 
 
-@pytest.mark.parametrize("kind", ["word"])
-def test_an_export_joins_prompts_as_python_does(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"), [("word", {}), ("bpe", {"sample": True, "temperature": 1.3, "seed": 5})]
+)
+def test_an_export_joins_prompts_as_python_does(kind: str, options: dict[str, Any]) -> None:
     tokenizer = train(kind)
     model = generator(tokenizer, SENTENCES)
+    model.defaults = model.defaults.override(**options)
     exported = ExportModule(
         model.model,
         model.inputs,
