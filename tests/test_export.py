@@ -346,6 +346,13 @@ def test_the_card_says_what_the_metadata_says(tmp_path: Path) -> None:
     assert main(["info", str(tmp_path)]) == 2  # Without a graph it is no export.
 
 
+def test_the_card_of_a_language_model_has_no_limit_on_inputs(tmp_path: Path) -> None:
+    write_metadata(tmp_path, METADATA | {"max_source_length": None})
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "- An input may have any number of tokens.\n" in card
+    assert "None" not in card
+
+
 @pytest.mark.parametrize("fault", ["flip", "truncate", "empty", "remove"])
 def test_a_damaged_file_of_an_export_is_named(
     translation_export: Path, tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,6 @@
 """Faults of a config in the user's words: one line a key instead of pydantic's errors.
 
-Knows nothing of what the keys mean; it takes their names from the model that was checked.
+Knows nothing of the meaning of the keys; their names come from the model that was checked.
 """
 
 import difflib
@@ -18,7 +18,7 @@ class Fault(NamedTuple):
     key: str
     """The dotted key, such as `data.train.0.tsv`."""
     message: str
-    """What was expected, what came and how to mend it."""
+    """What was expected, what was received, and how to fix it."""
 
 
 class ContradictionError(ValueError):

@@ -1,7 +1,7 @@
 """Configs from and to YAML: with overrides, with paths made absolute, sealed in a run folder.
 
 Relative paths of the corpora start from `data.root`, others from the folder of the config file. A
-saved config holds paths that are found again where all has moved together.
+saved config contains paths that stay valid if everything is moved together.
 """
 
 import importlib.metadata
@@ -290,8 +290,8 @@ def _replaced(section: Section, fields: Mapping[str, Any]) -> Any:
 
 def _absolute(path: Path, folder: Path) -> Path:
     """Makes a path start from `folder`."""
-    # Unlike `Path.resolve`, it has no error of its own for a link that leads to itself: whoever
-    # opens the file says so.
+    # Unlike `Path.resolve`, it raises no error for a link that leads to itself: opening the file
+    # will.
     absolute = os.path.realpath(folder / path.expanduser())
     try:
         absolute.encode("utf-8")

@@ -1,6 +1,6 @@
 """Which settings a resumed run must share with its start.
 
-The rule stands at the fields: a field annotated with `MAY_CHANGE` may have a new value, and so may
+The rule is given at the fields: a field annotated with `MAY_CHANGE` may have a new value, and so may
 all keys of a section that is annotated with it. Everything else is fixed.
 """
 

@@ -29,8 +29,8 @@ from seq2seq_kit.config.faults import ContradictionError, explain
 from seq2seq_kit.errors import InputError, suggest
 from seq2seq_kit.files import path_fault
 
-# Without `validate_every` an epoch ends with a validation. After fewer steps than these a model has
-# learnt too little for the learning rate to be lowered, or training to be ended, by the result.
+# Without `validate_every`, an epoch ends with a validation. After fewer steps than these, a model has
+# learned too little to lower the learning rate or to end training by the result.
 MIN_STEPS_TO_VALIDATION = 100
 
 # Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64. Each has an
@@ -267,7 +267,7 @@ class DataConfig(Section):
             if (corpus.kind == "text") != self.is_running_text:
                 faults[key] = (
                     f"cannot be `{corpus.kind}` where `train` begins with `{self.train[0].kind}`:"
-                    " running text (`text`) and texts that stand one a line do not mix."
+                    " running text (`text`) cannot be mixed with texts that are one a line."
                 )
             if corpus.weight != 1.0 and not key.startswith("train"):
                 faults[f"{key}.weight"] = "has a meaning only in `train`. Remove it."
@@ -533,7 +533,7 @@ class DecodingConfig(Section):
     def graph_numbers(cls) -> dict[str, str]:
         """Returns the fields that a graph takes as tensors, each with its dtype.
 
-        Each choice of the other fields has a graph of its own.
+        Each choice of the other fields needs another graph.
         """
         return {
             name: mark.dtype

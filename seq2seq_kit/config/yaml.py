@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         except UnicodeEncodeError:
             _refuse(f"half of a surrogate pair is no text: {shorten(node.value)}", node)
         except (AttributeError, LookupError, ValueError) as error:
-            # A date without a meaning, or a tag that does not fit: PyYAML has no error of its own.
+            # An impossible date, or a tag that does not fit: PyYAML lets Python's own errors through.
             _refuse(f"{shorten(node.value)} has no value ({error})", node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

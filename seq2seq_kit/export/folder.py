@@ -44,8 +44,8 @@ _LONG_LINES = {
 _CARD_TEXT = """\
 # {title} model
 
-{what} Made by seq2seq_kit {version}: a TensorFlow SavedModel that takes and gives
-strings. It needs `tensorflow` and `tensorflow_text`. A batch may have any number of inputs; an
+{what} Made by seq2seq_kit {version}: a TensorFlow SavedModel that maps strings
+to strings. It needs `tensorflow` and `tensorflow_text`. A batch may have any number of inputs; an
 answer does not depend on the others.
 
 ```python
@@ -59,7 +59,7 @@ signatures["describe"]()  # description: metadata.json
 
 ## Limits
 
-- An input has at most {max_source_length} tokens. A longer one {long_lines}.
+- {longest}
 - An input that is not UTF-8 {invalid}.
 - An output has at most {max_length} tokens.
 - {empty}
@@ -235,8 +235,6 @@ def _digest(path: Path) -> str:
 
 def _card(metadata: Mapping[str, Any]) -> str:
     title, what = _TASKS[metadata["task"]]
-    long_lines = metadata["long_lines"]
-    kept = {"translation": "beginning", "continuation": "end"}[metadata["task"]]
     empty = {
         "translation": "An empty input has an empty output with the score 0.",
         "continuation": "An empty prompt is continued from the beginning of a text.",
@@ -246,20 +244,27 @@ def _card(metadata: Mapping[str, Any]) -> str:
         what=what,
         version=metadata["versions"]["seq2seq_kit"],
         num_hypotheses=metadata["num_hypotheses"],
-        max_source_length=metadata["max_source_length"],
-        long_lines=_LONG_LINES[long_lines]
-        + (
-            f": its {kept} is kept, and `is_truncated` of `n_best`, (batch,), is true"
-            if long_lines == "truncate"
-            else ""
-        ),
-        invalid=_LONG_LINES["mark" if long_lines == "mark" else "error"],
+        longest=_limit(metadata),
+        invalid=_LONG_LINES["mark" if metadata["long_lines"] == "mark" else "error"],
         max_length=metadata["decoding"]["max_length"],
         empty=empty[metadata["task"]],
         decoding=_list(metadata["decoding"]),
         model=_list(metadata["model"]),
         results=_list(metadata["results"]) or "Not kept with the run.",
         versions=_list(metadata["versions"]),
+    )
+
+
+def _limit(metadata: Mapping[str, Any]) -> str:
+    """Returns how long an input may be, and what happens to a longer one."""
+    if metadata["max_source_length"] is None:
+        return "An input may have any number of tokens."
+    long_lines = _LONG_LINES[metadata["long_lines"]]
+    if metadata["long_lines"] == "truncate":
+        kept = {"translation": "beginning", "continuation": "end"}[metadata["task"]]
+        long_lines += f": its {kept} is kept, and `is_truncated` of `n_best`, (batch,), is true"
+    return (
+        f"An input has at most {metadata['max_source_length']} tokens. A longer one {long_lines}."
     )
 
 
