@@ -1,7 +1,7 @@
 """Which settings a resumed run must share with its start.
 
-The rule is given at the fields: a field annotated with `MAY_CHANGE` may have a new value, and so may
-all keys of a section that is annotated with it. Everything else is fixed.
+The fields give the rule: a field annotated with `MAY_CHANGE` may have a new value, and so may all
+keys of a section that is annotated with it. Everything else is fixed.
 """
 
 from collections.abc import Iterator

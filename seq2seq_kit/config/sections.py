@@ -29,8 +29,8 @@ from seq2seq_kit.config.faults import ContradictionError, explain
 from seq2seq_kit.errors import InputError, suggest
 from seq2seq_kit.files import path_fault
 
-# Without `validate_every`, an epoch ends with a validation. After fewer steps than these, a model has
-# learned too little to lower the learning rate or to end training by the result.
+# Without `validate_every`, an epoch ends with a validation. After fewer steps than these, a model
+# has learned too little to lower the learning rate or to end training by the result.
 MIN_STEPS_TO_VALIDATION = 100
 
 # Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64. Each has an

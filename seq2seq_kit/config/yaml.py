@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         except UnicodeEncodeError:
             _refuse(f"half of a surrogate pair is no text: {shorten(node.value)}", node)
         except (AttributeError, LookupError, ValueError) as error:
-            # An impossible date, or a tag that does not fit: PyYAML lets Python's own errors through.
+            # An impossible date, or a tag that does not fit: these are Python's own errors.
             _refuse(f"{shorten(node.value)} has no value ({error})", node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
