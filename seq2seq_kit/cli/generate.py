@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,41 @@ def generate(
             )
         _stream(run, chunks, echo=echo, is_prompt=prompt is not None, given=given)
         return
+    _write_outputs(
+        run,
+        chunks,
+        output,
+        layout,
+        num_hypotheses=num_hypotheses or 1,
+        echo=echo,
+        beginnings=beginnings,
+        given=given,
+    )
+
+
+def _write_outputs(
+    run: Path,
+    chunks: Iterator[tuple[int, list[str]]],
+    output: Path | None,
+    layout: "Callable[[int, str, list[Hypothesis]], str]",
+    *,
+    num_hypotheses: int,
+    echo: bool,
+    beginnings: "_Beginnings",
+    given: dict[str, Any],
+) -> None:
+    """Writes the outputs of each chunk of inputs when they are complete, and notices at the end.
+
+    Args:
+        run: The run folder or export.
+        chunks: Inputs with the line number of the first.
+        output: The file; None for standard output.
+        layout: Lays out the hypotheses of a line, with the text before them.
+        num_hypotheses: Hypotheses of each input.
+        echo: Whether to write each input before its output.
+        beginnings: The forced beginnings.
+        given: The options of the search, and `truncate`.
+    """
     counts = _Counts()
     with open_output(output) as file:
         model = _load(run, given | ({"prefixes": ""} if beginnings else {}))
@@ -117,7 +152,7 @@ def generate(
         for first_line, chunk in chunks:
             forced = {"prefixes": beginnings.take(len(chunk))} if beginnings else {}
             found = model.hypotheses(
-                chunk, num_hypotheses=num_hypotheses or 1, first_line=first_line, **forced, **given
+                chunk, num_hypotheses=num_hypotheses, first_line=first_line, **forced, **given
             )
             for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
                 before = f"{text}{separator}" if echo else ""
