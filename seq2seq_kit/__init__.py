@@ -1,4 +1,4 @@
-"""Word-level sequence-to-sequence learning: a line in, a line out, or a prompt and what follows it.
+"""Recurrent sequence-to-sequence learning: a line to a line, or a prompt to its continuation.
 
 The folders are the stages that data pass through, and each imports only from those before it:
 

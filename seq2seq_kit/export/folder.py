@@ -1,4 +1,4 @@
-"""An export's folder: its files, their digests, and what it says of itself.
+"""The folder of an export: its files, their digests, and its metadata.
 
 Knows nothing of TensorFlow, so that `s2s info` prints at once.
 """
@@ -105,7 +105,7 @@ def check_unused(path: Path) -> None:
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes what an export says of itself: for programs, and as a model card for people.
+    """Writes the metadata of an export: for programs, and as a model card for people.
 
     Args:
         folder: The export.
@@ -121,7 +121,7 @@ def as_json(metadata: Mapping[str, Any]) -> str:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """Returns what an export says of itself; nothing where it was made before exports did.
+    """Returns the metadata of an export; empty for exports made before there was any.
 
     Raises:
         RunError: If the file is damaged.

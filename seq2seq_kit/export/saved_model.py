@@ -322,7 +322,7 @@ class ExportedModel:
                 ) from error
         self._signatures = self._loaded.signatures
         self.metadata: dict[str, Any] = {}
-        """What the export says of itself; nothing where it was made before exports did."""
+        """The metadata of the export; empty for exports made before there was any."""
         self.num_truncated = 0
         """The inputs so far that were too long and were truncated, if the export counts them."""
         if "describe" in self._signatures:
