@@ -86,12 +86,15 @@ class TokenModel(keras.Model):
         self.embedding_dim = embedding_dim
         self.tie_embeddings = tie_embeddings
         self.lstm_options = lstm_options
-        self.embedding = keras.layers.Embedding(
+        self.embedding = self._make_embedding(vocab_size, "embedding")
+
+    def _make_embedding(self, vocab_size: int, name: str) -> keras.layers.Embedding:
+        return keras.layers.Embedding(
             vocab_size,
-            embedding_dim,
-            embeddings_initializer=uniform(lstm_options["init_scale"]),
+            self.embedding_dim,
+            embeddings_initializer=uniform(self.lstm_options["init_scale"]),
             dtype=self.dtype_policy.name,
-            name="embedding",
+            name=name,
         )
 
     def _build_output(self, output_dim: int) -> None:
@@ -196,17 +199,9 @@ class EncoderDecoder(TokenModel):
         self.decoder_layers = decoder_layers
         self.attention = attention
         self.attention_layer = attention_layer
-        self.source_embedding = (
-            self.embedding
-            if source_vocab_size is None
-            else keras.layers.Embedding(
-                source_vocab_size,
-                embedding_dim,
-                embeddings_initializer=uniform(options["init_scale"]),
-                dtype=self.dtype_policy.name,
-                name="source_embedding",
-            )
-        )
+        self.source_embedding = self.embedding
+        if source_vocab_size is not None:
+            self.source_embedding = self._make_embedding(source_vocab_size, "source_embedding")
         dtype = self.dtype_policy.name
         self.encoder = LSTMEncoder(units, encoder_layers, dtype=dtype, name="encoder", **options)
         self.decoder = LSTMDecoder(
