@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainers import Batch, comparable, finished, make_trainer, recorded, without_network
+from trainers import Batch, Clock, comparable, finished, make_trainer, recorded, without_network
 
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
@@ -65,18 +65,29 @@ def test_a_resumed_run_has_its_history_from_the_checkpoint(
     assert resumed.history == read_metrics(resumed.run) == trainer.history
 
 
-def test_loss_and_speed_count_from_the_last_validation(tmp_path: Path) -> None:
+def test_loss_and_speed_count_from_the_last_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     losses: Iterator[float] = iter([1.0, 3.0, 5.0, 7.0])
     sizes = []
+    clock = Clock(monkeypatch)
 
     def train(batch: Batch) -> float:
         sizes.append(float(batch["num_tokens"]))
+        clock.wait(2)
         return next(losses)
 
-    trainer = make_trainer(tmp_path, validate_every=2, steps=without_network(train=train))
+    trainer = make_trainer(
+        tmp_path,
+        validate_every=2,
+        after_validation=lambda: clock.wait(50),
+        steps=without_network(train=train),
+    )
     trainer.fit()
     expected = [
         np.average([1.0, 3.0], weights=sizes[:2]),
         np.average([5.0, 7.0], weights=sizes[2:]),
     ]
     np.testing.assert_allclose(recorded(trainer, "loss"), expected)
+    speeds = [sum(sizes[:2]) / 4, sum(sizes[2:]) / 4]
+    np.testing.assert_allclose(recorded(trainer, "tokens_per_second"), speeds, atol=0.05)

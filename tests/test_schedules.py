@@ -48,3 +48,12 @@ def test_learning_rate_decays_on_a_plateau(
     )
     trainer.fit()
     np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
+
+
+def test_a_plateau_goes_on_over_a_resumption(tmp_path: Path) -> None:
+    options = {"learning_rate": 1.0, "plateau_patience": 2, "early_stopping": {"patience": 9}}
+    make_trainer(tmp_path, epochs=2, **options, steps=without_network([5.0, 6.0])).fit()
+    resumed = make_trainer(tmp_path, epochs=4, **options, steps=without_network([6.0, 6.0]))
+    resumed.resume()
+    resumed.fit()
+    assert recorded(resumed, "learning_rate") == [1.0, 1.0, 1.0, 0.5]

@@ -1,7 +1,6 @@
 """When training ends, and which weights are the best."""
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from trainers import (
     VOCAB_SIZE,
     AtStep,
+    Clock,
     ScriptedUpdates,
     finished,
     make_trainer,
@@ -156,17 +156,6 @@ def test_training_ends_at_its_limits_with_a_validation(
     state = trainer.fit()
     assert (state.step, state.finished) == (steps, reason)
     assert recorded(trainer, "step") == validated
-
-
-class Clock:
-    """A clock that moves only when told to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def timed(clock: Clock, folder: Path, **options: Any) -> Trainer:

@@ -330,6 +330,9 @@ def test_a_checkpoint_of_an_earlier_version_resumes_as_one_of_ours(tmp_path: Pat
     assert last.metadata.keys() == _FIRST_FORMAT | newer
     older = {name: last.metadata[name] for name in _FIRST_FORMAT}
     save_archive(broken.run.last, last.arrays.items(), older, "The state")
+    # They kept the history in this file alone, and may have been killed after a validation.
+    with broken.run.metrics.open("a", encoding="utf-8") as metrics:
+        metrics.write('{"step": 99}\n')
     resumed = make_trainer(tmp_path / "broken", **options, steps=without_network(losses[3:]))
     resumed.resume()
     state = resumed.fit()

@@ -3,12 +3,14 @@
 import functools
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from seq2seq_kit.config import TrainingConfig
@@ -170,6 +172,17 @@ class AtStep(keras.callbacks.Callback):
         self.steps_left -= 1
         if self.steps_left == 0:
             self.act()
+
+
+class Clock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def press_ctrl_c() -> None:
