@@ -82,7 +82,8 @@ def _keys(prefix: str, properties: Schema, definitions: Schema) -> Iterator[str]
     for key, schema in properties.items():
         path = f"{prefix}.{key}" if prefix else key
         yield f"### `{key}` {{ #{path.replace('[]', '')} }}"
-        yield f"{_as_sentence(_values(schema))} {_default(schema)}"
+        on_resume = " A resumed run may change it." if "may_change_on_resume" in schema else ""
+        yield f"{_as_sentence(_values(schema))} {_default(schema)}{on_resume}"
         # pydantic leaves out a description that equals that of the section referred to.
         section = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else {}
         yield inspect.cleandoc((section | schema)["description"])

@@ -38,7 +38,7 @@ def fixed_settings(config: Config) -> dict[str, Any]:
 def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if MAY_CHANGE in field.metadata:
+        if field.json_schema_extra == MAY_CHANGE.json_schema_extra:
             continue
         if isinstance(value, Section):
             yield from _fixed_below(value, f"{prefix}{name}.")

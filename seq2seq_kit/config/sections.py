@@ -75,7 +75,7 @@ def _check_path(path: Path) -> Path:
 
 FilePath = Annotated[Path, AfterValidator(_check_path)]
 
-MAY_CHANGE = "may change on resume"
+MAY_CHANGE = Field(json_schema_extra={"may_change_on_resume": True})
 """Marks a field, or all keys of a section, that a resumed run may give a new value. The values of
 other fields are in the weights, in the optimizer's state, in the plan of an epoch or in the losses
 that are compared, so that a new value would take effect only in part."""
