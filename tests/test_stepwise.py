@@ -8,6 +8,7 @@ from reference import NETWORKS, NumberTokenizer, generator_of, random_lines, ran
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.stepwise import graph_numbers
 
 LINES = random_lines(6, longest=13)
 
@@ -44,3 +45,16 @@ def test_an_empty_line_streams_nothing_and_an_odd_input_is_refused() -> None:
             generator.stream(text)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Line 5 has 21 tokens"):
         generator.stream("7 " * 21, first_line=5)
+
+
+@pytest.mark.parametrize("kind", ["additive", "language model"])
+def test_single_steps_have_the_bits_of_a_whole_search(kind: str) -> None:
+    generator = make_generator(kind, keep_end=kind == "language model")
+    decoding = generator.defaults.override(sample=True)
+    graphs, numbers = generator.stepwise.graphs(decoding), graph_numbers(decoding)
+    for line, (whole,) in zip(LINES, generator.hypotheses(LINES, decoding=decoding), strict=True):
+        begun = graphs.begin(generator.inputs.encode([line]), numbers)
+        memory, record = graphs.memory(begun.beginning, numbers), begun.record
+        while int(record.time) <= 10 and not record.done[0]:
+            record = graphs.step(record, begun.beginning, memory, numbers)
+        assert float(record.log_probs[0]) == whole.log_prob

@@ -546,7 +546,8 @@ class DecodingConfig(Section):
         """Returns these options with those that were set in another object in place of them."""
         if other is None:
             return self
-        return self.override(**{name: getattr(other, name) for name in other.model_fields_set})
+        # A resolved config sets every key, also those without effect beside the others.
+        return self._changed({name: getattr(other, name) for name in other.model_fields_set})
 
     def override(self, other_names: Sequence[str] = (), /, **options: Any) -> Self:
         """Returns these options with others in place of some, checked as a config is.
@@ -571,13 +572,16 @@ class DecodingConfig(Section):
             for name, value in options.items()
             if value is not None
         }
-        changed = self.check_values(given)
-        if changed.get("beam_size", 1) > 1:
-            changed.setdefault("sample", False)
-        result = self.model_copy(update=changed)
+        result = self._changed(self.check_values(given))
         if contradictions := result.sampling_faults(given):
             raise InputError("\n".join(f"`{key}` {text}" for key, text in contradictions.items()))
         return result
+
+    def _changed(self, values: dict[str, Any]) -> Self:
+        """Returns these options with others in place of some; a beam turns sampling off."""
+        if values.get("beam_size", 1) > 1:
+            values = {"sample": False} | values
+        return self.model_copy(update=values)
 
     def check_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values of fields as a config has them.

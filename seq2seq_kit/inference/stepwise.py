@@ -168,8 +168,16 @@ class _Graphs:
     def _trace_step(
         self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
     ) -> Any:
+        # A loop of one step: TensorFlow fuses operations within a loop otherwise than outside of
+        # one, and their results differ in the last bits.
         with matmul_precision(self._decoding.precision, WeightCache()):
-            return self._plan(beginning, numbers)[0].step(record, memory)
+            search = self._plan(beginning, numbers)[0]
+            after = record.time + 1
+            return run_while(
+                lambda record: record.time < after,
+                lambda record: (search.step(record, memory),),
+                (record,),
+            )[0]
 
     def _trace_run(
         self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
