@@ -355,9 +355,10 @@ def is_safe(found: Answer, expected: Answer) -> bool:
 def damage_files(work: Path, kinds: Mapping[str, Kind], flips: int, seed: int) -> int:
     """Damages the files of runs and of the cache; returns the number of unsafe answers."""
     rng = random.Random(seed)  # noqa: S311
-    os.environ["S2S_CACHE_DIR"] = str(work / "cache-damaged")
     num_unsafe = num_asked = 0
     for name in ("translation", "continuation"):
+        # Each has a cache of its own: a file that its training does not read is not made again.
+        os.environ["S2S_CACHE_DIR"] = str(work / f"cache-{name}")
         run = work / f"damaged-{name}"
         config = run.with_suffix(".yaml")
         config.write_text(yaml.safe_dump(kinds[name].config), encoding="utf-8")

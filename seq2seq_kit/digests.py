@@ -8,6 +8,7 @@ replaced in one step.
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -143,9 +144,15 @@ def unseal(values: Mapping[str, Any], *, required: bool = False) -> dict[str, An
     """
     rest = dict(values)
     found = rest.pop(_SEAL, None)
-    if found != _digest_of(rest) and (required or found is not None):
+    # Damage may also be in the name of the digest, which then looks like a value of its own.
+    is_sealed = found is not None or any(map(_is_seal, rest.values()))
+    if found != _digest_of(rest) and (required or is_sealed):
         raise ValueError("the values are not those that were written")
     return rest
+
+
+def _is_seal(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
 
 
 def _digest_of(values: Mapping[str, Any]) -> str:

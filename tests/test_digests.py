@@ -56,6 +56,11 @@ def test_sealed_values_are_unsealed_unless_one_is_another(values: dict[str, Any]
             unseal({**sealed, key: "other"})
     with pytest.raises(ValueError, match="not those"):
         unseal({**sealed, "new": 1})
+    # One bit of the name of the digest is another.
+    renamed = {"digesu" if key == "digest" else key: value for key, value in sealed.items()}
+    assert "digesu" in renamed
+    with pytest.raises(ValueError, match="not those"):
+        unseal(renamed)
 
 
 def test_values_without_a_seal_are_of_an_older_version() -> None:
