@@ -52,7 +52,7 @@ def test_steps_give_the_logits_of_the_whole_sequence(
     states = start.states
     for time in range(INPUTS.shape[1]):
         step = model.step(INPUTS[:, time], states, start.memory)
-        states = step.states
+        states = step.state
         np.testing.assert_allclose(step.logits, logits[:, time], atol=1e-5)
 
 
