@@ -85,6 +85,7 @@ def _run(folder: Path) -> Iterator[str]:
         f"\nContinue with:\n"
         f'  .venv/bin/s2s generate {folder}/translation --prompt "Das Wetter ist heute schön."\n'
         f'  .venv/bin/s2s generate {folder}/continuation --echo --prompt "{PROMPTS[0]}"\n'
+        f'  .venv/bin/s2s generate {folder}/continuation --echo --seed 2 --prompt "{PROMPTS[0]}"\n'
         f"  .venv/bin/s2s info {folder}/translation"
     )
 
@@ -125,14 +126,26 @@ def _show_continuations(writer: "Seq2Seq") -> Iterator[str]:
         f"{writer.results['validation_perplexity']:.1f} per token on held-out text."
     )
     training_text = _training_text(writer)
-    for prompt, output in zip(PROMPTS, writer.generate(PROMPTS), strict=True):
-        yield f"  prompt        {prompt}\n  continuation  {' / '.join(output.split(chr(10)))}"
-        span = longest_copied_span(output, training_text)
+    samples = [
+        [one.text for one in found] for found in writer.hypotheses(PROMPTS, num_hypotheses=3)
+    ]
+    for prompt, (first, *_) in zip(PROMPTS, samples, strict=True):
+        yield f"  prompt        {prompt}\n  continuation  {_on_one_line(first)}"
+        span = longest_copied_span(first, training_text)
         verdict = "less than" if len(span) < _COPIED_SPAN else "NOT less than"
         yield (
             f"  The longest span copied from the training text, {len(span)} characters, is "
             f"{verdict} {_COPIED_SPAN}: {span}\n"
         )
+    yield f"Each token is drawn at random: three samples after {PROMPTS[0]}"
+    for text in samples[0]:
+        yield f"  {_on_one_line(text)}"
+    (greedy,) = writer.generate(PROMPTS[:1], sample=False)
+    yield f"The most likely token at each step (--greedy): {_on_one_line(greedy)}\n"
+
+
+def _on_one_line(text: str) -> str:
+    return text.strip("\n").replace("\n", " / ")
 
 
 def _training_text(writer: "Seq2Seq") -> str:
@@ -171,7 +184,7 @@ def _show_export(model: "Seq2Seq", path: Path, inputs: Sequence[str]) -> Iterato
     yield f"Exported to {path}. A process without seq2seq_kit queried it:"
     answers = json.loads(ended.stdout.decode("utf-8").splitlines()[-1])
     for text, answer in zip(inputs, answers, strict=True):
-        yield f"  {text} -> {' / '.join(answer.split(chr(10)))}"
+        yield f"  {text} -> {_on_one_line(answer)}"
 
 
 if __name__ == "__main__":
