@@ -100,8 +100,16 @@ def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
     for prompt, text in zip(prompts, continued, strict=True):
         assert text.startswith(prompt)
         assert len(text) > len(prompt) + 5
-    assert "。" in continued[0].removeprefix(prompts[0])
-    assert len(shown(notebook, "num_hypotheses=5").splitlines()) == 5
+    assert re.search("[。？！]", continued[0].removeprefix(prompts[0]))
+    *samples, other_seed = shown(notebook, "num_hypotheses=3").splitlines()
+    samples.append(other_seed.removeprefix("seed=2: "))
+    assert len(set(samples)) == 4
+    assert len(shown(notebook, "for temperature in").splitlines()) == 3
+    assert len(shown(notebook, "greedy =").splitlines()) == 3 * len(prompts)
+    pieces = shown(notebook, "writer.stream(").split("|")
+    assert len(pieces) > 5
+    assert (prompts[1] + "".join(pieces)).rstrip() == continued[1]
+    assert shown(notebook, "generate(state=copy") == "True"
     sentence, backwards = numbers(r"([\d.]+)\n", shown(notebook, "perplexity(writer"))
     assert 10 * sentence < backwards
     assert has_picture(notebook, "plt.bar")
