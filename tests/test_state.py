@@ -68,6 +68,17 @@ def test_four_parts_are_the_whole_bit_for_bit(
     assert (tmp_path / "one.state").stat().st_size < 20_000
 
 
+def test_a_fork_with_a_seed_has_an_ending_of_its_own(generator: Generator) -> None:
+    state = generator.read("He", sample=True)
+    one, other, same = state.fork(seed=1), state.fork(seed=2), state.fork(seed=1)
+    texts = [generator.write(each, 20) for each in (state, one, other, same)]
+    assert len(set(texts)) == 3 and texts[1] == texts[3]
+    with pytest.raises(InputError, match="only where text is sampled"):
+        generator.read("He").fork(seed=1)
+    with pytest.raises(InputError, match="`seed` must be"):
+        state.fork(seed=-1)
+
+
 def test_memory_is_flat_over_many_tokens(generator: Generator) -> None:
     state = generator.read("He", sample=True, temperature=1.5)
     sizes = []

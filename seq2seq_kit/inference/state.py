@@ -20,6 +20,7 @@ from seq2seq_kit.decoding import SearchInputs
 from seq2seq_kit.decoding.greedy import OneTokenRecord
 from seq2seq_kit.decoding.healing import MAX_TOKENS
 from seq2seq_kit.decoding.processors import MAX_PERIOD
+from seq2seq_kit.decoding.random import threefry
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.inference.certain_text import CertainText, Unfinished
 from seq2seq_kit.inference.inputs import Inputs
@@ -39,20 +40,42 @@ class GenerationState:
     def __init__(
         self, decoding: DecodingConfig, record: OneTokenRecord, text: Unfinished, model: str
     ) -> None:
-        self.decoding = decoding
-        """The options of the search."""
+        self._decoding = decoding
         self._record = record  # Of one row, as arrays; all its tokens are in the past.
         self._text = text
         self._model = model
+
+    @property
+    def decoding(self) -> DecodingConfig:
+        """The options of the search: those that `read` was given."""
+        return self._decoding
 
     @property
     def has_ended(self) -> bool:
         """Whether the model has ended its text, so that nothing follows."""
         return bool(self._record.ended[0])
 
-    def fork(self) -> Self:
-        """Returns a copy: both go on from here, independently of each other."""
-        return copy.copy(self)  # Its parts are replaced, never changed.
+    def fork(self, seed: int | None = None) -> Self:
+        """Returns a copy: both go on from here, independently of each other.
+
+        Args:
+            seed: Where text is sampled, another number gives the copy another ending; None makes
+                both write the same text.
+
+        Raises:
+            InputError: If there is a seed and nothing is sampled, or it is out of range.
+        """
+        twin = copy.copy(self)  # Its parts are replaced, never changed.
+        if seed is None:
+            return twin
+        if not self._decoding.sample:
+            raise InputError("`seed` has an effect only where text is sampled. Leave it out.")
+        draws = self._record.choice_state
+        number = self._decoding.check_values({"seed": seed})["seed"]
+        # The 2 keeps this counter apart from those of samples and of draws.
+        key = threefry(tf.constant(draws.key), tf.constant([[number, 2]], tf.int64)).numpy()
+        twin._record = self._record._replace(choice_state=draws._replace(key=key))
+        return twin
 
     def save(self, path: str | Path) -> None:
         """Writes the state to a file, whole or not at all.
