@@ -39,7 +39,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 # What the clock says differs from run to run.
-CLOCK = {"seconds", "tokens_per_second", "minutes"}
+CLOCK = {"seconds", "validation_seconds", "tokens_per_second", "minutes"}
 
 # In a child: dies at a call of `os.fsync` or `Path.replace`, or after one, when it is the n-th.
 CHILD = """
