@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings, strategies
 from pydantic import ValidationError
 
 from seq2seq_kit.config import Config, DecodingConfig, load_config, load_saved_config, save_config
-from seq2seq_kit.config.sections import Section
+from seq2seq_kit.config.section import Section
 from seq2seq_kit.errors import ConfigError, InputError, shorten
 from seq2seq_kit.text.checks import check_files
 

@@ -7,7 +7,7 @@ import pytest
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.config.resumption import changed_settings, fixed_settings
-from seq2seq_kit.config.sections import Section
+from seq2seq_kit.config.section import Section
 
 # Each key of a config, by whether a resumed run may change it. A new key must be added here.
 MAY_CHANGE = {

@@ -18,7 +18,7 @@ import yaml
 import seq2seq_kit
 from seq2seq_kit.cli.main import cli
 from seq2seq_kit.config import Config, load_config
-from seq2seq_kit.config.sections import Section
+from seq2seq_kit.config.section import Section
 
 ROOT = Path(__file__).parents[1]
 SITE = sorted((ROOT / "docs").rglob("*.md"))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.config import Config
-from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.config.section import Normalization
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.export.saved_model import ExportModule
 from seq2seq_kit.model.build import build_network

@@ -12,7 +12,7 @@ import sentencepiece
 from hypothesis import given, settings, strategies
 from tokenizer_texts import MODES, TEXTS, train
 
-from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.config.section import Normalization
 from seq2seq_kit.errors import ConfigError, DataError
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from seq2seq_kit.text.normalization import TextRules

@@ -1,5 +1,6 @@
 """What a run is: frozen, checked sections, from and to YAML. Imports no TensorFlow."""
 
+from seq2seq_kit.config.decoding import DecodingConfig
 from seq2seq_kit.config.load import (
     SavedConfig,
     load_config,
@@ -11,7 +12,6 @@ from seq2seq_kit.config.sections import (
     Config,
     CorpusConfig,
     DataConfig,
-    DecodingConfig,
     EarlyStoppingConfig,
     ModelConfig,
     TokenizerConfig,

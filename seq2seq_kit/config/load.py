@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from seq2seq_kit import __version__, bounds
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.config.faults import Fault, explain, list_faults
-from seq2seq_kit.config.sections import Config, DataConfig, Section, as_corpus
+from seq2seq_kit.config.section import Section
+from seq2seq_kit.config.sections import Config, DataConfig, as_corpus
 from seq2seq_kit.config.yaml import apply_override, read_yaml, unshared
 from seq2seq_kit.digests import digest
 from seq2seq_kit.errors import ConfigError, RunError, shorten

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seq2seq_kit.config.sections import MAY_CHANGE, Config, Section
+from seq2seq_kit.config.section import MAY_CHANGE, Section
+from seq2seq_kit.config.sections import Config
 from seq2seq_kit.errors import shorten
 
 

@@ -9,49 +9,41 @@ the package takes.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
-    ValidationError,
     model_validator,
 )
 
 from seq2seq_kit import bounds
-from seq2seq_kit.config.faults import ContradictionError, explain
-from seq2seq_kit.errors import InputError, suggest
-from seq2seq_kit.files import path_fault
+from seq2seq_kit.config.decoding import DecodingConfig
+from seq2seq_kit.config.section import (
+    MAY_CHANGE,
+    BatchSize,
+    Count,
+    FilePath,
+    Fraction,
+    Layers,
+    Minutes,
+    Normalization,
+    PositiveCount,
+    Precision,
+    Section,
+    Share,
+    Switch,
+    Tokens,
+    Width,
+    as_list,
+)
 
 # Without `validate_every`, an epoch ends with a validation. After fewer steps than these, a model
 # has learned too little to lower the learning rate or to end training by the result.
 MIN_STEPS_TO_VALIDATION = 100
-
-# Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64. Each has an
-# upper bound; `bounds` gives the reasons.
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
-Share = Annotated[float, Field(gt=0.0, le=1.0, strict=True)]
-Count = Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)]
-PositiveCount = Annotated[int, Field(ge=1, le=bounds.MAX_COUNT, strict=True)]
-Tokens = Annotated[int, Field(ge=1, le=bounds.MAX_TOKENS, strict=True)]
-BatchSize = Annotated[int, Field(ge=1, le=bounds.MAX_BATCH_SIZE, strict=True)]
-Width = Annotated[int, Field(ge=1, le=bounds.MAX_WIDTH, strict=True)]
-Layers = Annotated[int, Field(ge=1, le=bounds.MAX_LAYERS, strict=True)]
-Minutes = Annotated[float, Field(gt=0.0, le=bounds.MAX_MINUTES, strict=True)]
-Precision = Literal["float32", "bfloat16"]
-Switch = Annotated[bool, Field(strict=True)]
-Normalization = Literal["nfc", "nfd", "nfkc", "none"]
-
-
-def _as_list(value: Any) -> Any:
-    """A single entry may be written without the list around it."""
-    return value if value is None or isinstance(value, list | tuple) else [value]
 
 
 def as_corpus(value: Any) -> Any:
@@ -67,46 +59,8 @@ def _column(value: Any) -> int | str:
     raise ValueError("must be a column counted from 1, or a column's name")
 
 
-def _check_path(path: Path) -> Path:
-    if reason := path_fault(path):
-        raise ValueError(f"cannot be used: {reason}")
-    return path
-
-
-FilePath = Annotated[Path, AfterValidator(_check_path)]
-
-MAY_CHANGE = Field(json_schema_extra={"may_change_on_resume": True})
-"""Marks a field, or all keys of a section, that a resumed run may give a new value. The values of
-other fields are in the weights, in the optimizer's state, in the plan of an epoch or in the losses
-that are compared, so that a new value would take effect only in part."""
-
 Column = Annotated[int | str, PlainValidator(_column)]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_as_list), Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """What all sections share: they cannot be changed, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_means_defaults(cls, values: Any) -> Any:
-        """In YAML, a section whose keys are all commented out is None."""
-        return {} if values is None else values
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> Self:
-        faults = self._contradictions()
-        if faults:
-            raise ContradictionError(faults)
-        return self
-
-    def _contradictions(self) -> dict[str, str]:
-        """Keys that are valid alone but not together, each with what is the matter."""
-        return {}
+Columns = Annotated[tuple[Column, ...], BeforeValidator(as_list), Field(min_length=1)]
 
 
 # The keys of a corpus that name files of texts.
@@ -219,7 +173,7 @@ class CorpusConfig(Section):
         return faults
 
 
-Corpora = Annotated[tuple[CorpusConfig, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Corpora = Annotated[tuple[CorpusConfig, ...], BeforeValidator(as_list), Field(min_length=1)]
 
 
 class DataConfig(Section):
@@ -443,174 +397,6 @@ class TrainingConfig(Section):
     def default_epochs(steps_per_epoch: int) -> int:
         """Returns the number of epochs that applies where no limit is given."""
         return max(30, math.ceil(3000 / steps_per_epoch))
-
-
-class GraphNumber(NamedTuple):
-    """Marks a number that graphs take as a tensor, so that another value needs no new graph."""
-
-    dtype: str
-
-
-class OnlyWhenSampling:
-    """Marks an option that has an effect only with `sample: true`."""
-
-
-class DecodingConfig(Section):
-    """How outputs are searched for: the defaults of `generate`, `evaluate` and `export`."""
-
-    beam_size: Annotated[int, Field(ge=1, le=bounds.MAX_BEAM_SIZE, strict=True)] = 5
-    """Hypotheses that beam search keeps at each step; 1 is greedy search. Not used when sampling;
-    an option above 1 turns sampling off."""
-    length_penalty: Annotated[
-        float, Field(ge=0.0, le=bounds.MAX_LENGTH_PENALTY, strict=True), GraphNumber("float32")
-    ] = 1.0
-    """The score of a hypothesis is its log-probability divided by ((5 + length) / 6) to this power;
-    0 ranks by log-probability alone."""
-    max_length: Annotated[Tokens, GraphNumber("int32")] = 100
-    """Largest number of generated tokens, EOS not counted. A config that leaves it out gets
-    `data.max_target_length`. Outputs that are cut at this length are counted and marked."""
-    min_length: Annotated[int, Field(ge=0, le=bounds.MAX_TOKENS, strict=True)] = 0
-    """Smallest number of generated tokens, EOS not counted."""
-    sample: Switch = False
-    """Draw each token at random from the model's distribution instead of searching for the most
-    likely output. A config for continuation that leaves it out gets true."""
-    temperature: Annotated[
-        float,
-        Field(gt=0.0, le=bounds.MAX_TEMPERATURE, strict=True),
-        GraphNumber("float32"),
-        OnlyWhenSampling(),
-    ] = 1.0
-    """Sampling: logits are divided by it. Below 1, likely tokens become more likely; above 1, less
-    likely. A config for continuation that leaves it out gets 0.8."""
-    top_k: Annotated[
-        int, Field(ge=0, le=bounds.MAX_VOCAB_SIZE, strict=True), OnlyWhenSampling()
-    ] = 0
-    """Sampling: draw from this number of most likely tokens; 0 draws from all."""
-    top_p: Annotated[Share, OnlyWhenSampling()] = 1.0
-    """Sampling: draw from the most likely tokens that together have this probability; 1 draws from
-    all. A config for continuation that leaves it out gets 0.9."""
-    min_p: Annotated[
-        float,
-        Field(ge=0.0, le=1.0, strict=True),
-        GraphNumber("float32"),
-        OnlyWhenSampling(),
-    ] = 0.0
-    """Sampling: draw only from tokens with at least this share of the probability of the most
-    likely token; 0 draws from all."""
-    seed: Annotated[
-        int,
-        Field(ge=0, lt=bounds.SEEDS, strict=True),
-        GraphNumber("int64"),
-        OnlyWhenSampling(),
-    ] = 1
-    """Sampling: another seed gives other samples. With the same seed, a text always has the same
-    samples, whatever other texts are generated with it."""
-    repetition_penalty: Annotated[
-        float, Field(ge=1.0, le=bounds.MAX_REPETITION_PENALTY, strict=True)
-    ] = 1.0
-    """Makes tokens that the output contains already less likely: a positive logit is divided by
-    this number, a negative one multiplied; 1 changes nothing."""
-    no_repeat_ngram: Annotated[int, Field(ge=0, le=bounds.MAX_NGRAM, strict=True)] = 0
-    """No output contains the same sequence of this many tokens twice; 0 allows it."""
-    max_loop_characters: Annotated[int, Field(ge=0, le=bounds.MAX_COUNT, strict=True)] = 0
-    """Characters that an output may repeat back to back; a wide one, such as a Chinese character,
-    counts as two. A loop ends before it has this many, but not before a passage has been repeated
-    once. Repetitions with other text between them, such as refrains, are always possible. 0 allows
-    loops. A config for continuation that leaves it out gets 24."""
-    banned_texts: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)
-    ] = ()
-    """Texts that no output contains, also as a part of a word."""
-    batch_size: Annotated[BatchSize, GraphNumber("int32")] = 64
-    """Lines that are decoded together; outputs do not depend on it."""
-    shortlist: Switch = False
-    """Choose from frequent tokens and from likely translations of the input's tokens only: faster,
-    and seldom with another output. Translation only."""
-    precision: Precision = "float32"
-    """Number format of matrix products: bfloat16 is faster on processors that have it."""
-
-    @classmethod
-    def graph_numbers(cls) -> dict[str, str]:
-        """Returns the fields that a graph takes as tensors, each with its dtype.
-
-        Each choice of the other fields needs another graph.
-        """
-        return {
-            name: mark.dtype
-            for name, field in cls.model_fields.items()
-            for mark in field.metadata
-            if isinstance(mark, GraphNumber)
-        }
-
-    def merge(self, other: Self | None) -> Self:
-        """Returns these options with those that were set in another object in place of them."""
-        if other is None:
-            return self
-        # A resolved config sets every key, also those without effect beside the others.
-        return self._changed({name: getattr(other, name) for name in other.model_fields_set})
-
-    def override(self, other_names: Sequence[str] = (), /, **options: Any) -> Self:
-        """Returns these options with others in place of some, checked as a config is.
-
-        A beam of more than 1 turns sampling off, unless `sample` is given too.
-
-        Args:
-            other_names: Further names that the caller knows, for the message on an unknown name.
-            **options: Fields with their values; None leaves a field as it is. A NumPy scalar
-                counts as the number it holds.
-
-        Raises:
-            InputError: If a name is unknown, a value is not allowed, or an option for sampling is
-                given where nothing is sampled.
-        """
-        names = [*type(self).model_fields, *other_names]
-        for name in options:
-            if name not in names:
-                raise InputError(f"`{name}` is an unknown option. {suggest(name, names)}")
-        given = {
-            name: value.item() if getattr(value, "shape", None) == () else value
-            for name, value in options.items()
-            if value is not None
-        }
-        result = self._changed(self.check_values(given))
-        if contradictions := result.sampling_faults(given):
-            raise InputError("\n".join(f"`{key}` {text}" for key, text in contradictions.items()))
-        return result
-
-    def _changed(self, values: dict[str, Any]) -> Self:
-        """Returns these options with others in place of some; a beam turns sampling off."""
-        if values.get("beam_size", 1) > 1:
-            values = {"sample": False} | values
-        return self.model_copy(update=values)
-
-    def check_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the values of fields as a config has them.
-
-        Raises:
-            InputError: If one is not allowed.
-        """
-        try:
-            checked = type(self).model_validate(dict(self) | dict(given))
-        except ValidationError as error:
-            faults = explain(error, given, type(self))
-            raise InputError("\n".join(f"`{key}` {text}" for key, text in faults)) from error
-        return {name: getattr(checked, name) for name in given}
-
-    def sampling_faults(self, given: Iterable[str]) -> dict[str, str]:
-        """Returns which of the given options contradict `sample`, each with what is wrong."""
-        if self.sample:
-            if "beam_size" in given and self.beam_size > 1:
-                return {
-                    "beam_size": "must be 1 where `sample` is true, since sampling keeps no beam."
-                    f" Received: {self.beam_size}. Leave one of them out."
-                }
-            return {}
-        return {
-            name: "has an effect only with `sample: true` (--sample, in Python sample=True)."
-            for name in given
-            if any(isinstance(m, OnlyWhenSampling) for m in type(self).model_fields[name].metadata)
-            and getattr(self, name) != type(self).model_fields[name].default
-        }
 
 
 class Config(Section):

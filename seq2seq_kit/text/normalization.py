@@ -23,7 +23,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.config.section import Normalization
 from seq2seq_kit.errors import DataError
 
 SPACE_MARK = "\u2581"

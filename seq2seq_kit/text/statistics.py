@@ -8,7 +8,7 @@ from itertools import islice
 
 from seq2seq_kit.config import CorpusConfig, DataConfig, TokenizerConfig
 from seq2seq_kit.config.rules import CorpusStatistics, TextStatistics
-from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.config.section import Normalization
 from seq2seq_kit.text.corpus import Pair, read_corpus
 from seq2seq_kit.text.lines import raw_lines
 from seq2seq_kit.text.normalization import normalize

@@ -21,7 +21,7 @@ import sentencepiece
 
 from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_bytes
-from seq2seq_kit.config.sections import Normalization
+from seq2seq_kit.config.section import Normalization
 from seq2seq_kit.errors import ConfigError
 from seq2seq_kit.files import why_not_regular
 from seq2seq_kit.text.normalization import TextRules, check_encodable, normalize
