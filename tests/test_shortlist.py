@@ -238,6 +238,6 @@ def test_a_resumed_run_keeps_its_own(
     def learn_again(*_: object) -> None:
         raise AssertionError("learnt anew")
 
-    monkeypatch.setattr("seq2seq_kit.seq2seq.learn_shortlist", learn_again)
+    monkeypatch.setattr("seq2seq_kit.training.start.learn_shortlist", learn_again)
     resumed = Seq2Seq.fit(translation_run.fitted.config, run_dir=run, resume=True)
     assert resumed.generate(["ab"], shortlist=True) == translation_run.fitted.generate(["ab"])
