@@ -652,3 +652,23 @@ def test_a_saved_config_is_loaded_as_the_same(
     save_config(loaded, folder / "run" / "again.yaml")
     first, again = (folder / "run" / f"{name}.yaml" for name in ("config", "again"))
     assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "text", ["856260814912e972", "1e5", "12", "1_0e3", "true", "null", "~", "1:30"]
+)
+def test_a_text_that_looks_like_a_number_comes_back_as_a_text(tmp_path: Path, text: str) -> None:
+    values = {"data": {"train": "a.tsv"}, "tokenizer": {"user_defined_symbols": [text]}}
+    save_config(load_config(values), tmp_path / "config.yaml", run=text)
+    saved = load_saved_config(tmp_path / "config.yaml")
+    assert saved.run == text
+    assert saved.config.tokenizer.user_defined_symbols == (text,)
+
+
+def test_the_name_of_a_run_that_was_saved_without_quotes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    save_config(load_config({"data": {"train": "a.tsv"}}), path, run="856260814912e972")
+    # As earlier versions wrote it: without quotes, sealed or not.
+    body = path.read_text(encoding="utf-8").partition("\n...\n")[0]
+    path.write_text(body.replace("'856260814912e972'", "856260814912e972") + "\n...\n", "utf-8")
+    assert load_saved_config(path).run == "856260814912e972"

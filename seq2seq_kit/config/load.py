@@ -8,6 +8,7 @@ import importlib.metadata
 import operator
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.config.faults import Fault, explain, list_faults
 from seq2seq_kit.config.section import Section
 from seq2seq_kit.config.sections import Config, DataConfig, as_corpus
-from seq2seq_kit.config.yaml import apply_override, read_yaml, unshared
+from seq2seq_kit.config.yaml import FLOATS, apply_override, read_yaml, unshared
 from seq2seq_kit.digests import digest
 from seq2seq_kit.errors import ConfigError, RunError, shorten
 from seq2seq_kit.files import why_not_regular
@@ -120,6 +121,9 @@ def load_saved_config(path: Path) -> SavedConfig:
             )
         name, folder, values = _read_values(path)
         run, files = values.get("run"), values.get("files", {})
+        # Written without quotes, one name in a thousand looks like a number.
+        if isinstance(run, float) and (name_of_run := re.search(r"^run: (\w+)$", text, re.M)):
+            run = name_of_run[1]
         for (section, key), meaning in _MEANT_BY_ABSENCE.items():
             if isinstance(values.get(section), dict):
                 values[section].setdefault(key, meaning)
@@ -142,6 +146,7 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_implicit_resolver(*FLOATS)
 
 
 def save_config(

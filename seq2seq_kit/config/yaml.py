@@ -70,11 +70,15 @@ def _refuse(problem: str, where: Any) -> NoReturn:
 
 
 # PyYAML follows YAML 1.1, where a float needs a dot and a signed exponent: `1e-3` would be a text.
-_Loader.add_implicit_resolver(
+FLOATS = (
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
+"""The resolver of floats as people write them. Who writes YAML that is read here needs it too, so
+that a text such as `12e5` gets quotes."""
+
+_Loader.add_implicit_resolver(*FLOATS)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
