@@ -222,6 +222,7 @@ def test_truncation_keeps_the_beginning_of_a_source_and_the_end_of_a_prompt(
         ({"num_hypotheses": 10**5000}, "Received: a whole number of about 5000 digits"),
         ({"temperature": 0.5}, "`temperature` has an effect only with `sample: true`"),
         ({"sample": True, "beam_size": 2}, "`beam_size` must be 1 where `sample` is true"),
+        ({"min_length": 50}, "`min_length` contradicts .* 50 is more than max_length 10"),
         ({"sample": True, "temperature": 0.0}, "`temperature` must be more than 0.0"),
         ({"length_penalty": 1e300}, "`length_penalty` must be 5.0 or less"),
         ({"length_penalty": -0.5}, "`length_penalty` must be 0.0 or more. Received: -0.5"),

@@ -103,8 +103,14 @@ def test_wrong_states_are_refused(generator: Generator, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="goes on with greedy search or sampling"):
         generator.read("He", beam_size=3)
     state.save(tmp_path / "one.state")
-    with pytest.raises(InputError, match="state of another model"):
+    with pytest.raises(InputError, match="is of another model"):
         make_generator(seed=5).load_state(tmp_path / "one.state")
+    with pytest.raises(InputError, match="The state is of another model"):
+        make_generator(seed=5).write(state, 3)
+    with pytest.raises(RunError, match="does not exist, is damaged, or is another file"):
+        generator.load_state(tmp_path / "none.state")
+    state.save(tmp_path / "new" / "one.state")
+    assert (tmp_path / "new" / "one.state").is_file()
     whole = (tmp_path / "one.state").read_bytes()
     (tmp_path / "cut.state").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RunError, match="damaged"):

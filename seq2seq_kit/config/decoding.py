@@ -139,7 +139,7 @@ class DecodingConfig(Section):
             if value is not None
         }
         result = self._changed(self.check_values(given))
-        if contradictions := result.sampling_faults(given):
+        if contradictions := result.contradictions(given):
             raise InputError("\n".join(f"`{key}` {text}" for key, text in contradictions.items()))
         return result
 
@@ -162,8 +162,14 @@ class DecodingConfig(Section):
             raise InputError("\n".join(f"`{key}` {text}" for key, text in faults)) from error
         return {name: getattr(checked, name) for name in given}
 
-    def sampling_faults(self, given: Iterable[str]) -> dict[str, str]:
-        """Returns which of the given options contradict `sample`, each with what is wrong."""
+    def contradictions(self, given: Iterable[str]) -> dict[str, str]:
+        """Returns which of the given options contradict others, each with what is wrong."""
+        if self.min_length > self.max_length:
+            name = "min_length" if "min_length" in given else "max_length"
+            return {
+                name: f"contradicts the other limit: min_length {self.min_length} is more than "
+                f"max_length {self.max_length}."
+            }
         if self.sample:
             if "beam_size" in given and self.beam_size > 1:
                 return {

@@ -483,7 +483,7 @@ class Config(Section):
 
     def _contradictions(self) -> dict[str, str]:
         decoding = self._decoding()
-        sampling = decoding.sampling_faults(self.decoding.model_fields_set)
+        sampling = decoding.contradictions(self.decoding.model_fields_set)
         return (
             {f"decoding.{key}": text for key, text in sampling.items()}
             | self._task_faults()

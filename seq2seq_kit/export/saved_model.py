@@ -401,8 +401,8 @@ class ExportedModel:
 def _check_number(num_hypotheses: int, most: int) -> None:
     if num_hypotheses > most:
         raise InputError(
-            f"`num_hypotheses` must be at most {most}: the export searches with a beam of that "
-            f"size. Received: {num_hypotheses}. Export the run again with a larger beam."
+            f"`num_hypotheses` must be at most {most}, the beam of the export, or its one sample. "
+            f"Received: {num_hypotheses}. Export the run again with a larger beam, or use the run."
         )
 
 

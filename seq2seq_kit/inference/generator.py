@@ -248,7 +248,10 @@ class Generator:
         check_not_forked()
         if not isinstance(state, GenerationState):
             raise InputError(f"Expected a state that `read` returned. Received: {shorten(state)}.")
-        return self._states().write(state, state.decoding.override(max_length=max_length))
+        decoding = state.decoding
+        if max_length is not None:
+            decoding = decoding.model_copy(update=decoding.check_values({"max_length": max_length}))
+        return self._states().write(state, decoding)
 
     def load_state(self, path: str | Path) -> GenerationState:
         """Returns a state that `GenerationState.save` wrote.

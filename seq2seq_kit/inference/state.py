@@ -22,6 +22,7 @@ from seq2seq_kit.decoding.healing import MAX_TOKENS
 from seq2seq_kit.decoding.processors import MAX_PERIOD
 from seq2seq_kit.decoding.random import threefry
 from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.files import make_parents, user_path
 from seq2seq_kit.inference.certain_text import CertainText, Unfinished
 from seq2seq_kit.inference.inputs import Inputs
 from seq2seq_kit.inference.search import Beginning, ModelSearch
@@ -81,7 +82,16 @@ class GenerationState:
         """Writes the state to a file, whole or not at all.
 
         It holds no text, but the last tokens, and numbers that depend on all that was read.
+
+        Args:
+            path: The file; its folder is made if it does not exist.
+
+        Raises:
+            InputError: If the folder cannot be made.
+            RunError: If the file cannot be written.
         """
+        path = user_path(path)
+        make_parents(path)
         arrays = {str(n): np.asarray(part) for n, part in enumerate(tf.nest.flatten(self._record))}
         metadata = {
             "format_version": _FORMAT_VERSION,
@@ -89,7 +99,7 @@ class GenerationState:
             "text": self._text._asdict(),
             "model": self._model,
         }
-        save_archive(Path(path), arrays.items(), metadata, "The state")
+        save_archive(path, arrays.items(), metadata, "The state")
 
 
 class StateKeeper:
@@ -138,6 +148,7 @@ class StateKeeper:
         Returns:
             The text that is certain: what the last tokens leave open comes with the next ones.
         """
+        self._check_model(state._model, "The state")
         num_tokens = decoding.max_length
         if state.has_ended:
             return ""
@@ -173,7 +184,13 @@ class StateKeeper:
             InputError: If it is of another model.
             RunError: If the file is missing, damaged, or no state.
         """
-        archive = load_archive(path)
+        try:
+            archive = load_archive(path)
+        except RunError as error:
+            raise RunError(
+                f"{path} cannot be read as a state that `save` wrote: it does not exist, is "
+                f"damaged, or is another file. Check the path, or read the prompt again."
+            ) from error
         try:
             metadata: Mapping[str, Any] = archive.metadata
             if metadata["format_version"] != _FORMAT_VERSION:
@@ -184,17 +201,21 @@ class StateKeeper:
             model = str(metadata["model"])
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is no saved state ({error}).") from error
-        if model != self._digest():
-            raise InputError(
-                f"{path} is a state of another model, or of this one before it was trained on. "
-                f"Read the prompt again with this model."
-            )
+        self._check_model(model, str(path))
         like = self.read(self._no_prompt(), decoding)._record
         parts = [archive.arrays.get(str(n)) for n in range(len(tf.nest.flatten(like)))]
         for part, expected in zip(parts, tf.nest.flatten(like), strict=True):
             if part is None or part.dtype != expected.dtype or part.ndim != expected.ndim:
                 raise RunError(f"{path} is damaged. Restore it from a copy.")
         return GenerationState(decoding, tf.nest.pack_sequence_as(like, parts), text, model)
+
+    def _check_model(self, digest: str, what: str) -> None:
+        """Raises InputError if a state does not belong to this model."""
+        if digest != self._digest():
+            raise InputError(
+                f"{what} is of another model, or of this one before it was trained further. Read "
+                f"the prompt again with this model."
+            )
 
     def _no_prompt(self) -> Inputs:
         bos = np.array([[BOS_ID]], np.int32)
