@@ -13,6 +13,7 @@ from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.model.build import build_model
+from seq2seq_kit.special_ids import EOS_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 TEXTS = ["He eats an apple.\n", "Two birds built a nest here.\n", "春天到了，万物复苏。\n"] * 3
@@ -126,14 +127,14 @@ def test_wrong_states_are_refused(generator: Generator, tmp_path: Path) -> None:
 
 
 def test_a_text_that_has_ended_stays_so(generator: Generator) -> None:
-    state = generator.read("He", banned_texts=("",) * 0)
     bias = generator.model.output_bias
     kept = bias.numpy()
     try:
-        state_before = state.fork()
-        bias.assign(tf.one_hot(3, len(kept), 99.0))
+        bias.assign(tf.one_hot(EOS_ID, len(kept), 99.0))
+        state = generator.read("He")
+        before = state.fork()
         assert generator.write(state, 5) == ""
-        assert state.has_ended and not state_before.has_ended
+        assert state.has_ended and not before.has_ended
+        assert generator.write(state, 5) == ""
     finally:
         bias.assign(kept)
-    assert generator.write(state, 5) == ""
