@@ -143,7 +143,12 @@ class Generator:
         at_once = _BATCHES_AT_ONCE * decoding.batch_size
         for first in range(0, len(texts), at_once):
             chunk = texts[first : first + at_once]
-            inputs = self.inputs.encode(chunk, truncate=truncate, first_line=first_line + first)
+            inputs = self.inputs.encode(
+                chunk,
+                truncate=truncate,
+                first_line=first_line + first,
+                is_hashed=decoding.sample,
+            )
             self._check_memory(inputs.lengths, decoding, num_hypotheses)
             starts = beginnings[first : first + at_once]
             forced = encode_prefixes(self.tokenizer, starts) if is_forced else None

@@ -91,7 +91,12 @@ class InputEncoder:
         self.marks_spaces = marks_spaces and not tokenizer.lossless
 
     def encode(
-        self, texts: Sequence[str], *, truncate: bool = False, first_line: int = 1
+        self,
+        texts: Sequence[str],
+        *,
+        truncate: bool = False,
+        first_line: int = 1,
+        is_hashed: bool = True,
     ) -> Inputs:
         """Returns the inputs of texts, as arrays.
 
@@ -99,6 +104,7 @@ class InputEncoder:
             texts: The texts.
             truncate: Cut over-long texts instead of refusing them.
             first_line: The line number of the first text, for messages.
+            is_hashed: Whether to compute the hashes, which only sampling needs; else they are 0.
 
         Raises:
             InputError: If one has more than `max_length` tokens, or is no text.
@@ -110,7 +116,9 @@ class InputEncoder:
             rows = [[*row, EOS_ID] for row in rows]
         prepared = list(map(self.tokenizer.text_rules.prepare, texts))
         lost_space = [self.marks_spaces and _ends_with_space(text) for text in prepared]
-        hashes = hash_texts(tf.constant(prepared, tf.string)).numpy()
+        hashes = np.zeros(len(texts), np.int64)
+        if is_hashed:
+            hashes = hash_texts(tf.constant(prepared, tf.string)).numpy()
         return Inputs(*_pad(rows), np.array(lost_space, bool), hashes)
 
     def encode_rows(
