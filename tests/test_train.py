@@ -8,53 +8,12 @@ import unicodedata
 from collections.abc import Iterator
 
 import pytest
-from tokenizer_texts import MODES, TEXTS, TYPES, train
+from tokenizer_texts import LINES, MODES, SPACELESS, TEXTS, TYPES, train
 
 from seq2seq_kit.errors import ConfigError, DataError
 from seq2seq_kit.tokens import train as train_module
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.tokens.train import TokenizerType, cut_texts, sample_texts
-
-LINES = [
-    "",
-    " ",
-    "   ",
-    "The cat",
-    "  The  cat   sat ",
-    "the cat ran on the mat and the dog ran after a tree",
-    "Unseen words: zyzzyva, Quäke, ñandú",
-    "春天到了，万物复苏。",
-    "未见过的字：龘龖齉，全角ＡＢＣ！？　空格",
-    "line\nnext\n\nthird\n",
-    "\n",
-    " \n \n",
-    "tab\there",
-    "CR\rLF\r\nend",
-    "NUL\0inside",
-    "\0",
-    "no-break\u00a0space, thin\u2009space, \u3000ideographic",
-    "separators \x0b\x0c\x1c\x1d\x85\u2028\u2029 stay",
-    "e\u0301 and é, ﬁ and fi, Å and A\u030a",
-    "😀👩\u200d👩\u200d👧🏽 flags 🇩🇪",
-    "\u200bzero width\ufeff",
-    "block \u2585 block \u2581 \u2581",
-    "\u2581\x10\u2581\x11 \x12",
-    "\ufffd\U0010ffff",
-    "<s> </s> <pad> <unk> <0x41>",
-    "⁇ \u2047",
-    "العربية עברית हिन्दी ไทย 한국어",
-    "a" * 3000,
-    "the cat sat. " * 200,
-]
-
-
-@pytest.fixture(scope="module", params=MODES, ids=lambda mode: f"{mode[0]}-{mode[1]}")
-def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    kind, lossless = request.param
-    return train(type=kind, lossless=lossless)
-
-
-SPACELESS = ["春天到了，万物复苏。春天的风吹过田野。", "他说：“你好！”然后走了。"] * 3
 
 
 def test_a_rare_space_has_a_piece_whatever_the_coverage() -> None:
