@@ -4,8 +4,8 @@ First, runs of four kinds (translation, continuation, bfloat16, two workers on l
 with SIGKILL at random moments and inside the writing of files, resumed until they end, and compared
 array by array with a run that was never stopped.
 
-Then, every file of a run and of the cache is flipped in one bit, cut, emptied and removed in turn,
-and every command must either answer as before or end with an error or a warning.
+Then, every file of a run, an export and the cache is flipped in one bit, cut, emptied and removed
+in turn, and every command must either answer as before or end with an error or a warning.
 
     python benchmarks/kill_and_resume.py                      # 100 kills, all files
     python benchmarks/kill_and_resume.py --kills 8 --flips 1  # a few minutes
@@ -353,7 +353,7 @@ def is_safe(found: Answer, expected: Answer) -> bool:
 
 
 def damage_files(work: Path, kinds: Mapping[str, Kind], flips: int, seed: int) -> int:
-    """Damages the files of runs and of the cache; returns the number of unsafe answers."""
+    """Damages the files of runs, exports and the cache; returns the number of unsafe answers."""
     rng = random.Random(seed)  # noqa: S311
     num_unsafe = num_asked = 0
     for name in ("translation", "continuation"):
@@ -364,7 +364,9 @@ def damage_files(work: Path, kinds: Mapping[str, Kind], flips: int, seed: int) -
         config.write_text(yaml.safe_dump(kinds[name].config), encoding="utf-8")
         ask("fit", str(config), "--run-dir", str(run))
         for unsafe in itertools.chain(
-            damage_run(run, config, flips, rng), damage_cache(run, config, flips, rng)
+            damage_run(run, config, flips, rng),
+            damage_export(run, flips, rng),
+            damage_cache(run, config, flips, rng),
         ):
             num_asked += 1
             if unsafe:
@@ -404,6 +406,30 @@ def damage_run(run: Path, config: Path, flips: int, rng: random.Random) -> Itera
             yield "" if is_same or is_said else f"{path.name} {fault}, fit --resume: {resumed}"
             shutil.rmtree(run)
             shutil.copytree(whole, run)
+
+
+def damage_export(run: Path, flips: int, rng: random.Random) -> Iterator[str]:
+    """Yields what is unsafe, or an empty text, for each command on each damaged file of an export.
+
+    The card is for people: no command reads it.
+    """
+    export = run.with_name(f"{run.name}-export")
+    ask("export", str(run), str(export))
+    commands = {
+        "generate": ["generate", str(export), "--prompt", "abc", "--scores"],
+        "info": ["info", str(export)],
+    }
+    expected = {name: ask(*arguments) for name, arguments in commands.items()}
+    files = (path for path in export.rglob("*") if path.is_file() and path.name != "README.md")
+    for path in sorted(files):
+        content = path.read_bytes()
+        for fault, changed in faults(content, flips, rng):
+            put(path, changed)
+            for name, arguments in commands.items():
+                found = ask(*arguments)
+                where = f"export {path.name} {fault}, {name}"
+                yield "" if is_safe(found, expected[name]) else f"{where}: {found}"
+            put(path, content)
 
 
 def damage_cache(run: Path, config: Path, flips: int, rng: random.Random) -> Iterator[str]:
