@@ -96,7 +96,7 @@ def training_step(sizes: dict[str, int]) -> float:
         "weights": tf.ones(ids.shape),
         "num_tokens": tf.constant(float(sizes["batch"] * sizes["length"])),
     }
-    return median_seconds(lambda: steps.train_function(batch)[0].numpy())
+    return median_seconds(lambda: steps.train_function(batch, ())[0].numpy())
 
 
 def decoding(sizes: dict[str, int]) -> float:

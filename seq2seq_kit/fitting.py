@@ -100,12 +100,13 @@ def _fill(
     model, tokenizers, shortlist = start.model, start.tokenizers, start.shortlist
     generator = build_generator(config, model, tokenizers, shortlist)
     texts = validation_texts(config, start.data.validation, tokenizers, start.digests)
-    steps = TrainingSteps(model, config.training, strategy)
+    train_set = batch_set(config, start.data.train, shuffle=True)
+    steps = TrainingSteps(model, config.training, strategy, carried_rows=train_set.carried_rows)
     trainer = Trainer(
         steps,
         config.training,
         run,
-        batch_set(config, start.data.train, shuffle=True),
+        train_set,
         batch_set(config, start.data.validation, shuffle=False),
         text_metrics=_text_metrics(config, start, generator, texts),
         callbacks=callbacks,

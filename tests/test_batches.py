@@ -41,15 +41,6 @@ def test_pairs_for_a_language_model() -> None:
     assert element["num_tokens"] == 7
 
 
-def test_windows_for_a_language_model() -> None:
-    data = encode_stream(6)
-    plan = plan_of(data, architecture="language_model", window=4, shuffle=False)
-    (element,) = elements_of(make_dataset(data, plan))
-    assert element["decoder_input_ids"].tolist() == [[BOS, 14, 15, PAD], [BOS, 10, 11, 12]]
-    assert element["target_ids"].tolist() == [[14, 15, EOS, PAD], [10, 11, 12, 13]]
-    assert element["weights"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-
-
 def test_windows_for_an_encoder_decoder() -> None:
     data = encode_stream(6)
     plan = plan_of(data, window=4)

@@ -93,6 +93,25 @@ def test_running_text_is_encoded_like_the_joined_text(tmp_path: Path) -> None:
     assert data.report.lines == data.report.kept == 80
 
 
+@pytest.mark.parametrize("chunk_lines", [1, 2, 3, 100])
+def test_blank_lines_can_separate_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_lines: int
+) -> None:
+    monkeypatch.setattr(encode_module, "_CHUNK_LINES", chunk_lines)
+    (tmp_path / "a.txt").write_text("\none\ntwo\n\n \nthree\n\nfour\nfive\n")
+    (tmp_path / "b.txt").write_text("six\n\nseven\n\n")
+    corpora = [
+        CorpusConfig(text=tmp_path / name, separator="blank_line") for name in ("a.txt", "b.txt")
+    ]
+    data = encode_letters(*corpora)
+    found = ["one\ntwo\n", "three\n", "four\nfive\n", "six\n", "seven\n"]
+    assert texts(data) == [("", text) for text in found]
+    assert data.lines.tolist() == [2, 6, 8, 1, 3]
+    assert [(rows.start, rows.stop) for rows in data.corpora] == [(0, 3), (3, 5)]
+    assert data.report.lines == data.report.kept == 13
+    assert data.report.target_tokens == sum(map(len, found))
+
+
 def test_empty_sides_are_skipped_and_counted(tmp_path: Path) -> None:
     rows = [("a", "A"), ("", "B"), ("c", " "), ("d", "D"), ("", "")]
     path = tmp_path / "a.tsv"

@@ -88,6 +88,29 @@ def test_holdout_of_running_text_is_its_end(
     assert texts(held) == [("", text[-held_letters:])]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "held"),
+    [
+        ([400, 400, 50, 30], [50, 30]),  # 100 letters would be a tenth and more than fits
+        ([800, 150], ["end of 95"]),  # the last text is longer than a tenth
+    ],
+)
+def test_holdout_of_several_texts_is_the_last_ones(
+    tmp_path: Path, lengths: list[int], held: list[int | str]
+) -> None:
+    pieces = [("abcdefghi\n" * length)[: length - 1] + "\n" for length in lengths]
+    (tmp_path / "a.txt").write_text("\n".join(pieces))
+    whole = encode_letters(CorpusConfig(text=tmp_path / "a.txt", separator="blank_line"))
+    assert texts(whole) == [("", piece) for piece in pieces]
+    train, validation = split_holdout(whole, holdout=1, seed=1)
+    if held == ["end of 95"]:
+        assert texts(train) == [("", pieces[0]), ("", pieces[1][:-95])]
+        assert texts(validation) == [("", pieces[1][-95:])]
+    else:
+        assert texts(validation) == [("", piece) for piece in pieces[-len(held) :]]
+        assert texts(train) == [("", piece) for piece in pieces[: -len(held)]]
+
+
 def test_holdout_of_too_few_rows_is_an_error(tmp_path: Path) -> None:
     whole = encode_letters(write_tsv(tmp_path / "a.tsv", ("a", "b"), ("c", "d")))
     with pytest.raises(DataError, match=r"found 2 usable\. Give data\.validation"):

@@ -137,15 +137,12 @@ def test_weights_repeat_rows() -> None:
     assert drawn[0] != drawn[1]
 
 
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])
 @pytest.mark.parametrize("num_tokens", [1, 7, 8, 9, 100, 1000])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_every_token_of_a_stream_is_shown_once(
-    architecture: str, num_tokens: int, shuffle: bool
-) -> None:
+def test_every_token_of_running_text_is_shown_once(num_tokens: int, shuffle: bool) -> None:
     data = encode_stream(num_tokens)
     for epoch in range(4):
-        plan = plan_of(data, architecture=architecture, shuffle=shuffle, epoch=epoch)
+        plan = plan_of(data, shuffle=shuffle, epoch=epoch)
         shown = [token for row in shown_rows(data, plan) for side in row for token in side]
         assert sorted(shown) == list(range(10, 10 + num_tokens))
         assert np.count_nonzero(plan.examples.ends_text) == 1
@@ -155,9 +152,8 @@ def test_windows_are_full_but_for_the_ends_and_begin_anywhere() -> None:
     data = encode_stream(1000)
     first_lengths = set()
     for epoch in range(30):
-        plan = plan_of(data, architecture="language_model", epoch=epoch)
-        examples = plan.examples
-        lengths = examples.target_lengths + examples.ends_text
+        examples = plan_of(data, epoch=epoch).examples
+        lengths = examples.source_lengths + examples.target_lengths + examples.ends_text
         assert set(lengths[1:-1].tolist()) == {8}
         assert 1 <= lengths[0] <= 8
         assert 1 <= lengths[-1] <= 8
@@ -185,16 +181,22 @@ def test_windows_and_lines_are_split_anywhere_into_prompt_and_continuation() -> 
 
 def test_a_weight_repeats_a_stream_with_other_windows() -> None:
     data = encode_stream(800, weight=2.0)
-    plan = plan_of(data, architecture="language_model")
-    counts = Counter(token for _, target in shown_rows(data, plan) for token in target)
+    plan = plan_of(data)
+    counts = Counter(token for row in shown_rows(data, plan) for side in row for token in side)
     assert set(counts.values()) == {2}
     assert len(set(plan.examples.begins.tolist())) > 190
 
 
-def test_full_windows_need_no_padding() -> None:
-    plan = plan_of(encode_stream(99_999), architecture="language_model", window=100, shuffle=False)
-    assert set(plan.target_lengths.tolist()) == {100}
-    assert plan.padding_share == 0.0
+def test_each_text_of_a_corpus_has_windows_and_an_end_for_itself() -> None:
+    data = encode_rows([([], range(10, 40)), ([], range(40, 43))], [("text", 1.0, 2)])
+    plan = plan_of(data, shuffle=False)
+    windows = [
+        tuple(data.ids[begin : begin + source + target].tolist())
+        for begin, source, target, _ in zip(*plan.examples, strict=True)
+    ]
+    first = [tuple(range(10 + 8 * place, min(18 + 8 * place, 40))) for place in range(4)]
+    assert windows == [*first, (40, 41, 42)]
+    assert plan.examples.ends_text.tolist() == [False] * 3 + [True] * 2
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"window": 0}])
@@ -250,13 +252,13 @@ def test_any_plan_shows_every_row_once_in_batches_that_hold_it(
     epoch=strategies.integers(0, 9),
     shuffle=strategies.booleans(),
 )
-def test_any_plan_of_a_stream_predicts_every_token_and_its_end_once(
+def test_any_plan_of_running_text_shows_every_token_and_its_end_once(
     num_tokens: int, window: int, epoch: int, shuffle: bool
 ) -> None:
     data = encode_stream(num_tokens)
-    options = {"architecture": "language_model", "window": window}
-    plan = plan_of(data, epoch=epoch, shuffle=shuffle, **options)
-    tokens = [token for _, target in shown_rows(data, plan) for token in target]
+    plan = plan_of(data, epoch=epoch, shuffle=shuffle, window=window)
+    tokens = [token for row in shown_rows(data, plan) for side in row for token in side]
     assert sorted(tokens) == data.ids.tolist()
     assert plan.examples.ends_text.sum() == 1
-    assert max(plan.examples.target_lengths + plan.examples.ends_text) <= window
+    lengths = plan.examples.source_lengths + plan.examples.target_lengths
+    assert max(lengths + plan.examples.ends_text) <= window

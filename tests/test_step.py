@@ -11,8 +11,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from trainers import Batch, make_trainer, random_rows, without_network
+from trainers import Batch, make_trainer, random_rows, random_texts, without_network
 
+from seq2seq_kit.archive import load_archive
+from seq2seq_kit.data import streams
 from seq2seq_kit.data.encoded import EncodedData
 
 pytestmark = pytest.mark.usefixtures("short_epochs")
@@ -45,6 +47,22 @@ def mean_loss_row_by_row(model: keras.Model, rows: EncodedData) -> float:
     return total / count
 
 
+def test_streams_have_the_loss_of_texts_read_from_beginning_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One row in training and one in validation: nothing but the windows cuts the texts.
+    monkeypatch.setattr(streams, "_RESTARTS", 0.0)
+    trainer = make_trainer(
+        tmp_path, reads_streams=True, batch_size=1, learning_rate=1e-20, label_smoothing=0.0
+    )
+    trainer.fit()
+    found = trainer.history[0]["val_loss"]
+    assert found == pytest.approx(mean_loss_row_by_row(trainer.model, random_texts(0)), rel=1e-5)
+    # The text that is cut where the epoch begins has less before some of its tokens.
+    expected = mean_loss_row_by_row(trainer.model, random_texts(1))
+    assert trainer.history[0]["loss"] == pytest.approx(expected, rel=1e-3)
+
+
 def test_each_epoch_shows_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     epochs: list[list[tuple[int, ...]]] = [[], []]
 
@@ -61,7 +79,8 @@ def test_each_epoch_shows_every_row_once_in_an_order_of_its_own(tmp_path: Path) 
     assert epochs[0] != epochs[1]
 
 
-def test_two_replicas_end_with_the_loss_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads_streams", [False, True])
+def test_two_replicas_end_with_the_loss_of_one(tmp_path: Path, reads_streams: bool) -> None:
     script = f"""
 import sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}
@@ -75,7 +94,9 @@ from seq2seq_kit.training.distribution import make_strategy
 from trainers import make_trainer
 strategy = make_strategy("mirrored")
 folder = pathlib.Path(sys.argv[1])
-options = dict(epochs=1, batch_size=5, validate_every=2, clip_norm=0.1)
+options = dict(
+    epochs=1, batch_size=5, validate_every=2, clip_norm=0.1, reads_streams={reads_streams}
+)
 two = make_trainer(folder / "two", strategy=strategy, **options)
 two.fit()
 one = make_trainer(folder / "one", **options)
@@ -91,6 +112,13 @@ print(json.dumps([strategy.num_replicas_in_sync, two.history, one.history]))
     for key in ("loss", "val_loss"):
         found, expected = ([record[key] for record in history] for history in (two, one))
         np.testing.assert_allclose(found, expected, atol=1e-5)
+    # The states of all rows are saved in the order of the rows.
+    states = [load_archive(tmp_path / name / "last.npz").arrays for name in ("two", "one")]
+    names = [name for name in states[0] if name.startswith("CarriedStates")]
+    assert len(names) == 2 * reads_streams
+    for name in names:
+        assert states[0][name].shape == (5, 8)
+        np.testing.assert_allclose(states[0][name], states[1][name], atol=1e-5)
 
 
 def test_gradients_are_clipped_to_the_global_norm(

@@ -17,6 +17,7 @@ from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.encoded import CorpusRows, EncodedData
 from seq2seq_kit.data.plan import BatchSet
 from seq2seq_kit.data.report import EncodingReport
+from seq2seq_kit.data.streams import StreamSet
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.training.parts import TrainingPart
 from seq2seq_kit.training.run_folder import RunFolder
@@ -50,6 +51,16 @@ def random_rows(number: int = NUM_ROWS, seed: int = 0) -> EncodedData:
     return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], lines, corpora, report)
 
 
+def random_texts(seed: int = 0) -> EncodedData:
+    """Three texts of random tokens: 90, 25 and 40."""
+    rng = np.random.default_rng(seed)
+    begins, ends = np.array([0, 90, 115]), np.array([90, 115, 155])
+    ids = rng.integers(4, VOCAB_SIZE, 155).astype(np.uint16)
+    report = EncodingReport(3, 3, 0, 0, 0, 0, 0, 0, (), (), ())
+    corpora = (CorpusRows("text", 1.0, 0, 3),)
+    return EncodedData(ids, begins, begins, ends, np.array([1, 3, 5]), corpora, report)
+
+
 class AfterValidation(TrainingPart):
     """Does something after each validation."""
 
@@ -64,6 +75,7 @@ def make_trainer(
     folder: Path,
     *,
     kind: str = "language_model",
+    reads_streams: bool = False,
     dropout: float = 0.0,
     batch_size: int = 6,
     strategy: tf.distribute.Strategy | None = None,
@@ -83,12 +95,14 @@ def make_trainer(
         model.build()
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(**{"epochs": 1, "tensorboard": False} | options)
-    sets = [
-        BatchSet(random_rows(seed=shuffle), kind, 8, batch_size, "sentences", 1, shuffle)
+    sets: list[Any] = [
+        StreamSet(random_texts(seed=shuffle), 8, batch_size, "sentences", 1, shuffle)
+        if reads_streams
+        else BatchSet(random_rows(seed=shuffle), kind, 8, batch_size, "sentences", 1, shuffle)
         for shuffle in (True, False)
     ]
     return Trainer(
-        steps(model, config, strategy),
+        steps(model, config, strategy, carried_rows=sets[0].carried_rows),
         config,
         RunFolder(folder),
         *sets,
@@ -112,9 +126,13 @@ class ScriptedSteps(TrainingSteps):
     """
 
     def __init__(
-        self, *arguments: Any, losses: Sequence[float], train: Callable[[Batch], float]
+        self,
+        *arguments: Any,
+        losses: Sequence[float],
+        train: Callable[[Batch], float],
+        **options: Any,
     ) -> None:
-        super().__init__(*arguments)
+        super().__init__(*arguments, **options)
         self._losses = iter([*losses, *np.arange(-1.0, -99.0, -1.0)])
         self._train_loss = train
 
@@ -142,8 +160,8 @@ class ScriptedUpdates(TrainingSteps):
         bias.assign(bias * 0.9 + batch["num_tokens"])
         return 1.0, float(batch["num_tokens"])
 
-    def validate(self, batch: Batch) -> tf.Tensor:
-        return tf.stack([batch["num_tokens"]] * 2)
+    def validate(self, batch: Batch, states: Any) -> tuple[tf.Tensor, Any]:
+        return tf.stack([batch["num_tokens"]] * 2), states
 
 
 def recorded(trainer: Trainer, key: str) -> list[float]:

@@ -97,7 +97,11 @@ class CorpusConfig(Section):
     lines: FilePath | None = None
     """Continuation: a file with one independent text a line."""
     text: FilePath | None = None
-    """Continuation: a file with running text, read as one stream in which a newline is a token."""
+    """Continuation: a file with running text, in which a newline is a token. A language model reads
+    it from beginning to end."""
+    separator: Literal["blank_line"] | None = None
+    """`text`: what separates the texts of the file. With blank_line, lines without text do, and the
+    model learns how a text begins and ends. By default the file is one text."""
     weight: Annotated[float, Field(gt=0.0, le=bounds.MAX_WEIGHT, strict=True)] = 1.0
     """How often each line is seen in an epoch; 0.5 uses another random half in each epoch."""
 
@@ -149,9 +153,11 @@ class CorpusConfig(Section):
                 "": "must name exactly one kind of corpus: `source` with `target` (parallel files),"
                 f" `tsv`, `lines` or `text`. Received: {received}."
             }
-        if kinds == ["tsv"]:
-            return self._column_faults()
         faults = {}
+        if self.separator is not None and kinds != ["text"]:
+            faults["separator"] = "has a meaning only with `text`. Remove it."
+        if kinds == ["tsv"]:
+            return faults | self._column_faults()
         if kinds == ["parallel"]:
             for key, other in (("source", "target"), ("target", "source")):
                 if getattr(self, key) is None:
@@ -199,7 +205,9 @@ class DataConfig(Section):
     long_lines: Literal["skip", "truncate", "error"] = "skip"
     """What to do with longer training lines. Skipped and truncated ones are counted and shown."""
     window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
-    """Running text: the number of tokens of a training sequence."""
+    """Running text: the number of tokens of a training sequence. A language model goes on from the
+    state after the sequence before it; this is then the mean length, and how far gradients reach
+    back."""
     bleu_tokenize: Annotated[Literal["13a", "intl", "zh", "char", "none"], MAY_CHANGE] = "13a"
     """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenized text."""
 
@@ -212,7 +220,7 @@ class DataConfig(Section):
 
     @property
     def is_running_text(self) -> bool:
-        """Whether training cuts windows from streams, rather than using single lines."""
+        """Whether training reads running text, rather than single lines."""
         return self.train[0].kind == "text"
 
     def _contradictions(self) -> dict[str, str]:
@@ -341,7 +349,8 @@ class TrainingConfig(Section):
     """The optimizer, the limits of training, and what is written while it runs."""
 
     batch_size: BatchSize = 64
-    """The size of a batch, in `batch_unit`. With `batch_unit: tokens` it defaults to 4096."""
+    """The size of a batch, in `batch_unit`. With `batch_unit: tokens` it defaults to 4096. A
+    language model reads running text at this number of places at once."""
     batch_unit: Literal["sentences", "tokens"] = "sentences"
     """The unit of `batch_size`: sentences, or tokens, which are rows times padded length."""
     epochs: Annotated[PositiveCount | None, MAY_CHANGE] = None

@@ -1,4 +1,4 @@
-"""The tf.data set of an epoch's batches: rows gathered, padded and shared out to replicas."""
+"""The tf.data set of an epoch's batches: gathered, padded and shared out to replicas."""
 
 import weakref
 from collections.abc import Iterator
@@ -8,15 +8,22 @@ import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.data.encoded import EncodedData
-from seq2seq_kit.data.plan import EpochPlan
+from seq2seq_kit.data.plan import BatchSet, EpochPlan
+from seq2seq_kit.data.streams import StreamPlan, StreamSet
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID
 
 _PREFETCHED = 8
 
+Batches = BatchSet | StreamSet
+"""Encoded data and how each epoch cuts them into batches."""
+
+Plan = EpochPlan | StreamPlan
+"""The batches of an epoch."""
+
 
 def make_dataset(
     data: EncodedData,
-    plan: EpochPlan,
+    plan: Plan,
     *,
     start: int = 0,
     worker: int = 0,
@@ -31,11 +38,18 @@ def make_dataset(
     - `decoder_input_ids`: int32 `(rows, target time)`, BOS and target,
     - `target_ids`: int32 `(rows, target time)`, target and EOS,
     - `weights`: float32 `(rows, target time)`, 1 for real tokens, 0 for padding and dummy rows,
-    - `num_tokens`: float32 `()`, real target tokens of the batch over all replicas.
+    - `num_tokens`: float32 `()`, target tokens that count of the batch over all replicas.
+
+    A batch of streams has also
+
+    - `restarts`: bool `(rows,)`, whether the state of a row is zero before the window; its first
+      input is then BOS, otherwise the target before,
+    - `usual_tokens`: float32 `()`, target tokens of a batch of full windows.
 
     With several replicas, row `r` of a batch goes to replica `r % num_replicas`; consecutive
     elements are for the replicas of this worker. If the rows do not divide evenly, some replicas
-    get a dummy, a repeated row of weight 0 and not a row of padding, on which cuDNN fails.
+    get a dummy, a repeated row of weight 0 and not a row of padding, on which cuDNN fails. (Streams
+    are read without a mask, so that their dummies may be padding.)
 
     Args:
         data: The rows that were planned.
@@ -83,7 +97,7 @@ class _Elements:
     """The elements of a dataset, in order."""
 
     ids: np.ndarray
-    plan: EpochPlan
+    plan: Plan
     batches: range
     replicas: range
     num_replicas: int
@@ -94,22 +108,58 @@ class _Elements:
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for index in self.batches:
             for replica in self.replicas:
-                yield _gather_batch(self.ids, self.plan, index, replica, self.num_replicas)
+                if isinstance(self.plan, StreamPlan):
+                    yield _gather_windows(self.ids, self.plan, index, replica, self.num_replicas)
+                else:
+                    yield _gather_rows(self.ids, self.plan, index, replica, self.num_replicas)
 
 
-def _signature(plan: EpochPlan) -> dict[str, tf.TensorSpec]:
-    keys = ["source_ids"] if plan.has_source else []
-    keys += ["decoder_input_ids", "target_ids"]
+def _signature(plan: Plan) -> dict[str, tf.TensorSpec]:
+    keys = ["decoder_input_ids", "target_ids"]
+    others = {}
+    if isinstance(plan, StreamPlan):
+        others["restarts"] = tf.TensorSpec((None,), tf.bool)
+        others["usual_tokens"] = tf.TensorSpec((), tf.float32)
+    elif plan.has_source:
+        keys.insert(0, "source_ids")
     return {key: tf.TensorSpec((None, None), tf.int32) for key in keys} | {
         "weights": tf.TensorSpec((None, None), tf.float32),
         "num_tokens": tf.TensorSpec((), tf.float32),
+        **others,
     }
 
 
-def _gather_batch(
+def _gather_windows(
+    ids: np.ndarray, plan: StreamPlan, index: int, replica: int, num_replicas: int
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of one replica's part of a batch of streams."""
+    fields = (plan.begins, plan.lengths, plan.unscored, plan.restarts, plan.ends_text)
+    # Dummies have no tokens.
+    missing = -plan.begins.shape[1] % num_replicas
+    begins, lengths, unscored, restarts, ends_text = (
+        np.pad(field[index], (0, missing))[replica::num_replicas] for field in fields
+    )
+    width = int(plan.lengths[index].max())
+    target_ids = _gather(ids, begins, lengths - ends_text, width)
+    ended = np.flatnonzero(ends_text)
+    target_ids[ended, lengths[ended] - 1] = EOS_ID
+    places = np.arange(width)
+    real = places < lengths[:, None]
+    before = np.where(restarts, BOS_ID, ids[np.maximum(begins - 1, 0)])
+    return {
+        "decoder_input_ids": _shift_right(target_ids, real, before),
+        "target_ids": target_ids,
+        "weights": (real & (places >= unscored[:, None])).astype(np.float32),
+        "num_tokens": np.array(plan.num_tokens[index], np.float32),
+        "restarts": restarts,
+        "usual_tokens": np.array(plan.usual_tokens, np.float32),
+    }
+
+
+def _gather_rows(
     ids: np.ndarray, plan: EpochPlan, index: int, replica: int, num_replicas: int
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of one replica's part of a batch."""
+    """Returns the arrays of one replica's part of a batch of rows."""
     batch = plan[index]
     rows = batch.rows[replica::num_replicas]
     num_dummies = -(-len(batch.rows) // num_replicas) - len(rows)
@@ -121,7 +171,7 @@ def _gather_batch(
     target_ids[ended, examples.target_lengths[ended]] = EOS_ID
     real = np.arange(batch.target_length) < (examples.target_lengths + examples.ends_text)[:, None]
     arrays = {
-        "decoder_input_ids": _shift_right(target_ids, real),
+        "decoder_input_ids": _shift_right(target_ids, real, BOS_ID),
         "target_ids": target_ids,
         "weights": real.astype(np.float32),
         "num_tokens": np.float32(batch.num_tokens),
@@ -142,8 +192,9 @@ def _gather(ids: np.ndarray, begins: np.ndarray, lengths: np.ndarray, width: int
     return np.where(real, ids[positions], PAD_ID).astype(np.int32)
 
 
-def _shift_right(target_ids: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Returns the decoder's input: BOS, then all real targets but the last."""
-    shifted = np.full_like(target_ids, BOS_ID)
+def _shift_right(target_ids: np.ndarray, real: np.ndarray, first: int | np.ndarray) -> np.ndarray:
+    """Returns the decoder's input: what comes first, then all real targets but the last."""
+    shifted = np.empty_like(target_ids)
+    shifted[:, 0] = first
     shifted[:, 1:] = target_ids[:, :-1]
     return np.where(real, shifted, PAD_ID).astype(np.int32)

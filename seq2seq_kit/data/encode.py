@@ -49,8 +49,9 @@ class CorpusEncoder:
     """Encodes one corpus of a set and counts the lines that it leaves out.
 
     A pair with an empty side, and an empty line of a `lines` corpus, is skipped; a line with too
-    many tokens is treated as `limits.long_lines` says; running text is kept whole, each line
-    followed by its newline token.
+    many tokens is treated as `limits.long_lines` says. Running text is kept whole, each line
+    followed by its newline token, and is one row, or one for each text where blank lines separate
+    them.
 
     Args:
         corpora: The set; paths are absolute.
@@ -85,19 +86,39 @@ class CorpusEncoder:
         return self._encode_stream(batches) if self._kind == "text" else self._encode_rows(batches)
 
     def _encode_stream(self, batches: Iterable[list[Pair]]) -> Iterator[Chunk]:
-        """Encodes all lines as one row, each followed by its newline."""
+        """Encodes the lines of each text as one row, each followed by its newline."""
         # The newline is a token at which SentencePiece always splits: the ids of the lines, joined,
         # are the ids of the joined text.
-        total, nothing = 0, np.empty(0, np.int64)
+        has_separator = self._corpora[self._index].separator is not None
+        first_line, length = 0, 0  # Of the text that is being read.
         for batch in batches:
-            ids = _flatten(self._tokenizers.target.encode([pair.target + "\n" for pair in batch]))
-            total += len(ids)
             self._tally.lines += len(batch)
             self._tally.kept += len(batch)
-            yield Chunk(ids, nothing, nothing)
-        if total:
-            self._tally.target_tokens += total
-            yield Chunk(nothing, np.array([0, total]), np.array([1]))
+            is_border = [has_separator and not pair.target.strip() for pair in batch]
+            texts = [
+                "" if border else pair.target + "\n"
+                for pair, border in zip(batch, is_border, strict=True)
+            ]
+            ids = self._tokenizers.target.encode(texts)
+            lengths, lines = [], []
+            for pair, row, border in zip(batch, ids, is_border, strict=True):
+                if border and length:
+                    lengths.append(length)
+                    lines.append(first_line)
+                if border:
+                    length = 0
+                elif length == 0:
+                    first_line = pair.line
+                length += len(row)
+            yield self._texts_chunk(_flatten(ids), lengths, lines)
+        if length:
+            yield self._texts_chunk(np.empty(0, np.int64), [length], [first_line])
+
+    def _texts_chunk(self, ids: np.ndarray, lengths: list[int], lines: list[int]) -> Chunk:
+        self._tally.target_tokens += len(ids)
+        both_sides = np.zeros(2 * len(lengths), np.int64)
+        both_sides[1::2] = lengths
+        return Chunk(ids, both_sides, np.array(lines, np.int64))
 
     def _encode_rows(self, batches: Iterable[list[Pair]]) -> Iterator[Chunk]:
         for batch in batches:

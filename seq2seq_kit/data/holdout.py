@@ -16,13 +16,13 @@ def split_holdout(data: EncodedData, *, holdout: int, seed: int) -> tuple[Encode
 
     Rows are drawn in groups: rows that share a source or a target, directly or through other rows,
     go to the same side. If that would link too much of the set (few distinct targets), the groups
-    are the rows with the same source; a source is never on both sides. The last `holdout` thousand
-    tokens of each stream of running text are held out. At most a tenth of the rows, or of a stream,
-    is held out.
+    are the rows with the same source; a source is never on both sides. Of running text, the last
+    texts of each corpus are held out, up to `holdout` thousand tokens, or the end of the last one
+    if it is longer. At most a tenth of the rows, or of the tokens of running text, is held out.
 
     Args:
         data: The whole set.
-        holdout: Rows to hold out; of a stream, thousands of tokens.
+        holdout: Rows to hold out; of running text, thousands of tokens.
         seed: Seed of the draw.
 
     Returns:
@@ -40,9 +40,9 @@ def split_holdout(data: EncodedData, *, holdout: int, seed: int) -> tuple[Encode
         held = rows[_draw_rows(data, rows, min(holdout, len(rows) // 10), seed)]
         cuts[held] = data.begins[held]
     for corpus in data.corpora:
-        if corpus.kind == "text":
+        if corpus.kind == "text" and corpus.stop > corpus.start:
             span = slice(corpus.start, corpus.stop)
-            cuts[span] -= np.minimum(1000 * holdout, data.target.lengths[span] // 10)
+            cuts[span] = _cut_texts(data.begins[span], data.ends[span], 1000 * holdout)
     if np.array_equal(cuts, data.ends):
         raise DataError(
             f"Expected at least 10 distinct lines (running text: 10 tokens), of which a tenth can "
@@ -50,6 +50,14 @@ def split_holdout(data: EncodedData, *, holdout: int, seed: int) -> tuple[Encode
         )
     train = _with_bounds(data, data.begins, data.splits, cuts)
     return train, _with_bounds(data, cuts, np.maximum(data.splits, cuts), data.ends)
+
+
+def _cut_texts(begins: np.ndarray, ends: np.ndarray, num_tokens: int) -> np.ndarray:
+    """Returns where the held-out part of each text begins; arguments are of adjacent texts."""
+    first = int(ends[-1]) - min(num_tokens, int(ends[-1] - begins[0]) // 10)
+    if first <= begins[-1]:  # Whole texts fit.
+        return np.where(begins >= first, begins, ends)
+    return np.append(ends[:-1], first)
 
 
 def _with_bounds(

@@ -49,7 +49,7 @@ class Examples(NamedTuple):
     target_lengths: np.ndarray
     """int64. Target tokens, EOS not counted."""
     ends_text: np.ndarray
-    """bool. Whether EOS follows the target: False for windows within a stream."""
+    """bool. Whether EOS follows the target: False for windows within a text."""
 
     def take(self, rows: np.ndarray) -> "Examples":
         """Returns the examples with the given indices, in the order of the indices."""
@@ -106,6 +106,14 @@ class EpochPlan:
             real += len(self.order)  # The EOS of each source.
         return float(1.0 - real / positions)
 
+    def largest_batch(self) -> tuple[int, int, int]:
+        """Returns rows, source length and target length of the batch with the most positions."""
+        rows = self.stops - self.starts
+        # Attention compares each target position with each source position.
+        largest = np.argmax(rows * self.target_lengths * np.maximum(self.source_lengths, 1))
+        source_length, target_length = self.source_lengths[largest], self.target_lengths[largest]
+        return int(rows[largest]), int(source_length), int(target_length)
+
 
 @dataclass(frozen=True, eq=False)
 class BatchSet:
@@ -118,9 +126,10 @@ class BatchSet:
     data: EncodedData
     """The rows."""
     architecture: Architecture
-    """A language model reads source and target of a row as one sequence."""
+    """A language model reads source and target of a row as one sequence; `StreamSet` has its
+    running text."""
     window: int
-    """Positions of a window of running text."""
+    """Positions of a window of running text, for an encoder-decoder."""
     batch_size: int
     """Rows of a batch; or positions of the longer side, padding included, where a row with more
     positions is a batch by itself."""
@@ -139,15 +148,20 @@ class BatchSet:
                 f"Received: batch_size={self.batch_size}, window={self.window}."
             )
 
+    @property
+    def carried_rows(self) -> int:
+        """Rows whose states are carried from batch to batch: none, as in `StreamSet`."""
+        return 0
+
     def plan(self, epoch: int) -> EpochPlan:
         """Plans an epoch: which rows it shows, how they are cut and batched, and in which order.
 
         Rows with the same padded lengths are batched together; each epoch draws again which of them
         share a batch, and the order of the batches. A corpus of weight `w` is shown `floor(w)`
         times, and a random share of it, `w - floor(w)`, once more. Running text is cut into windows
-        from a random offset on, with each token in exactly one window; its EOS is the last token of
-        the last window. For an encoder-decoder, the source is a random first part of each window,
-        or of each line of a `lines` corpus.
+        from a random offset on, with each token in exactly one window; the EOS of a text is the
+        last token of its last window. For an encoder-decoder, the source is a random first part of
+        each window, or of each line of a `lines` corpus.
 
         Args:
             epoch: Number of the epoch, counted from 0; each has its own random choices.
@@ -185,10 +199,9 @@ class BatchSet:
         for corpus in self.data.corpora:
             if corpus.start == corpus.stop:
                 continue
-            for share in _passes(corpus.weight if self.shuffle else 1.0):
+            for share in passes(corpus.weight if self.shuffle else 1.0):
                 if corpus.kind == "text":
-                    offset = int(rng.integers(self.window)) if self.shuffle else 0
-                    part = _windows(self.data, corpus, self.window, offset)
+                    part = _windows(self.data, corpus, self.window, rng if self.shuffle else None)
                 else:
                     part = _whole_rows(self.data, corpus)
                 if share < 1.0:
@@ -227,7 +240,7 @@ def _pad_up_to_longest(lengths: np.ndarray) -> np.ndarray:
     return np.minimum(padded_length(lengths), lengths.max(initial=0))
 
 
-def _passes(weight: float) -> list[float]:
+def passes(weight: float) -> list[float]:
     """Returns the shares of a corpus to show one after another: 2.25 -> [1, 1, 0.25]."""
     whole, rest = divmod(weight, 1.0)
     return [1.0] * int(whole) + ([rest] if rest else [])
@@ -239,15 +252,21 @@ def _whole_rows(data: EncodedData, corpus: CorpusRows) -> Examples:
     return Examples(begins, splits - begins, ends - splits, np.ones(len(begins), bool))
 
 
-def _windows(data: EncodedData, corpus: CorpusRows, window: int, offset: int) -> Examples:
-    """Cuts a stream into windows; the first has `offset` tokens unless that is 0."""
-    begin, end = int(data.begins[corpus.start]), int(data.ends[corpus.start])
-    # + 1: EOS counts as the stream's last token, so that no window is longer than the others.
-    inner = np.arange(begin + offset, end + 1, window)
-    cuts = np.unique(np.concatenate([[begin], inner, [end + 1]]))
-    ends_text = cuts[1:] > end
-    lengths = np.diff(cuts) - ends_text
-    return Examples(cuts[:-1], np.zeros_like(lengths), lengths, ends_text)
+def _windows(
+    data: EncodedData, corpus: CorpusRows, window: int, rng: np.random.Generator | None
+) -> Examples:
+    """Cuts each text into windows; the first is shorter by chance where there is an `rng`."""
+    parts = []
+    for row in range(corpus.start, corpus.stop):
+        begin, end = int(data.begins[row]), int(data.ends[row])
+        offset = 0 if rng is None else int(rng.integers(window))
+        # + 1: EOS counts as the text's last token, so that no window is longer than the others.
+        inner = np.arange(begin + offset, end + 1, window)
+        cuts = np.unique(np.concatenate([[begin], inner, [end + 1]]))
+        ends_text = cuts[1:] > end
+        lengths = np.diff(cuts) - ends_text
+        parts.append(Examples(cuts[:-1], np.zeros_like(lengths), lengths, ends_text))
+    return Examples(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
 
 
 def _draw_share(examples: Examples, share: float, rng: np.random.Generator) -> Examples:

@@ -1,15 +1,17 @@
 """The training and validation sets of a config: encoded, and cut into batches."""
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seq2seq_kit.config import Config
+from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.data.encode import LengthLimits
 from seq2seq_kit.data.encoded import EncodedData
 from seq2seq_kit.data.entries import encode_corpora
 from seq2seq_kit.data.holdout import split_holdout
 from seq2seq_kit.data.plan import BatchSet
 from seq2seq_kit.data.shortlist import Shortlist
+from seq2seq_kit.data.streams import StreamSet
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.digests import FileDigests
 
@@ -48,17 +50,22 @@ def encode_data(config: Config, tokenizers: Tokenizers, digests: FileDigests) ->
     return sets
 
 
-def batch_set(config: Config, data: EncodedData, *, shuffle: bool) -> BatchSet:
-    """Returns the batches of encoded data, cut as a config says."""
-    return BatchSet(
-        data,
-        architecture=config.model.architecture or "encoder_decoder",
-        window=config.data.window,
-        batch_size=config.training.batch_size,
-        batch_unit=config.training.batch_unit,
-        seed=config.seed,
-        shuffle=shuffle,
-    )
+def batch_set(config: Config, data: EncodedData, *, shuffle: bool) -> Batches:
+    """Returns the batches of encoded data, cut as a config says.
+
+    A language model reads running text as streams.
+    """
+    shared: dict[str, Any] = {
+        "window": config.data.window,
+        "batch_size": config.training.batch_size,
+        "batch_unit": config.training.batch_unit,
+        "seed": config.seed,
+        "shuffle": shuffle,
+    }
+    architecture = config.model.architecture or "encoder_decoder"
+    if architecture == "language_model" and config.data.is_running_text:
+        return StreamSet(data, **shared)
+    return BatchSet(data, architecture=architecture, **shared)
 
 
 def learn_shortlist(config: Config, data: EncodedData, tokenizers: Tokenizers) -> Shortlist | None:

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from seq2seq_kit.config import Config, DecodingConfig, ModelConfig
 from seq2seq_kit.data.encoded import CorpusRows, EncodedData
-from seq2seq_kit.data.plan import BatchSet
 from seq2seq_kit.data.sets import DataSets, batch_set
 from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.decoding.healing import WAYS
@@ -193,8 +192,8 @@ def check_training_memory(config: Config, data: DataSets, vocab_size: int) -> No
     """
     train, validation = data
     check_plan(sum(math.ceil(c.weight * _num_examples(config, train, c)) for c in train.corpora))
-    check_batch(config.model, *_largest_batch(batch_set(config, train, shuffle=True)))
-    rows, _, length = _largest_batch(batch_set(config, validation, shuffle=False))
+    check_batch(config.model, *batch_set(config, train, shuffle=True).plan(0).largest_batch())
+    rows, _, length = batch_set(config, validation, shuffle=False).plan(0).largest_batch()
     check_logits(rows, length, vocab_size)
 
 
@@ -203,15 +202,6 @@ def _num_examples(config: Config, data: EncodedData, corpus: CorpusRows) -> int:
     if corpus.kind != "text":
         return corpus.stop - corpus.start
     return int(data.target.lengths[corpus.start : corpus.stop].sum()) // config.data.window
-
-
-def _largest_batch(batches: BatchSet) -> tuple[int, int, int]:
-    """Returns rows, source length and target length of the batch with the most positions."""
-    plan = batches.plan(0)
-    rows = plan.stops - plan.starts
-    # Attention compares each target position with each source position.
-    largest = np.argmax(rows * plan.target_lengths * np.maximum(plan.source_lengths, 1))
-    return int(rows[largest]), int(plan.source_lengths[largest]), int(plan.target_lengths[largest])
 
 
 def check_plan(num_examples: int) -> None:

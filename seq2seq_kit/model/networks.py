@@ -350,9 +350,26 @@ class LanguageModel(TokenModel):
         self.built = True
 
     def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        embedded = self.embedding(inputs["decoder_input_ids"])
-        outputs, _ = self.lstm(embedded, training=training)
-        return self.output_dropout(self.combine(outputs), training=training)
+        return self.read(inputs["decoder_input_ids"], None, training=training)[0]
+
+    def read(
+        self, token_ids: Any, states: tuple[LSTMState, ...] | None, training: bool = False
+    ) -> tuple[Any, tuple[LSTMState, ...]]:
+        """Reads tokens from given states on.
+
+        Args:
+            token_ids: int32 `(batch, time)`.
+            states: The state of each layer before them, `(batch, units)`; None for zeros.
+            training: Whether dropout is active.
+
+        Returns:
+            The inputs of the output layer, float `(batch, time, output_dim)`, and the states after
+            the last token, padding included.
+        """
+        outputs, states = self.lstm(
+            self.embedding(token_ids), initial_state=states, training=training
+        )
+        return self.output_dropout(self.combine(outputs), training=training), states
 
     def start(self, source_ids: Any) -> Start:
         """Reads all but the last token of the prompts; returns the start of their continuation.

@@ -4,7 +4,6 @@ Variables are saved by their position in the network, because Keras numbers the 
 network in the same process differently.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -53,16 +52,24 @@ class Checkpoint:
         self._state = state
         self._parts = parts
         self._writes = writes
-        self._saved_at = time.monotonic()
+        self._saved_at = 0.0
 
     @property
     def is_due(self) -> bool:
-        """Whether the last one is so old that a killed process would lose too much training."""
-        return time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
+        """Whether the last one is so old that a killed process would lose too much training.
+
+        By the time of training, which is the same on all workers: they save together.
+        """
+        return self._state.seconds - self._saved_at > SAVE_EVERY_SECONDS
 
     def save(self) -> None:
-        """Writes the file, whole or not at all; then the parts may write theirs."""
-        self._saved_at = time.monotonic()
+        """Writes the file, whole or not at all; then the parts may write theirs.
+
+        All workers must call this together.
+        """
+        self._saved_at = self._state.seconds
+        for part in self._parts:
+            part.before_save(self._state)
         if self._writes:
             arrays = chain.from_iterable(
                 variable_arrays(variables, prefix) for prefix, variables in self._variables()
@@ -87,13 +94,24 @@ class Checkpoint:
                 f"train again."
             )
         for prefix, variables in self._variables():
+            self._check_has(checkpoint, prefix)
             assign_variables(variables, checkpoint, prefix)
         for name in asdict(self._state).keys() & saved.keys():
             setattr(self._state, name, saved[name])
+        self._saved_at = self._state.seconds
         for part in self._parts:
             part.restore({name: saved.get(name, value) for name, value in part.state().items()})
         for part in self._parts:
             part.after_resume(self._state)
+
+    def _check_has(self, checkpoint: Archive, prefix: str) -> None:
+        """Raises RunError if a part has no variables in a checkpoint: it is of an older version."""
+        if not any(name.startswith(f"{prefix}/") for name in checkpoint.arrays):
+            raise RunError(
+                f"{checkpoint.path} was written by an earlier version of seq2seq_kit, which "
+                f"trained otherwise and saved no `{prefix}`. Resume with that version, or train "
+                f"again. The best weights can be used as they are."
+            )
 
     def _variables(self) -> Iterator[tuple[str, Sequence[keras.Variable]]]:
         """Yields all variables by the prefix of their names in the file."""

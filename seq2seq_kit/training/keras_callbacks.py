@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from seq2seq_kit.config import TrainingConfig
-from seq2seq_kit.data.plan import BatchSet
+from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.training.history import History, validation_results
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
@@ -136,7 +136,7 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[keras.callbacks.Callback]:
 
 
 def need_validation_in_each_epoch(
-    callbacks: Sequence[keras.callbacks.Callback], config: TrainingConfig, train_set: BatchSet
+    callbacks: Sequence[keras.callbacks.Callback], config: TrainingConfig, train_set: Batches
 ) -> bool:
     """Returns whether a callback's path contains results of validation, such as `{val_loss}`.
 

@@ -85,6 +85,7 @@ class TrainingPart:
     - `after_update`; the step is counted. Where a validation is due, it is made, then
     - `after_validation`;
     - `end_epoch`, after the last step of an epoch, or of the training;
+    - `before_save`, on all workers, where the state is about to be saved;
     - `after_save`, where the state has been saved;
     - `after_step`, when all of this is done.
     - `end`, when training has ended at a limit or by itself.
@@ -131,6 +132,9 @@ class TrainingPart:
 
     def end_epoch(self, state: TrainingState) -> None:
         """Called at the end of an epoch, and when training ends within one."""
+
+    def before_save(self, state: TrainingState) -> None:
+        """Called on all workers before `variables` are read to be saved."""
 
     def after_save(self, state: TrainingState) -> None:
         """Called once the state of training has been written to the run folder."""

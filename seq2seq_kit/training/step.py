@@ -4,16 +4,16 @@ Knows neither the loop around the steps nor files.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
 
 from seq2seq_kit.config import TrainingConfig
-from seq2seq_kit.data.batches import make_dataset
-from seq2seq_kit.data.plan import BatchSet, EpochPlan
+from seq2seq_kit.data.batches import Batches, Plan, make_dataset
 from seq2seq_kit.model.matmul import matmul_precision
-from seq2seq_kit.model.networks import TokenModel
+from seq2seq_kit.model.networks import LanguageModel, TokenModel
+from seq2seq_kit.training.carried import CarriedStates, zero_states
 from seq2seq_kit.training.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
 from seq2seq_kit.training.optimizer import make_optimizer
 
@@ -27,13 +27,21 @@ class TrainingSteps:
         model: A built network, made under the scope of `strategy`.
         config: The `training` section.
         strategy: How the work is spread over devices.
+        carried_rows: Rows of a training batch whose states are carried to the next one.
     """
 
     def __init__(
-        self, model: TokenModel, config: TrainingConfig, strategy: tf.distribute.Strategy
+        self,
+        model: TokenModel,
+        config: TrainingConfig,
+        strategy: tf.distribute.Strategy,
+        *,
+        carried_rows: int = 0,
     ) -> None:
         self.model = model
         self.strategy = strategy
+        self.carried = CarriedStates(model, strategy, carried_rows)
+        """The states of streams after the last training step."""
         self._config = config
         with strategy.scope():
             model.compile(
@@ -41,13 +49,15 @@ class TrainingSteps:
             )
             model.optimizer.build(model.trainable_variables)
         self.train_function = tf.function(self._train, autograph=False)
-        """From a batch as `batches` yields it to its mean loss and its number of target tokens."""
+        """From a batch as `batches` yields it, and the states of its rows, to its mean loss, its
+        number of target tokens and the next states."""
         self._validation_function = tf.function(self._validate, autograph=False)
         self._batch_spec: Any = None
-        self._train_step: Callable[[Any], Any] | None = None
-        self._validation_step: Callable[[Any], Any] | None = None
+        self._train_step: Callable[..., Any] | None = None
+        # For each shape of the states.
+        self._validation_steps: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    def batches(self, batch_set: BatchSet, plan: EpochPlan, *, start: int = 0) -> Iterator[Any]:
+    def batches(self, batch_set: Batches, plan: Plan, *, start: int = 0) -> Iterator[Any]:
         """Yields the batches of a plan from number `start` on, spread over the replicas."""
         replicas = self.strategy.num_replicas_in_sync
         # A dataset can read its plan only as long as something refers to it (see `make_dataset`).
@@ -72,22 +82,30 @@ class TrainingSteps:
 
     def train(self, batch: Any) -> tuple[float, float]:
         """Updates the weights with a batch; returns its mean loss and number of target tokens."""
+        states = self.carried.by_replica
         if self._train_step is None:
-            self._train_step = self._trace(self.train_function)
-        loss, num_tokens = self._train_step(batch)
+            self._train_step = self._trace(self.train_function, states)
+        loss, num_tokens, self.carried.by_replica = self._train_step(batch, states)
         return float(loss), float(num_tokens)
 
-    def validate(self, batch: Any) -> tf.Tensor:
+    def validate(self, batch: Any, states: Any) -> tuple[tf.Tensor, Any]:
         """Returns the negative log-likelihood of a batch and its number of target tokens.
 
-        Both are sums over all replicas: float32 `(2,)`, the first in nats.
+        Args:
+            batch: As `batches` yields it.
+            states: The states of its rows, spread over the replicas; `()` without streams.
+
+        Returns:
+            Both sums over all replicas, float32 `(2,)`, the first in nats; and the next states.
         """
-        if self._validation_step is None:
-            self._validation_step = self._trace(self._validation_function)
-        return self._validation_step(batch)
+        key = tuple(map(tf.type_spec_from_value, tf.nest.flatten(states)))
+        if key not in self._validation_steps:
+            self._validation_steps[key] = self._trace(self._validation_function, states)
+        sums, states = self._validation_steps[key](batch, states)
+        return sums, states
 
     def mean_loss(
-        self, batch_set: BatchSet, *, callbacks: keras.callbacks.CallbackList | None = None
+        self, batch_set: Batches, *, callbacks: keras.callbacks.CallbackList | None = None
     ) -> float:
         """Returns the mean negative log-likelihood of a target token, in nats.
 
@@ -96,43 +114,71 @@ class TrainingSteps:
             callbacks: They are called before and after each batch.
         """
         total = tf.zeros([2], tf.float64)
+        states = zero_states(self.model, self.strategy, batch_set.carried_rows)
         for index, batch in enumerate(self.batches(batch_set, batch_set.plan(0))):
             if callbacks is not None:
                 callbacks.on_test_batch_begin(index)
-            total += tf.cast(self.validate(batch), tf.float64)
+            sums, states = self.validate(batch, states)
+            total += tf.cast(sums, tf.float64)
             if callbacks is not None:
                 callbacks.on_test_batch_end(index, {"loss": float(total[0] / total[1])})
         nll, num_tokens = (float(value) for value in total)
         return nll / num_tokens
 
-    def _trace(self, function: Any) -> Callable[[Any], Any]:
+    def _trace(self, function: Any, states: Any) -> Callable[..., Any]:
         """Returns a graph for batches of any shape; otherwise each new shape would be traced.
 
         A concrete function stays a graph where other code has functions run eagerly.
         """
-        concrete: Callable[[Any], Any] = function.get_concrete_function(self._batch_spec)
+        state_specs = tf.nest.map_structure(tf.type_spec_from_value, states)
+        concrete: Callable[..., Any] = function.get_concrete_function(self._batch_spec, state_specs)
         return concrete
 
-    def _train(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        losses = self.strategy.run(self._train_replica, args=(batch,))
+    def _train(self, batch: Any, states: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        losses, states = self.strategy.run(self._train_replica, args=(batch, states))
         num_tokens = self.strategy.experimental_local_results(batch["num_tokens"])[0]
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None), num_tokens
+        loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        return loss, num_tokens, states
 
-    def _train_replica(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Applies the gradient of the global batch's mean loss; returns its part of that loss."""
+    def _train_replica(self, batch: dict[str, tf.Tensor], states: Any) -> tuple[tf.Tensor, Any]:
+        """Applies the gradient of the global batch's mean loss; returns its part of that loss.
+
+        The loss of a window of streams is divided by the tokens of a usual one: with the mean of
+        each window, tokens of short windows would have more weight (Merity et al., 2018, section 5,
+        scale the learning rate; Adam would scale with it what earlier windows left in its means).
+        """
         variables = self.model.trainable_variables
+        divisor = batch.get("usual_tokens", batch["num_tokens"])
         with matmul_precision(self._config.precision):
             with tf.GradientTape() as tape:
+                outputs, states = self._read(batch, states, training=True)
                 loss = projected_cross_entropy(
-                    self.model.decoder_outputs(batch, training=True),
+                    outputs,
                     self.model.output_layer(),
                     batch["target_ids"],
-                    batch["weights"] / batch["num_tokens"],
+                    batch["weights"] / divisor,
                     label_smoothing=self._config.label_smoothing,
                 )
             gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, variables)]
         self.model.optimizer.apply(self._clip(gradients), variables)
-        return loss
+        return loss * (divisor / batch["num_tokens"]), states
+
+    def _read(
+        self, batch: dict[str, tf.Tensor], states: Any, *, training: bool
+    ) -> tuple[tf.Tensor, Any]:
+        """Returns the inputs of the output layer, and the states of streams after the batch.
+
+        States are inputs of a step, so that no gradient reaches beyond its window.
+        """
+        if not tf.nest.flatten(states):
+            return self.model.decoder_outputs(batch, training=training), states
+        restarts = batch["restarts"][:, tf.newaxis]
+        states = tf.nest.map_structure(
+            lambda part: tf.where(restarts, tf.zeros_like(part), part), states
+        )
+        model = cast(LanguageModel, self.model)
+        # Padding follows only on the end of a text, after which the state is not used.
+        return model.read(batch["decoder_input_ids"], states, training=training)
 
     def _clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the replica's share of the gradients, clipped to the global norm."""
@@ -150,12 +196,13 @@ class TrainingSteps:
         )
         return clipped
 
-    def _validate(self, batch: Any) -> tf.Tensor:
-        sums = self.strategy.run(self._validate_replica, args=(batch,))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+    def _validate(self, batch: Any, states: Any) -> tuple[tf.Tensor, Any]:
+        sums, states = self.strategy.run(self._validate_replica, args=(batch, states))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None), states
 
-    def _validate_replica(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        logits = self.model(batch, training=False)
+    def _validate_replica(self, batch: dict[str, tf.Tensor], states: Any) -> tuple[tf.Tensor, Any]:
+        outputs, states = self._read(batch, states, training=False)
+        logits = self.model.output_layer().logits(outputs)
         nll = cross_entropy(logits, batch["target_ids"]).negative_log_likelihood
         weights = batch["weights"]
-        return tf.stack([tf.reduce_sum(nll * weights), tf.reduce_sum(weights)])
+        return tf.stack([tf.reduce_sum(nll * weights), tf.reduce_sum(weights)]), states

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from seq2seq_kit.archive import save_archive
 from seq2seq_kit.config import EarlyStoppingConfig, TrainingConfig
-from seq2seq_kit.data.plan import BatchSet
+from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.errors import RunError
 from seq2seq_kit.model.networks import TokenModel
 from seq2seq_kit.training.checkpoint import load_of_run, variable_arrays
@@ -29,7 +29,7 @@ class Limits(NamedTuple):
     minutes: float | None
 
 
-def limits_of(config: TrainingConfig, train_set: BatchSet) -> Limits:
+def limits_of(config: TrainingConfig, train_set: Batches) -> Limits:
     """Returns the limits of a config; where it has none, a number of epochs that suits the data."""
     epochs = config.epochs
     if config.has_no_limit:

@@ -18,7 +18,7 @@ import keras
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq_kit.config import TrainingConfig
-from seq2seq_kit.data.plan import BatchSet, EpochPlan
+from seq2seq_kit.data.batches import Batches, Plan
 from seq2seq_kit.errors import TrainingInterrupted
 from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.training.checkpoint import Checkpoint
@@ -58,8 +58,8 @@ class Trainer:
         steps: TrainingSteps,
         config: TrainingConfig,
         run: RunFolder,
-        train_set: BatchSet,
-        validation_set: BatchSet,
+        train_set: Batches,
+        validation_set: Batches,
         *,
         text_metrics: Callable[[], Mapping[str, float]] | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -92,6 +92,7 @@ class Trainer:
             self._callbacks,
             FiniteLoss(run),
             *make_schedules(config, self.model.optimizer),
+            steps.carried,
             *parts,
             self._progress,
         ]
@@ -168,7 +169,7 @@ class Trainer:
             self.resume()  # The run's own state is at least as new, and complete.
         self._started = time.monotonic() - state.seconds
 
-    def _begin_epoch(self, epoch: int) -> EpochPlan:
+    def _begin_epoch(self, epoch: int) -> Plan:
         plan = self._train_set.plan(epoch)
         for part in self._parts:
             part.begin_epoch(self.state, epoch, len(plan))
