@@ -1,8 +1,8 @@
 """Kills training again and again, and damages every file, and looks for a difference.
 
-First, runs of four kinds (translation, continuation, bfloat16, two workers on loopback) are killed
-with SIGKILL at random moments and inside the writing of files, resumed until they end, and compared
-array by array with a run that was never stopped.
+First, runs of five kinds (translation, continuation, bfloat16, and the first two on two workers on
+loopback) are killed with SIGKILL at random moments and inside the writing of files, resumed until
+they end, and compared array by array with a run that was never stopped.
 
 Then, every file of a run, an export and the cache is flipped in one bit, cut, emptied and removed
 in turn, and every command must either answer as before or end with an error or a warning.
@@ -116,12 +116,13 @@ def make_kinds(data: Path) -> dict[str, Kind]:
         "training": training,
     }
     bfloat16 = {**translation, "training": {**training, "precision": "bfloat16"}}
-    workers = {**translation, "training": {**training, "strategy": "multi_worker"}}
+    workers = {"training": {**training, "strategy": "multi_worker"}}
     return {
         "translation": Kind(translation),
         "continuation": Kind(continuation),
         "bfloat16": Kind(bfloat16),
-        "two workers": Kind(workers, workers=2),
+        "two workers": Kind(translation | workers, workers=2),
+        "continuation of two workers": Kind(continuation | workers, workers=2),
     }
 
 

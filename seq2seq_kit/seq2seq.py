@@ -277,6 +277,13 @@ class Seq2Seq:
         """Returns how likely each target is after its source; options as in `Scorer.score`."""
         return self._scorer.score(sources, targets, **options)
 
+    def score_text(self, lines: Iterable[str]) -> list[Score]:
+        """Returns how likely each line of running text is after all lines before it.
+
+        Arguments and errors as in `Scorer.score_text`.
+        """
+        return self._scorer.score_text(lines)
+
     @refuse_unknown_options(also=_SEARCH_OPTIONS)
     def evaluate(
         self,

@@ -173,9 +173,10 @@ def scorer_of(
     ends_with: int,
     max_source_length: int = 20,
     keep_end: bool = False,
+    **options: bool,
 ) -> Scorer:
     """A scorer without a run."""
     inputs = input_encoder_of(
         model, source_tokenizer, max_source_length=max_source_length, keep_end=keep_end
     )
-    return Scorer(model, inputs, target_tokenizer, ends_with=ends_with)
+    return Scorer(model, inputs, target_tokenizer, ends_with=ends_with, **options)

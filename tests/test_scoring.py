@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -112,6 +113,51 @@ def test_running_text_ends_with_a_newline() -> None:
     assert score.log_prob == pytest.approx(log_prob_by_hand(scorer, "", "9 8"), abs=1e-4)
 
 
+class LineTokenizer(NumberTokenizer):
+    """A newline is the token 7."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return super().encode([text.replace("\n", " 7") for text in texts])
+
+
+@pytest.mark.parametrize("has_separator", [False, True])
+def test_a_line_of_running_text_is_scored_after_all_lines_before_it(has_separator: bool) -> None:
+    model = random_network("language model", units=16, embedding_dim=12)
+    tokenizer = LineTokenizer()
+    options = {"reads_running_text": True, "has_separator": has_separator, "ends_with": 7}
+    scorer = scorer_of(model, tokenizer, tokenizer, **options)
+    lines = ["4 5", "", "6 8 9", "10", "", "", "11"]
+    found = scorer.score_text(lines)
+    if has_separator:
+        texts = [[4, 5, 7, 3], [6, 8, 9, 7, 10, 7, 3], [11, 7, 3]]
+        sizes = [4, 0, 4, 3, 0, 0, 3]
+    else:
+        texts = [[4, 5, 7, 7, 6, 8, 9, 7, 10, 7, 7, 7, 11, 7, 3]]
+        sizes = [3, 1, 4, 2, 1, 1, 3]
+    losses = []
+    for ids in texts:
+        logits = model({"decoder_input_ids": np.array([[2, *ids[:-1]]])})
+        losses += (
+            keras.losses.sparse_categorical_crossentropy(np.array(ids), logits[0], from_logits=True)
+            .numpy()
+            .tolist()
+        )
+    assert [score.num_tokens for score in found] == sizes
+    for score, size in zip(found, sizes, strict=True):
+        assert score.log_prob == pytest.approx(-sum(losses[:size]), abs=1e-4)
+        del losses[:size]
+
+
+def test_only_a_language_model_of_running_text_reads_lines_as_one_text() -> None:
+    with pytest.raises(InputError, match="trained on running text"):
+        make_scorer("language model").score_text(["4"])
+    tokenizer = LineTokenizer()
+    model = random_network("language model", units=16, embedding_dim=12)
+    reader = scorer_of(model, tokenizer, tokenizer, ends_with=7, reads_running_text=True)
+    with pytest.raises(InputError, match="at least one line"):
+        reader.score_text([])
+
+
 def test_prompt_tokens_are_not_scored() -> None:
     scorer = make_scorer("language model")
     whole, prompt, rest = (
@@ -138,6 +184,8 @@ def test_what_does_not_fit_into_memory_is_refused(
     monkeypatch.setattr(scoring, "_MAX_NUMBERS", 16 * largest)
     # Smaller batches, the same scores.
     assert scorer.score(SOURCES, TARGETS) == whole
+    if isinstance(scorer.model, LanguageModel):  # It reads a long text in pieces.
+        return
     with pytest.raises(InputError, match="Line 2 has about 1004 tokens to score"):
         scorer.score(["4", "4"], ["5", 1000 * "5 "])
 

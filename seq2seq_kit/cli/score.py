@@ -12,7 +12,11 @@ from seq2seq_kit.cli.options import FILE, debug_option, long_lines_option, run_a
 @run_argument
 @click.option("--source", type=FILE, help="The inputs, one a line.")
 @click.option("--target", type=FILE, help="Their outputs, line by line with --source.")
-@click.option("--text", type=FILE, help="Continuation only: texts without a prompt, one a line.")
+@click.option(
+    "--text",
+    type=FILE,
+    help="Continuation only: running text, or texts without a prompt, one a line.",
+)
 @long_lines_option
 @debug_option
 def score(
@@ -24,6 +28,9 @@ def score(
     perplexities of the whole file go to standard error: per token, per whitespace-separated word
     (if spaces separate the words) and per character; the last two compare across models with
     different vocabularies.
+
+    A language model that was trained on running text reads --text from beginning to end: each line
+    is scored after all lines before it.
     """
     if (text is None) == (source is None) or (source is None) != (target is None):
         raise click.UsageError("Expected either --source with --target, or --text.")
@@ -39,11 +46,18 @@ def score(
 
     sources = [pair.source for pair in pairs]
     targets = [pair.target for pair in pairs]
-    check_lengths(model, sources, [pair.line for pair in pairs], source, long_lines)
-    scores = model.score(sources, targets, truncate=True)
+    if text is not None and model.config.reads_streams:
+        scores = model.score_text(targets)
+    else:
+        check_lengths(model, sources, [pair.line for pair in pairs], source, long_lines)
+        scores = model.score(sources, targets, truncate=True)
     for line in scores:
         click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
-    whole = perplexity(scores, list(map(model.tokenizer.normalize, targets)))
+    # A line that separates texts has no tokens.
+    scored = [pair for pair in zip(scores, targets, strict=True) if pair[0].num_tokens]
+    whole = perplexity(
+        [score for score, _ in scored], [model.tokenizer.normalize(line) for _, line in scored]
+    )
     units = {
         "token": whole.per_token,
         "word": whole.per_word,

@@ -458,6 +458,11 @@ class Config(Section):
         is_cut = all(corpus.kind in ("lines", "text") for corpus in self.data.train)
         return is_cut or self._architecture() == "language_model"
 
+    @property
+    def reads_streams(self) -> bool:
+        """Whether a language model reads running text from beginning to end."""
+        return self.data.is_running_text and self._architecture() == "language_model"
+
     def _architecture(self) -> str:
         default = "encoder_decoder" if self.task == "translation" else "language_model"
         return self.model.architecture or default

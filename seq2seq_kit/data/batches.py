@@ -109,7 +109,7 @@ class _Elements:
         for index in self.batches:
             for replica in self.replicas:
                 if isinstance(self.plan, StreamPlan):
-                    yield _gather_windows(self.ids, self.plan, index, replica, self.num_replicas)
+                    yield gather_windows(self.ids, self.plan, index, replica, self.num_replicas)
                 else:
                     yield _gather_rows(self.ids, self.plan, index, replica, self.num_replicas)
 
@@ -129,10 +129,18 @@ def _signature(plan: Plan) -> dict[str, tf.TensorSpec]:
     }
 
 
-def _gather_windows(
+def gather_windows(
     ids: np.ndarray, plan: StreamPlan, index: int, replica: int, num_replicas: int
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of one replica's part of a batch of streams."""
+    """Returns the arrays of one replica's part of a batch of streams: see `make_dataset`.
+
+    Args:
+        ids: The ids that were planned.
+        plan: The plan.
+        index: Which batch.
+        replica: Which replica.
+        num_replicas: Number of replicas.
+    """
     fields = (plan.begins, plan.lengths, plan.unscored, plan.restarts, plan.ends_text)
     # Dummies have no tokens.
     missing = -plan.begins.shape[1] % num_replicas

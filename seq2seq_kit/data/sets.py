@@ -62,9 +62,9 @@ def batch_set(config: Config, data: EncodedData, *, shuffle: bool) -> Batches:
         "seed": config.seed,
         "shuffle": shuffle,
     }
-    architecture = config.model.architecture or "encoder_decoder"
-    if architecture == "language_model" and config.data.is_running_text:
+    if config.reads_streams:
         return StreamSet(data, **shared)
+    architecture = config.model.architecture or "encoder_decoder"
     return BatchSet(data, architecture=architecture, **shared)
 
 

@@ -182,7 +182,7 @@ class StreamSet:
             restarts = max(0.0, _RESTARTS - len(spans.begins) * self.window / (stretch * rows))
         else:
             warm_up = np.minimum(_WARM_UP, spans.begins - spans.text_begins)
-        return _plan_windows(
+        return plan_windows(
             spans,
             warm_up,
             firsts,
@@ -215,7 +215,7 @@ def _draw_stretch(spans: Spans, share: float, rng: np.random.Generator) -> Spans
     return spans.take(np.flatnonzero(spans.starts < end))
 
 
-def _plan_windows(
+def plan_windows(
     spans: Spans,
     warm_up: np.ndarray,
     firsts: np.ndarray,

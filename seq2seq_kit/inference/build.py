@@ -35,5 +35,11 @@ def build_scorer(
     end = EOS_ID
     if config.data.is_running_text:
         end = tokenizers.target.encode(["\n"])[0][-1]
-    inputs = input_encoder(config, tokenizers.source)
-    return Scorer(model, inputs, tokenizers.target, ends_with=end)
+    return Scorer(
+        model,
+        input_encoder(config, tokenizers.source),
+        tokenizers.target,
+        ends_with=end,
+        reads_running_text=config.data.is_running_text,
+        has_separator=config.data.train[0].separator is not None,
+    )

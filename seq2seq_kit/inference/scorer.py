@@ -4,6 +4,7 @@ import math
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.inputs import InputEncoder, as_texts
+from seq2seq_kit.inference.reading import TextReader
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID
 from seq2seq_kit.text.statistics import measure_texts
@@ -87,13 +89,15 @@ class _Shape(NamedTuple):
 class Scorer:
     """Scores texts with a model and its tokenizers.
 
-    A text's score is the same whatever texts stand beside it.
+    The score of a text after its source is the same whatever texts are scored with it.
 
     Args:
         model: The network.
         inputs: Encodes sources, or prompts.
         tokenizer: Encodes the texts to score.
         ends_with: What follows a text: EOS, or the newline's token for a model of running text.
+        reads_running_text: Whether the model has learned running text.
+        has_separator: Whether blank lines separate its texts.
     """
 
     def __init__(
@@ -103,17 +107,19 @@ class Scorer:
         tokenizer: Tokenizer,
         *,
         ends_with: int,
+        reads_running_text: bool = False,
+        has_separator: bool = False,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.tokenizer = tokenizer
         self.ends_with = ends_with
+        self.reads_running_text = reads_running_text
+        self.has_separator = has_separator
+        self._reader = TextReader(model) if isinstance(model, LanguageModel) else None
         ids = tf.TensorSpec([None, None], tf.int32)
-        weights = tf.TensorSpec([None, None], tf.float32)
         self._sizes = group_sizes(model.units // 2)
-        self._function = tf.function(
-            self._compute, input_signature=[ids, ids, weights], autograph=False
-        )
+        self._function = tf.function(self._compute, input_signature=[ids, ids], autograph=False)
 
     def score(
         self,
@@ -157,6 +163,46 @@ class Scorer:
             source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
         )
 
+    def score_text(self, lines: Iterable[str]) -> list[Score]:
+        """Returns how likely each line of running text is after all lines before it.
+
+        A line ends with its newline, and a text with EOS, which belongs to its last line. Where
+        blank lines separated the texts that the model has learned, they do so here: such a line has
+        no tokens, and the line after it has nothing before it. Otherwise all lines are one text.
+
+        Args:
+            lines: The lines, without newlines.
+
+        Returns:
+            A score for each line.
+
+        Raises:
+            InputError: If the model is no language model of running text, or there is no line.
+        """
+        check_not_forked()
+        lines = as_texts(lines)
+        if self._reader is None or not self.reads_running_text:
+            raise InputError(
+                "Only a language model that was trained on running text (`text` in `data.train`) "
+                "reads lines as one text. Score them one by one (in Python `score`)."
+            )
+        rows = self.tokenizer.encode([line + "\n" for line in lines])
+        if self.has_separator:
+            rows = [row if line.strip() else [] for line, row in zip(lines, rows, strict=True)]
+        firsts = [n for n, row in enumerate(rows) if row and (n == 0 or not rows[n - 1])]
+        lasts = [n for n, row in enumerate(rows) if row and not any(rows[n + 1 : n + 2])]
+        if not firsts:
+            raise InputError("Expected at least one line to score. Received: none.")
+        for last in lasts:
+            rows[last].append(EOS_ID)
+        texts = [
+            list(chain.from_iterable(rows[first : last + 1]))
+            for first, last in zip(firsts, lasts, strict=True)
+        ]
+        losses = np.concatenate(self._reader.read_texts(texts))
+        parts = np.split(losses, np.cumsum(list(map(len, rows)))[:-1])
+        return [Score(-float(part.sum(dtype=np.float64)), len(part)) for part in parts]
+
     def score_ids(
         self,
         source_ids: Sequence[Sequence[int]],
@@ -184,9 +230,15 @@ class Scorer:
     def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
         # The same row counts as in search_in_groups, for the same reason.
         size = min(size for size in self._sizes if size >= len(rows))
-        # As a graph, even where other code has functions run eagerly.
-        log_probs = self._function.get_concrete_function()
-        return log_probs(**_pad(rows, size, shape)).numpy()[: len(rows)]
+        source_ids, target_ids, weights = _pad(rows, size, shape)
+        if self._reader is not None:
+            losses = self._reader.read_rows(target_ids)
+        else:
+            # As a graph, even where other code has functions run eagerly.
+            function = self._function.get_concrete_function()
+            losses = function(tf.constant(source_ids), tf.constant(target_ids)).numpy()
+        scores = np.einsum("rt,rt->r", losses, weights, dtype=np.float64)
+        return -scores[: len(rows)]
 
     def _most_rows(self, shape: _Shape, line: int) -> int:
         """Returns how many rows of a shape fit into memory together.
@@ -194,6 +246,10 @@ class Scorer:
         Raises:
             InputError: If not even the smallest group does; names `line`.
         """
+        if self._reader is not None:
+            numbers = self._reader.tokens_at_once * self.model.vocab_size
+            fitting = [size for size in self._sizes if size * numbers <= _MAX_NUMBERS]
+            return max(fitting, default=self._sizes[0])
         numbers = shape.target * self.model.vocab_size
         if isinstance(self.model, EncoderDecoder):
             # Additive attention compares each target with each source token.
@@ -206,17 +262,14 @@ class Scorer:
             )
         return fitting[-1]
 
-    def _compute(
-        self, source_ids: tf.Tensor, target_ids: tf.Tensor, weights: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the log-probability of each row's weighted targets, float32 `(batch,)`."""
+    def _compute(self, source_ids: tf.Tensor, target_ids: tf.Tensor) -> tf.Tensor:
+        """Returns the loss of each target after its source, float32 `(batch, time)`."""
         bos = tf.fill([tf.shape(target_ids)[0], 1], BOS_ID)
         decoder_input_ids = tf.concat([bos, target_ids[:, :-1]], axis=1)
         logits = self.model(
             {"source_ids": source_ids, "decoder_input_ids": decoder_input_ids}, training=False
         )
-        nll = cross_entropy(logits, target_ids).negative_log_likelihood
-        return -tf.reduce_sum(nll * weights, axis=1)
+        return cross_entropy(logits, target_ids).negative_log_likelihood
 
 
 def _by_shape(rows: Sequence[_Row]) -> dict[_Shape, list[int]]:
@@ -232,8 +285,10 @@ def _round_up(length: int) -> int:
     return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
-def _pad(rows: Sequence[_Row], size: int, shape: _Shape) -> dict[str, tf.Tensor]:
-    """Returns the arguments of `Scorer._compute` for rows; missing ones are copies of the first."""
+def _pad(
+    rows: Sequence[_Row], size: int, shape: _Shape
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns sources, targets and weights of rows; missing ones are copies of the first."""
     source_ids = np.zeros((size, shape.source), np.int32)
     target_ids = np.zeros((size, shape.target), np.int32)
     weights = np.zeros((size, shape.target), np.float32)
@@ -241,8 +296,4 @@ def _pad(rows: Sequence[_Row], size: int, shape: _Shape) -> dict[str, tf.Tensor]
         source_ids[place, : len(row.source)] = row.source
         target_ids[place, : len(row.target)] = row.target
         weights[place, row.unscored : len(row.target)] = 1.0
-    return {
-        "source_ids": tf.constant(source_ids),
-        "target_ids": tf.constant(target_ids),
-        "weights": tf.constant(weights),
-    }
+    return source_ids, target_ids, weights

@@ -353,19 +353,31 @@ class LanguageModel(TokenModel):
         return self.read(inputs["decoder_input_ids"], None, training=training)[0]
 
     def read(
-        self, token_ids: Any, states: tuple[LSTMState, ...] | None, training: bool = False
+        self,
+        token_ids: Any,
+        states: tuple[LSTMState, ...] | None,
+        *,
+        restarts: Any = None,
+        training: bool = False,
     ) -> tuple[Any, tuple[LSTMState, ...]]:
         """Reads tokens from given states on.
 
         Args:
             token_ids: int32 `(batch, time)`.
             states: The state of each layer before them, `(batch, units)`; None for zeros.
+            restarts: bool `(batch,)`. Rows whose state counts as zero.
             training: Whether dropout is active.
 
         Returns:
             The inputs of the output layer, float `(batch, time, output_dim)`, and the states after
             the last token, padding included.
         """
+        if states is not None and restarts is not None:
+            begins = restarts[:, None]
+            states = tuple(
+                LSTMState(*(ops.where(begins, ops.zeros_like(part), part) for part in state))
+                for state in states
+            )
         outputs, states = self.lstm(
             self.embedding(token_ids), initial_state=states, training=training
         )

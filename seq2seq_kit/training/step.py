@@ -172,13 +172,11 @@ class TrainingSteps:
         """
         if not tf.nest.flatten(states):
             return self.model.decoder_outputs(batch, training=training), states
-        restarts = batch["restarts"][:, tf.newaxis]
-        states = tf.nest.map_structure(
-            lambda part: tf.where(restarts, tf.zeros_like(part), part), states
-        )
         model = cast(LanguageModel, self.model)
         # Padding follows only on the end of a text, after which the state is not used.
-        return model.read(batch["decoder_input_ids"], states, training=training)
+        return model.read(
+            batch["decoder_input_ids"], states, restarts=batch["restarts"], training=training
+        )
 
     def _clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the replica's share of the gradients, clipped to the global norm."""
