@@ -32,6 +32,7 @@ _FOLDERS = (
     "decoding",
     "inference",
     "export",
+    "speech",
     "cli",
     "samples",
 )

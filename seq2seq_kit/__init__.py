@@ -12,8 +12,9 @@ The folders are the stages that data pass through, and each imports only from th
 8. `inference`: text in, text or scores out
 9. `export`: a SavedModel from string to string, and the check of what one may hold
 
-`seq2seq` puts the stages together as the class that a notebook uses, `cli` is the command `s2s`.
-The names below are loaded on first use, so that importing the package costs nothing.
+`seq2seq` puts the stages together as the class that a notebook uses, `speech` reads texts aloud,
+and `cli` is the command `s2s`. The names below are loaded on first use, so that importing the
+package costs nothing.
 """
 
 import importlib
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from seq2seq_kit.model.build import build_model
     from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
     from seq2seq_kit.seq2seq import Seq2Seq
+    from seq2seq_kit.speech.speaker import Speaker
     from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -42,6 +44,7 @@ __all__ = [
     "LanguageModel",
     "RunError",
     "Seq2Seq",
+    "Speaker",
     "Tokenizer",
     "TrainingInterrupted",
     "build_model",
@@ -58,12 +61,13 @@ _MODULES = {
     "LanguageModel": "model.networks",
     "RunError": "errors",
     "Seq2Seq": "seq2seq",
+    "Speaker": "speech.speaker",
     "Tokenizer": "tokens.tokenizer",
     "TrainingInterrupted": "errors",
     "build_model": "model.build",
     "load_config": "config",
 }
-_WITHOUT_TENSORFLOW = frozenset({"config", "errors", "tokens.tokenizer"})
+_WITHOUT_TENSORFLOW = frozenset({"config", "errors", "speech.speaker", "tokens.tokenizer"})
 
 
 def __getattr__(name: str) -> Any:

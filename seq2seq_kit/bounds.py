@@ -99,3 +99,10 @@ MAX_GRAPH_BYTES = 2**31 - 1
 MAX_LINE_BYTES = 256 * 2**20
 """Length of a line of text. Otherwise a file without line ends, such as a device or a gzip bomb,
 would be read into memory whole."""
+
+MIN_SPEAKING_SPEED = 80
+MAX_SPEAKING_SPEED = 450
+"""Words a minute: what espeak-ng can do. People speak 120 to 200."""
+
+MAX_PITCH = 99
+"""The highest pitch of espeak-ng, in its own unit, of which 50 is the usual pitch of a voice."""

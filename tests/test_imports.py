@@ -40,6 +40,7 @@ STAGES = (
     "fitting",
     "export",
     "seq2seq",
+    "speech",
     "samples",
     "cli",
     "__main__",

@@ -19,6 +19,7 @@ from seq2seq_kit.cli.info import info
 from seq2seq_kit.cli.init import init
 from seq2seq_kit.cli.options import Session, debug_option
 from seq2seq_kit.cli.score import score
+from seq2seq_kit.cli.speak import speak
 from seq2seq_kit.cli.text_io import NO_OUTPUT
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.interruption import catch_signals
@@ -123,5 +124,5 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-for _command in (fit, generate, evaluate, score, export, init, info):
+for _command in (fit, generate, evaluate, score, export, speak, init, info):
     cli.add_command(_command)
