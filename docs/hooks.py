@@ -45,6 +45,7 @@ _SECTIONS = {
     "TrainingConfig": ("training", "training"),
     "EarlyStoppingConfig": ("training.early_stopping", "training.early_stopping"),
     "DecodingConfig": ("decoding", "decoding"),
+    "AdaptationConfig": ("adaptation", "adaptation"),
 }
 _ANCHORS = {
     "CorpusConfig": ("a corpus", "a-corpus"),
@@ -176,10 +177,13 @@ def command_line_reference() -> str:
         parts += [f"## {name}", f"```text\n{' '.join(usage.split())}\n```"]
         parts.append(_plain(inspect.cleandoc(command.help or "")))
         parts += _options(command.params, context)
+        own = [*command.params, command.get_help_option(context)]
+        generated = [one for one in command.get_params(context) if one not in own]
         if isinstance(command, SearchCommand):
             parts.append("And the [search options](#search-options).")
-            own = [*command.params, command.get_help_option(context)]
-            search_options = [one for one in command.get_params(context) if one not in own]
+            search_options = generated
+        else:
+            parts += _options(generated, context)
     context = click.Context(cli)
     parts += ["## Search options", "Of `generate`, `evaluate` and `export`."]
     return "\n\n".join([*parts, *_options(search_options, context)])

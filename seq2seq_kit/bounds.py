@@ -58,6 +58,9 @@ MAX_REPETITION_PENALTY = 100.0
 """Multiplies negative logits: they stay far above the number that stands for a forbidden token.
 Usual values are 1 to 2."""
 
+MAX_SHARPNESS = 1000.0
+"""Multiplies inner products of outputs, which are at most their size: usual values are below 1."""
+
 MAX_LEARNING_RATE = 1000.0
 """Adam changes a weight by about this much in a step: far more than any training that works, and
 small enough that the weights stay within float32."""

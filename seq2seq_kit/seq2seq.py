@@ -13,6 +13,7 @@ from typing import Any, Self
 import keras
 
 from seq2seq_kit.config import (
+    AdaptationConfig,
     Config,
     DecodingConfig,
     load_saved_config,
@@ -277,12 +278,58 @@ class Seq2Seq:
         """Returns how likely each target is after its source; options as in `Scorer.score`."""
         return self._scorer.score(sources, targets, **options)
 
-    def score_text(self, lines: Iterable[str]) -> list[Score]:
+    @refuse_unknown_options(also=[*AdaptationConfig.model_fields])
+    def score_text(
+        self, lines: Iterable[str], *, adapt: bool = False, **options: Any
+    ) -> list[Score]:
         """Returns how likely each line of running text is after all lines before it.
 
-        Arguments and errors as in `Scorer.score_text`.
+        Args:
+            lines: As in `Scorer.score_text`.
+            adapt: Whether the model learns from the lines while it reads them. It predicts each
+                token before it learns from it, and afterwards is as it was.
+            **options: Fields of `AdaptationConfig` to use in place of the config's.
+
+        Raises:
+            InputError: As in `Scorer.score_text`; or if an option is out of range, or given
+                without `adapt`.
         """
-        return self._scorer.score_text(lines)
+        if options and not adapt:
+            raise InputError(
+                f"Options of an adaptation need adapt=True. Received: {', '.join(options)}."
+            )
+        adaptation = self.config.adaptation.override(**options) if adapt else None
+        return self._scorer.score_text(lines, adaptation)
+
+    @refuse_unknown_options(also=[*AdaptationConfig.model_fields])
+    def adapted(self, lines: Iterable[str], **options: Any) -> Self:
+        """Returns a copy of this model that has learned from running text, to write in its manner.
+
+        Args:
+            lines: The text, as in `Scorer.score_text`.
+            **options: Fields of `AdaptationConfig` to use in place of the config's.
+
+        Raises:
+            InputError: As in `Scorer.score_text`, or if an option is out of range.
+
+        Example:
+
+            lines = Path("letters.txt").read_text().splitlines()
+            model.adapted(lines).generate(["Dear"])
+        """
+        adaptation = self.config.adaptation.override(**options)
+        model = build_network(self.config, self._tokenizers)
+        model.set_weights(self.model.get_weights())
+        copy = type(self)(
+            model,
+            self._tokenizers,
+            self.config,
+            shortlist=self._shortlist,
+            history=self.history,
+            results=self.results,
+        )
+        copy._scorer.adapt(lines, adaptation)
+        return copy
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS)
     def evaluate(

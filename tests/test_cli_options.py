@@ -6,7 +6,7 @@ import pytest
 from backwards import Backwards
 
 from seq2seq_kit.cli import main
-from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.config import AdaptationConfig, DecodingConfig
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(
@@ -27,6 +27,15 @@ def test_each_field_of_the_decoding_section_is_an_option(
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     for name in DecodingConfig.model_fields:
+        assert f"--{name.replace('_', '-')} " in shown
+
+
+def test_each_field_of_the_adaptation_section_is_an_option_of_score(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["score", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in AdaptationConfig.model_fields:
         assert f"--{name.replace('_', '-')} " in shown
 
 

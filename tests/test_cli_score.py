@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from conftest import TrainedRun
 
 from seq2seq_kit.cli import main
 
@@ -31,6 +32,38 @@ def test_score_writes_a_line_for_each_and_perplexities(
         f"2 lines; perplexity {math.exp(4 / 5):.6g} per token,"
         f" {math.exp(4 / 5):.6g} per word, {math.exp(4 / 7):.6g} per character\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "a", "--target", "a", "--adapt"], "--adapt needs --text"),
+        (["--text", "a", "--rate", "0.1"], "--rate has an effect only with --adapt"),
+        (["--text", "a", "--adapt", "--segment", "0"], "`segment` must be 1 or more. Received: 0"),
+    ],
+)
+def test_options_of_an_adaptation_that_cannot_work_are_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", "run", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_score_reads_running_text_as_one_and_can_adapt_to_it(
+    continuation_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text("seven six\n\nfive four\n" * 30, encoding="utf-8")
+    arguments = ["score", str(continuation_run.path), "--text", str(tmp_path / "text")]
+    found = []
+    for options in ([], ["--adapt", "--rate", "0.01", "--cache-weight", "0.1"], []):
+        assert main([*arguments, *options]) == 0
+        captured = capsys.readouterr()
+        rows = [line.split("\t") for line in captured.out.splitlines()]
+        # Characters and newline; the end of the text belongs to its last line.
+        assert [int(tokens) for _, tokens in rows] == [*([10, 1, 10] * 30)[:-1], 11]
+        found.append(sum(float(log_prob) for log_prob, _ in rows))
+    assert found[0] == found[2]  # The run has not changed.
+    assert found[1] > 0.5 * found[0]
 
 
 @pytest.mark.usefixtures("answers")

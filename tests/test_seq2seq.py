@@ -175,6 +175,27 @@ def test_texts_of_running_text_end_with_a_newline(continuation_run: TrainedRun) 
     assert again == score
 
 
+def test_a_model_adapted_to_a_text_has_learned_it_and_the_first_stays_as_it_was(
+    continuation_run: TrainedRun,
+) -> None:
+    fitted = continuation_run.fitted
+    lines = ["one two and three"] * 60
+    before = fitted.score_text(lines)
+    adapted = fitted.adapted(lines, rate=0.003)
+    assert fitted.score_text(lines) == before
+    assert adapted.score_text(lines)[-1].log_prob > 0.5 * before[-1].log_prob
+    assert adapted.generate(["one two"]) != fitted.generate(["one two"])
+
+
+def test_options_of_an_adaptation_need_adapt(continuation_run: TrainedRun) -> None:
+    with pytest.raises(InputError, match=r"need adapt=True\. Received: rate"):
+        continuation_run.fitted.score_text(["one"], rate=0.1)
+    with pytest.raises(InputError, match=r"`rat` is an unknown option .* Did you mean `rate`"):
+        continuation_run.fitted.adapted(["one"], rat=0.1)
+    with pytest.raises(InputError, match="`decay` must be less than 1"):
+        continuation_run.fitted.adapted(["one"], decay=1.0)
+
+
 def test_seeds_and_clear_session_change_no_answer(
     translation_run: TrainedRun, translation_config: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -64,6 +64,11 @@ _SHOWN_LINES = 20
     help="Begin each output with its line of this file.",
 )
 @click.option(
+    "--adapt-to",
+    type=FILE,
+    help="Continue in the manner of this running text: the model learns from it first.",
+)
+@click.option(
     "--stream",
     is_flag=True,
     help="Write each output piece by piece, as soon as a piece is certain.",
@@ -80,6 +85,7 @@ def generate(
     echo: bool,
     prefix: str | None,
     prefixes: Path | None,
+    adapt_to: Path | None,
     stream: bool,
     long_lines: str,
     **options: Any,
@@ -106,10 +112,11 @@ def generate(
                 "--stream writes plain text to standard output. Leave --output, --scores, "
                 "--num-hypotheses, --prefix and --prefixes out."
             )
-        _stream(run, chunks, echo=echo, is_prompt=prompt is not None, given=given)
+        _stream(run, adapt_to, chunks, echo=echo, is_prompt=prompt is not None, given=given)
         return
     _write_outputs(
         run,
+        adapt_to,
         chunks,
         output,
         layout,
@@ -122,6 +129,7 @@ def generate(
 
 def _write_outputs(
     run: Path,
+    adapt_to: Path | None,
     chunks: Iterator[tuple[int, list[str]]],
     output: Path | None,
     layout: "Callable[[int, str, list[Hypothesis]], str]",
@@ -135,6 +143,7 @@ def _write_outputs(
 
     Args:
         run: The run folder or export.
+        adapt_to: The text that the model adapts to.
         chunks: Inputs with the line number of the first.
         output: The file; None for standard output.
         layout: Lays out the hypotheses of a line, with the text before them.
@@ -145,7 +154,7 @@ def _write_outputs(
     """
     counts = _Counts()
     with open_output(output) as file:
-        model = _load(run, given | ({"prefixes": ""} if beginnings else {}))
+        model = _load(run, adapt_to, given | ({"prefixes": ""} if beginnings else {}))
         task, _ = _task_and_limit(model)
         # A prompt and its continuation are one text.
         separator = "\t" if task == "translation" else ""
@@ -217,6 +226,7 @@ class _Beginnings:
 
 def _stream(
     run: Path,
+    adapt_to: Path | None,
     chunks: Iterator[tuple[int, list[str]]],
     *,
     echo: bool,
@@ -227,6 +237,7 @@ def _stream(
 
     Args:
         run: The run folder.
+        adapt_to: The text that the model adapts to.
         chunks: Inputs with the line number of the first.
         echo: Whether to write each input before its output.
         is_prompt: Whether newlines are written as they are.
@@ -242,7 +253,7 @@ def _stream(
         raise click.UsageError(
             f"--stream needs a run folder: an export searches for whole outputs. Received: {run}."
         )
-    model = _load(run, given)
+    model = _load(run, adapt_to, given)
     separator = "\t" if model.config.task == "translation" else ""
     with open_output(None) as file:
         for first_line, chunk in chunks:
@@ -314,19 +325,29 @@ def _check_output_is_not_input(source: Path | None, output: Path | None) -> None
         )
 
 
-def _load(run: Path, given: Mapping[str, Any]) -> Any:
+def _load(run: Path, adapt_to: Path | None, given: Mapping[str, Any]) -> Any:
     """Returns the `Seq2Seq` of a run folder, or an `ExportedModel`, whose options are fixed.
 
+    Args:
+        run: The run folder or export.
+        adapt_to: The text that the model adapts to.
+        given: The options of the search.
+
     Raises:
-        UsageError: If `given` holds options for an export.
+        UsageError: If there are options for an export, or a text for it to adapt to.
     """
     from seq2seq_kit.export.folder import is_export
 
     if not is_export(run):
         from seq2seq_kit import Seq2Seq
 
-        return Seq2Seq.load(run)
-    if given:
+        model = Seq2Seq.load(run)
+        if adapt_to is None:
+            return model
+        from seq2seq_kit.text.lines import read_lines
+
+        return model.adapted(list(read_lines(adapt_to)))
+    if given or adapt_to is not None:
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
             "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "

@@ -1,7 +1,8 @@
 """Arguments and options that several commands share.
 
-The search options are generated from the fields of `DecodingConfig`, with their documentation as
-help, when a command first needs them: importing the config costs more than all of click.
+The options of a search and of an adaptation are generated from the fields of `DecodingConfig` and
+`AdaptationConfig`, with their documentation as help, when a command first needs them: importing the
+config costs more than all of click.
 """
 
 import functools
@@ -9,11 +10,14 @@ import os
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from seq2seq_kit.errors import InputError
+
+if TYPE_CHECKING:
+    from seq2seq_kit.config.section import Section
 
 
 @dataclass
@@ -78,12 +82,26 @@ def check_text(_context: click.Context, _option: click.Parameter, text: str | No
     return text
 
 
+class AdaptationCommand(click.Command):
+    """A command that also accepts every option of `AdaptationConfig`; None means not given."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from seq2seq_kit.config import AdaptationConfig
+
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_options_of(AdaptationConfig), help_option]
+
+
 class SearchCommand(click.Command):
     """A command that also accepts every option of `DecodingConfig`; None means not given."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from seq2seq_kit.config import DecodingConfig
+
         *own, help_option = super().get_params(ctx)
-        return [*own, *_search_options(), help_option]
+        greedy = "Take the most likely token at each step: as --no-sample --beam-size 1."
+        greedy_option = click.Option(["--greedy"], is_flag=True, help=greedy)
+        return [*own, *_options_of(DecodingConfig), greedy_option, help_option]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
@@ -97,11 +115,20 @@ class SearchCommand(click.Command):
 
 
 @functools.cache
-def _search_options() -> list[click.Parameter]:
-    from seq2seq_kit.config import DecodingConfig
+def _options_of(section: "type[Section]") -> list[click.Parameter]:
+    """Returns an option for each field of a section, with its documentation as help."""
+
+    def check(_context: click.Context, option: click.Parameter, value: Any) -> Any:
+        if value is None or value == ():
+            return None
+        try:
+            section().check_values({str(option.name): value})
+        except InputError as error:
+            raise click.BadParameter(str(error)) from error
+        return value
 
     options: list[click.Parameter] = []
-    for name, field in DecodingConfig.model_fields.items():
+    for name, field in section.model_fields.items():
         dashed = name.replace("_", "-")
         is_list = typing.get_origin(field.annotation) is tuple
         choices = () if is_list else typing.get_args(field.annotation)
@@ -111,22 +138,8 @@ def _search_options() -> list[click.Parameter]:
                 type=click.Choice(choices) if choices else str if is_list else field.annotation,
                 multiple=is_list,
                 default=None,
-                callback=_check_search_option,
+                callback=check,
                 help=f"{field.description} May be repeated." if is_list else field.description,
             )
         )
-    greedy = "Take the most likely token at each step: as --no-sample --beam-size 1."
-    options.append(click.Option(["--greedy"], is_flag=True, help=greedy))
     return options
-
-
-def _check_search_option(_context: click.Context, option: click.Parameter, value: Any) -> Any:
-    from seq2seq_kit.config import DecodingConfig
-
-    if value is None or value == ():
-        return None
-    try:
-        DecodingConfig().check_values({str(option.name): value})
-    except InputError as error:
-        raise click.BadParameter(str(error)) from error
-    return value

@@ -1,14 +1,21 @@
 """`s2s score`: writes how probable a model finds given outputs."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from seq2seq_kit.cli.lengths import check_lengths
-from seq2seq_kit.cli.options import FILE, debug_option, long_lines_option, run_argument
+from seq2seq_kit.cli.options import (
+    FILE,
+    AdaptationCommand,
+    debug_option,
+    long_lines_option,
+    run_argument,
+)
 
 
-@click.command
+@click.command(cls=AdaptationCommand)
 @run_argument
 @click.option("--source", type=FILE, help="The inputs, one a line.")
 @click.option("--target", type=FILE, help="Their outputs, line by line with --source.")
@@ -17,10 +24,17 @@ from seq2seq_kit.cli.options import FILE, debug_option, long_lines_option, run_a
     type=FILE,
     help="Continuation only: running text, or texts without a prompt, one a line.",
 )
+@click.option("--adapt", is_flag=True, help="Let the model learn from --text while it reads it.")
 @long_lines_option
 @debug_option
 def score(
-    run: Path, source: Path | None, target: Path | None, text: Path | None, long_lines: str
+    run: Path,
+    source: Path | None,
+    target: Path | None,
+    text: Path | None,
+    adapt: bool,
+    long_lines: str,
+    **options: Any,
 ) -> None:
     """Write how probable a model finds given outputs.
 
@@ -30,10 +44,18 @@ def score(
     different vocabularies.
 
     A language model that was trained on running text reads --text from beginning to end: each line
-    is scored after all lines before it.
+    is scored after all lines before it. With --adapt it predicts each token before it learns from
+    it; the run is not changed. The options after --long-lines are those of the adaptation, by
+    default as in the run's config.
     """
     if (text is None) == (source is None) or (source is None) != (target is None):
         raise click.UsageError("Expected either --source with --target, or --text.")
+    options = {name: value for name, value in options.items() if value is not None}
+    if options and not adapt:
+        option = f"--{min(options).replace('_', '-')}"
+        raise click.UsageError(f"{option} has an effect only with --adapt.")
+    if adapt and text is None:
+        raise click.UsageError("--adapt needs --text: pairs are scored each for itself.")
     from seq2seq_kit import Seq2Seq
     from seq2seq_kit.config import CorpusConfig
     from seq2seq_kit.text.corpus import read_corpus
@@ -46,8 +68,8 @@ def score(
 
     sources = [pair.source for pair in pairs]
     targets = [pair.target for pair in pairs]
-    if text is not None and model.config.reads_streams:
-        scores = model.score_text(targets)
+    if text is not None and (adapt or model.config.reads_streams):
+        scores = model.score_text(targets, adapt=adapt, **options)
     else:
         check_lengths(model, sources, [pair.line for pair in pairs], source, long_lines)
         scores = model.score(sources, targets, truncate=True)

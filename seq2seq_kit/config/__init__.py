@@ -1,5 +1,6 @@
 """What a run is: frozen, checked sections, from and to YAML. Imports no TensorFlow."""
 
+from seq2seq_kit.config.adaptation import AdaptationConfig
 from seq2seq_kit.config.decoding import DecodingConfig
 from seq2seq_kit.config.load import (
     SavedConfig,
@@ -20,6 +21,7 @@ from seq2seq_kit.config.sections import (
 )
 
 __all__ = [
+    "AdaptationConfig",
     "Config",
     "CorpusConfig",
     "DataConfig",

@@ -1,12 +1,11 @@
 """The `decoding` section: the only list of the options of a search."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from seq2seq_kit import bounds
-from seq2seq_kit.config.faults import explain
 from seq2seq_kit.config.section import BatchSize, Precision, Section, Share, Switch, Tokens, as_list
 from seq2seq_kit.errors import InputError, suggest
 
@@ -148,19 +147,6 @@ class DecodingConfig(Section):
         if values.get("beam_size", 1) > 1:
             values = {"sample": False} | values
         return self.model_copy(update=values)
-
-    def check_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the values of fields as a config has them.
-
-        Raises:
-            InputError: If one is not allowed.
-        """
-        try:
-            checked = type(self).model_validate(dict(self) | dict(given))
-        except ValidationError as error:
-            faults = explain(error, given, type(self))
-            raise InputError("\n".join(f"`{key}` {text}" for key, text in faults)) from error
-        return {name: getattr(checked, name) for name in given}
 
     def contradictions(self, given: Iterable[str]) -> dict[str, str]:
         """Returns which of the given options contradict others, each with what is wrong."""

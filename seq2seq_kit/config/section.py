@@ -1,12 +1,21 @@
 """What all sections of a config share: the base class, and the types of their fields."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from seq2seq_kit import bounds
-from seq2seq_kit.config.faults import ContradictionError
+from seq2seq_kit.config.faults import ContradictionError, explain
+from seq2seq_kit.errors import InputError
 from seq2seq_kit.files import path_fault
 
 # Numbers are strict: without it `true` counts as 1, and "64" (a slip of quoting) as 64. Each has an
@@ -56,6 +65,19 @@ class Section(BaseModel):
     def _empty_means_defaults(cls, values: Any) -> Any:
         """In YAML, a section whose keys are all commented out is None."""
         return {} if values is None else values
+
+    def check_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the values of fields as a config has them.
+
+        Raises:
+            InputError: If one is not allowed.
+        """
+        try:
+            checked = type(self).model_validate(dict(self) | dict(given))
+        except ValidationError as error:
+            faults = explain(error, given, type(self))
+            raise InputError("\n".join(f"`{key}` {text}" for key, text in faults)) from error
+        return {name: getattr(checked, name) for name in given}
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:

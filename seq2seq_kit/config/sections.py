@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from seq2seq_kit import bounds
+from seq2seq_kit.config.adaptation import AdaptationConfig
 from seq2seq_kit.config.decoding import DecodingConfig
 from seq2seq_kit.config.section import (
     MAY_CHANGE,
@@ -429,6 +430,8 @@ class Config(Section):
     """The optimizer and the limits of training."""
     decoding: Annotated[DecodingConfig, MAY_CHANGE] = DecodingConfig()
     """How outputs are chosen."""
+    adaptation: Annotated[AdaptationConfig, MAY_CHANGE] = AdaptationConfig()
+    """How a language model adapts to the text that it reads."""
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:

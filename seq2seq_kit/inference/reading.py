@@ -31,7 +31,7 @@ class TextReader:
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        self._model = model
+        self.model = model
         ids = tf.TensorSpec([None, None], tf.int32)
         state = tf.nest.map_structure(
             lambda part: tf.TensorSpec([None, part.shape[-1]], part.dtype), self._zero_states(1)
@@ -45,7 +45,7 @@ class TextReader:
     @property
     def tokens_at_once(self) -> int:
         """Tokens of a row that are read at once: fewer with a vocabulary of a million."""
-        most = _MAX_LOGITS // (_TEXTS * self._model.vocab_size)
+        most = _MAX_LOGITS // (_TEXTS * self.model.vocab_size)
         return max(LENGTH_STEP, min(_TOKENS, most - most % LENGTH_STEP))
 
     def read_rows(self, target_ids: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ class TextReader:
         )
 
     def _zero_states(self, rows: int) -> Any:
-        return self._model.lstm.zero_state(rows)
+        return self.model.lstm.zero_state(rows)
 
     def _read(
         self, input_ids: np.ndarray, target_ids: np.ndarray, restarts: np.ndarray, states: Any
@@ -129,6 +129,6 @@ class TextReader:
         self, input_ids: tf.Tensor, target_ids: tf.Tensor, restarts: tf.Tensor, states: Any
     ) -> tuple[tf.Tensor, Any]:
         """Returns the loss of each target, and the states after the last one."""
-        outputs, states = self._model.read(input_ids, states, restarts=restarts)
-        logits = self._model.output_layer().logits(outputs)
+        outputs, states = self.model.read(input_ids, states, restarts=restarts)
+        logits = self.model.output_layer().logits(outputs)
         return cross_entropy(logits, target_ids).negative_log_likelihood, states

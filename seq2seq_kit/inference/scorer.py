@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit import bounds
+from seq2seq_kit.config import AdaptationConfig
 from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
+from seq2seq_kit.inference.adaptation import AdaptiveReader, restored_weights
 from seq2seq_kit.inference.inputs import InputEncoder, as_texts
 from seq2seq_kit.inference.reading import TextReader
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
@@ -163,7 +165,9 @@ class Scorer:
             source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
         )
 
-    def score_text(self, lines: Iterable[str]) -> list[Score]:
+    def score_text(
+        self, lines: Iterable[str], adaptation: AdaptationConfig | None = None
+    ) -> list[Score]:
         """Returns how likely each line of running text is after all lines before it.
 
         A line ends with its newline, and a text with EOS, which belongs to its last line. Where
@@ -172,6 +176,8 @@ class Scorer:
 
         Args:
             lines: The lines, without newlines.
+            adaptation: How the model adapts to the lines while it reads them; None for not at all.
+                Its weights are then as they were.
 
         Returns:
             A score for each line.
@@ -179,29 +185,62 @@ class Scorer:
         Raises:
             InputError: If the model is no language model of running text, or there is no line.
         """
-        check_not_forked()
-        lines = as_texts(lines)
+        rows, texts = self._texts_of(lines)
+        if adaptation is None:
+            losses = self._language_reader().read_texts(texts)
+        else:
+            with restored_weights(self.model):
+                losses = self._adaptive_reader(adaptation).read_texts(texts)
+        parts = np.split(np.concatenate(losses), np.cumsum(list(map(len, rows)))[:-1])
+        return [Score(-float(part.sum(dtype=np.float64)), len(part)) for part in parts]
+
+    def adapt(self, lines: Iterable[str], adaptation: AdaptationConfig) -> None:
+        """Changes the weights of the model, which learns from lines as in `score_text`.
+
+        Args:
+            lines: As in `score_text`.
+            adaptation: How the model adapts.
+
+        Raises:
+            InputError: As in `score_text`.
+        """
+        _, texts = self._texts_of(lines)
+        self._adaptive_reader(adaptation).read_texts(texts)
+
+    def _language_reader(self) -> TextReader:
         if self._reader is None or not self.reads_running_text:
             raise InputError(
                 "Only a language model that was trained on running text (`text` in `data.train`) "
                 "reads lines as one text. Score them one by one (in Python `score`)."
             )
+        return self._reader
+
+    def _adaptive_reader(self, adaptation: AdaptationConfig) -> AdaptiveReader:
+        return AdaptiveReader(self._language_reader().model, adaptation)
+
+    def _texts_of(self, lines: Iterable[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Returns the ids of each line, and of each text that the lines make.
+
+        Raises:
+            InputError: If the model does not read running text, or there is no line.
+        """
+        check_not_forked()
+        self._language_reader()
+        lines = as_texts(lines)
         rows = self.tokenizer.encode([line + "\n" for line in lines])
         if self.has_separator:
             rows = [row if line.strip() else [] for line, row in zip(lines, rows, strict=True)]
         firsts = [n for n, row in enumerate(rows) if row and (n == 0 or not rows[n - 1])]
         lasts = [n for n, row in enumerate(rows) if row and not any(rows[n + 1 : n + 2])]
         if not firsts:
-            raise InputError("Expected at least one line to score. Received: none.")
+            raise InputError("Expected at least one line of text. Received: none.")
         for last in lasts:
             rows[last].append(EOS_ID)
         texts = [
             list(chain.from_iterable(rows[first : last + 1]))
             for first, last in zip(firsts, lasts, strict=True)
         ]
-        losses = np.concatenate(self._reader.read_texts(texts))
-        parts = np.split(losses, np.cumsum(list(map(len, rows)))[:-1])
-        return [Score(-float(part.sum(dtype=np.float64)), len(part)) for part in parts]
+        return rows, texts
 
     def score_ids(
         self,

@@ -70,11 +70,14 @@ def _spread(strategy: tf.distribute.Strategy, array: np.ndarray) -> Any:
     replicas = strategy.num_replicas_in_sync
     padding: Sequence[tuple[int, int]] = [(0, -len(array) % replicas), (0, 0)]
     padded = np.pad(array, padding)
-    if strategy.cluster_resolver is None and replicas == 1:
+    if replicas == 1:
         return tf.constant(padded)
-    return strategy.experimental_distribute_values_from_function(
+    spread = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(padded[context.replica_id_in_sync_group :: replicas])
     )
+    # With a single device on each worker, a step returns plain tensors: it takes the same.
+    local = strategy.experimental_local_results(spread)
+    return local[0] if len(local) == 1 else spread
 
 
 def _gather(strategy: tf.distribute.Strategy, part: Any, num_rows: int) -> np.ndarray:
@@ -83,6 +86,8 @@ def _gather(strategy: tf.distribute.Strategy, part: Any, num_rows: int) -> np.nd
     if replicas == 1:
         (whole,) = strategy.experimental_local_results(part)
         return np.asarray(whole)
+    if isinstance(part, tf.Tensor):
+        part = strategy.experimental_distribute_values_from_function(lambda _context: part)
     by_replica = strategy.gather(part, axis=0).numpy()
     rows = by_replica.reshape(replicas, -1, by_replica.shape[-1]).swapaxes(0, 1)
     return np.asarray(rows.reshape(-1, by_replica.shape[-1])[:num_rows])
