@@ -28,6 +28,7 @@ _FOLDERS = (
     "tokens",
     "data",
     "model",
+    "pretrained",
     "training",
     "decoding",
     "inference",
@@ -40,6 +41,7 @@ _FOLDERS = (
 _SECTIONS = {
     "DataConfig": ("data", "data"),
     "CorpusConfig": ("A corpus", "data.train[]"),
+    "InitConfig": ("Weights to start from", "init_from"),
     "TokenizerConfig": ("tokenizer", "tokenizer"),
     "ModelConfig": ("model", "model"),
     "TrainingConfig": ("training", "training"),
@@ -50,6 +52,7 @@ _SECTIONS = {
 _ANCHORS = {
     "CorpusConfig": ("a corpus", "a-corpus"),
     "VocabularyConfig": ("a section with the keys of `tokenizer`", "tokenizer"),
+    "InitConfig": ("weights to start from", "weights-to-start-from"),
     "EarlyStoppingConfig": ("`training.early_stopping`", "trainingearly_stopping"),
 }
 

@@ -27,6 +27,16 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_file(path: Path) -> str:
+    """Returns the SHA-256 of the bytes of a file, in hex.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class FileDigests:
     """The SHA-256 of each text file of a run, computed at the first request and kept.
 

@@ -78,7 +78,7 @@ def fit_run(
         run.check_free()
     check_folder(run, resume=resume)
     check_files(config, name)
-    config = complete_config(config, run, resume=resume)
+    config = complete_config(config, run, resume=resume, name=name)
     # The model without its vocabulary: too large a one is refused before a tokenizer is trained.
     check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
     strategy = make_strategy(config.training.strategy)

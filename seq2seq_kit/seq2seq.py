@@ -37,9 +37,10 @@ from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.model.build import build_network
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.options import option_names, refuse_unknown_options
+from seq2seq_kit.pretrained.catalog import run_path
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.training.advice import advise
-from seq2seq_kit.training.checkpoint import assign_variables, load_of_run
+from seq2seq_kit.training.checkpoint import assign_variables, load_best
 from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.keras_callbacks import check_callbacks
 from seq2seq_kit.training.run_files import (
@@ -157,21 +158,24 @@ class Seq2Seq:
     @classmethod
     @refuse_unknown_options()
     def load(cls, path: str | Path) -> Self:
-        """Returns the trained model of a run folder.
+        """Returns a packaged model, or the trained model of a run folder.
 
         Loading runs no code from the folder: it is YAML, SentencePiece models and plain arrays.
 
+        Args:
+            path: A run folder, or the name of a packaged model (`seq2seq_kit.pretrained` lists
+                them). A folder of that name comes first.
+
         Raises:
-            InputError: If the folder holds no trained run.
+            InputError: If there is no such model, or the folder holds no trained run.
             RunError: If a file of it is damaged.
         """
         check_not_forked()
-        run = RunFolder(user_path(path)).open_trained()
+        run = RunFolder(run_path(path)).open_trained()
         saved = load_saved_config(run.config)
         tokenizers = load_tokenizers(run, saved)
         model = build_network(saved.config, tokenizers)
-        best = load_of_run(run.best, saved.run)
-        assign_variables(model.trainable_variables, best, "weights")
+        assign_variables(model.trainable_variables, load_best(run, saved), "weights")
         # The model works without its past. A trained run has at least one record of a validation.
         history = read_metrics(run)
         if not history:

@@ -32,9 +32,10 @@ def info(run: Path) -> None:
         click.echo(as_json(metadata) if metadata else _NO_METADATA, nl=not metadata)
         return
 
+    from seq2seq_kit.pretrained.catalog import run_path
     from seq2seq_kit.training.run_folder import RunFolder
 
-    folder = RunFolder(run).open_trained()
+    folder = RunFolder(run_path(run)).open_trained()
     from seq2seq_kit import Seq2Seq
 
     model = Seq2Seq.load(run)

@@ -17,6 +17,7 @@ from seq2seq_kit.cli.fit import fit
 from seq2seq_kit.cli.generate import generate
 from seq2seq_kit.cli.info import info
 from seq2seq_kit.cli.init import init
+from seq2seq_kit.cli.models import models
 from seq2seq_kit.cli.options import Session, debug_option
 from seq2seq_kit.cli.score import score
 from seq2seq_kit.cli.speak import speak
@@ -25,7 +26,7 @@ from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.interruption import catch_signals
 from seq2seq_kit.startup import open_standard_streams, show_log
 
-_PRINTING = ("evaluate", "score", "info")  # useless without standard output
+_PRINTING = ("evaluate", "score", "info", "models")  # useless without standard output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,5 +125,5 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-for _command in (fit, generate, evaluate, score, export, speak, init, info):
+for _command in (fit, generate, evaluate, score, export, speak, init, info, models):
     cli.add_command(_command)

@@ -21,7 +21,7 @@ from seq2seq_kit import __version__, bounds
 from seq2seq_kit.atomic import write_bytes
 from seq2seq_kit.config.faults import Fault, explain, list_faults
 from seq2seq_kit.config.section import Section
-from seq2seq_kit.config.sections import Config, DataConfig, as_corpus
+from seq2seq_kit.config.sections import Config, DataConfig, as_corpus, as_origin
 from seq2seq_kit.config.yaml import FLOATS, apply_override, read_yaml, unshared
 from seq2seq_kit.digests import digest
 from seq2seq_kit.errors import ConfigError, RunError, shorten
@@ -73,7 +73,7 @@ def _resolve(
     """Does what `load_config` does, with what `_read_values` gives."""
     faults = _check_format_version(values)
     if overrides:
-        _name_corpus_kinds(values)
+        _write_out_short_forms(values)
         name = f"{name} with its overrides"
     for override in overrides:
         faults += apply_override(values, override)
@@ -187,6 +187,23 @@ def _sealing(text: str) -> str:
     )
 
 
+def without_folders(config: Config) -> Config:
+    """Returns a config whose paths say only which files they were, not where.
+
+    A corpus is named from `data.root`, anything else, or a corpus elsewhere, by its name alone.
+    """
+    root = config.data.root
+
+    def below_root(path: Path) -> Path:
+        return path.relative_to(root) if path.is_relative_to(root) else name(path)
+
+    def name(path: Path) -> Path:
+        return Path(path.name)
+
+    data = config.data.model_copy(update={"root": Path()})
+    return _with_paths(config, data, of_corpus=below_root, of_file=name, of_run=name)
+
+
 def package_versions(*others: str) -> dict[str, str]:
     """Returns the versions of what a run depends on, and of other packages.
 
@@ -217,8 +234,10 @@ def _read_values(
     return str(path), path.absolute().parent, read_yaml(path)
 
 
-def _name_corpus_kinds(values: dict[str, Any]) -> None:
-    """Writes a corpus that is a path alone as a section, so that its keys can be set."""
+def _write_out_short_forms(values: dict[str, Any]) -> None:
+    """Writes a corpus or a run that is a path alone as a section, so that its keys can be set."""
+    if "init_from" in values:
+        values["init_from"] = as_origin(values["init_from"])
     data = values.get("data")
     if not isinstance(data, dict):
         return
@@ -249,7 +268,11 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
     root = _absolute(config.data.root, folder)
     data = config.data.model_copy(update={"root": root})
     return _with_paths(
-        config, data, lambda path: _absolute(path, root), lambda path: _absolute(path, folder)
+        config,
+        data,
+        of_corpus=lambda path: _absolute(path, root),
+        of_file=lambda path: _absolute(path, folder),
+        of_run=lambda path: _absolute_or_name(path, folder),
     )
 
 
@@ -258,22 +281,33 @@ def _with_portable_paths(config: Config, folder: Path) -> Config:
     root = config.data.root
     data = config.data.model_copy(update={"root": _portable(root, folder)})
     return _with_paths(
-        config, data, lambda path: _portable(path, root), lambda path: _portable(path, folder)
+        config,
+        data,
+        of_corpus=lambda path: _portable(path, root),
+        of_file=lambda path: _portable(path, folder),
+        of_run=lambda path: _portable(path, folder),
     )
 
 
 def _with_paths(
     config: Config,
     data: DataConfig,
+    *,
     of_corpus: Callable[[Path], Path],
-    of_model: Callable[[Path], Path],
+    of_file: Callable[[Path], Path],
+    of_run: Callable[[Path], Path],
 ) -> Config:
-    """Changes the paths of corpora and those of tokenizer models."""
+    """Changes the paths of corpora, of tokenizer models, and of the run to start from."""
     corpora = {
         name: _map_paths(getattr(data, name), of_corpus) for name in ("train", "validation", "test")
     }
     data = _replaced(data, corpora)
-    return _replaced(config, {"data": data, "tokenizer": _map_paths(config.tokenizer, of_model)})
+    sections = {
+        "data": data,
+        "tokenizer": _map_paths(config.tokenizer, of_file),
+        "init_from": _map_paths(config.init_from, of_run),
+    }
+    return _replaced(config, sections)
 
 
 def _map_paths(value: Any, change: Callable[[Path], Path]) -> Any:
@@ -307,6 +341,13 @@ def _absolute(path: Path, folder: Path) -> Path:
             f" Rename the file or folder."
         ) from error
     return Path(absolute)
+
+
+def _absolute_or_name(path: Path, folder: Path) -> Path:
+    """Makes the path of a run absolute; the name of a packaged model stays relative."""
+    absolute = _absolute(path, folder)
+    is_name = path.name == str(path) and not absolute.exists()
+    return path if is_name else absolute
 
 
 def _portable(path: Path, folder: Path) -> Path:

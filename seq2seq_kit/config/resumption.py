@@ -31,7 +31,8 @@ def changed_settings(saved: Config, config: Config) -> list[str]:
 def fixed_settings(config: Config) -> dict[str, Any]:
     """Returns what a resumed run cannot change, under dotted keys.
 
-    A path is replaced by a mark: a file may be moved, and its contents are compared elsewhere.
+    A path is replaced by a mark: a file may be moved, and its contents are compared elsewhere. A
+    packaged model keeps its name.
     """
     return dict(_fixed_below(config, ""))
 
@@ -49,7 +50,7 @@ def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _without_paths(value: Any) -> Any:
     if isinstance(value, Path):
-        return "a file"
+        return "a file" if value.is_absolute() else str(value)
     if isinstance(value, tuple):
         return [_without_paths(item) for item in value]
     if isinstance(value, Section):

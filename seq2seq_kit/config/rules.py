@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from seq2seq_kit.config.sections import Config, VocabularyConfig
+from seq2seq_kit.config.sections import Config, ModelConfig, VocabularyConfig
 
 # Scripts without spaces between words. In the first group a character is a syllable or a word,
 # so that characters make good tokens; in the second a character is a letter.
@@ -176,7 +176,9 @@ def keep_chosen(config: Config, saved: Config) -> Config:
         saved: The config saved with the run, which has every key.
     """
     given, values = given_keys(config), {}
-    for key in _CHOSEN:
+    taken_over = [f"model.{key}" for key in ModelConfig.model_fields]
+    taken_over += ["init_from.tokenizer", "init_from.sha256"]
+    for key in (*_CHOSEN, *(taken_over if config.init_from and saved.init_from else ())):
         if key not in given and not (key == "tokenizer" and _any_below("tokenizer", given)):
             values[key] = _value(saved, key)
     for section in ("tokenizer", "tokenizer.source", "tokenizer.target"):
@@ -472,16 +474,20 @@ def _value(config: Config, key: str) -> Any:
 
 def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Returns a config with new values, in which every key counts as given."""
-    changed = config.model_dump()
+    return Config.model_validate(set_values(config.model_dump(), values))
+
+
+def set_values(config: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sets dotted keys in a config of plain values, and returns it."""
     for key, value in values.items():
         *parents, name = key.split(".")
-        section = changed
+        section = config
         for parent in parents:
-            if section[parent] is None:
+            if section.get(parent) is None:
                 section[parent] = {}
             section = section[parent]
         section[name] = value
-    return Config.model_validate(changed)
+    return config
 
 
 def _about(number: float) -> str:
@@ -490,4 +496,6 @@ def _about(number: float) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -52,6 +52,10 @@ MAY_CHANGE = Field(json_schema_extra={"may_change_on_resume": True})
 other fields are in the weights, in the optimizer's state, in the plan of an epoch or in the losses
 that are compared, so that a new value would take effect only in part."""
 
+NOT_IN_WEIGHTS = Field(json_schema_extra={"not_in_weights": True})
+"""Marks a field of `model` that only training reads. Where training starts from the weights of
+another run, it may have any value; the other fields must be those of that run."""
+
 
 class Section(BaseModel):
     """What all sections share: they cannot be changed, and an unknown key is an error."""

@@ -25,6 +25,7 @@ from seq2seq_kit.config.adaptation import AdaptationConfig
 from seq2seq_kit.config.decoding import DecodingConfig
 from seq2seq_kit.config.section import (
     MAY_CHANGE,
+    NOT_IN_WEIGHTS,
     BatchSize,
     Count,
     FilePath,
@@ -301,6 +302,27 @@ class TokenizerConfig(VocabularyConfig):
         }
 
 
+def as_origin(value: Any) -> Any:
+    """The run to start from may be written alone."""
+    return {"run": value} if isinstance(value, str | Path) else value
+
+
+class InitConfig(Section):
+    """The weights that training starts from. A run or a name without a key is a `run`."""
+
+    run: FilePath
+    """A run folder, or the name of a packaged model (`s2s models` lists them). A folder of that
+    name beside the config file comes first. Where `model` leaves out a size, it is that of this
+    run; a size that contradicts the run is an error."""
+    tokenizer: Switch | None = None
+    """Whether the vocabulary of that run is used. By default true if the config has no `tokenizer`
+    section. With another vocabulary, the pieces that both have keep their vectors, and the others
+    start at random."""
+    sha256: str | None = None
+    """The SHA-256 of the file with the weights, filled in when training starts. A config that gives
+    it starts from no other weights."""
+
+
 class ModelConfig(Section):
     """The architecture of the network, and its sizes."""
 
@@ -319,12 +341,14 @@ class ModelConfig(Section):
     """How attention compares a decoder state with the encoder outputs."""
     attention_layer: Literal["first", "last"] = "last"
     """The decoder layer after which attention is computed; the layers after it read the context."""
-    dropout: Fraction = 0.3
+    dropout: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.3
     """The dropout rate on embeddings, between LSTM layers and before the output layer."""
     tie_embeddings: Switch = True
     """Whether the output layer shares the target embeddings, and with one vocabulary also the
     source embeddings. Its input then has `embedding_dim` features, otherwise `units`."""
-    init_scale: Annotated[float, Field(gt=0.0, le=bounds.MAX_INIT_SCALE, strict=True)] = 0.1
+    init_scale: Annotated[
+        float, Field(gt=0.0, le=bounds.MAX_INIT_SCALE, strict=True), NOT_IN_WEIGHTS
+    ] = 0.1
     """Initial weights are drawn uniformly from -init_scale to init_scale."""
 
     def _contradictions(self) -> dict[str, str]:
@@ -420,6 +444,9 @@ class Config(Section):
     """translation maps a line to a line; continuation writes what follows a prompt."""
     seed: Annotated[int, Field(ge=0, lt=bounds.SEEDS, strict=True)] = 1
     """The seed of the initial weights, the order of the data, and dropout."""
+    init_from: Annotated[InitConfig | None, BeforeValidator(as_origin)] = None
+    """The run or packaged model whose weights training starts from, such as `zh-prose`: fine-tuning
+    to other texts. By default, training starts from random weights."""
     data: DataConfig
     """The texts, and how long they may be."""
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -101,14 +101,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as a config: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: must be UTF-8, but byte {error.start} is not.") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Returns what a text in YAML holds under its keys.
+
+    Args:
+        text: The text.
+        name: What to call it in messages, such as the path of its file.
+
+    Raises:
+        ConfigError: If it is not YAML, or holds no keys.
+    """
     try:
         values = unshared(_parse(text))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {_in_one_line(error)}.") from error
+        raise ConfigError(f"{name}: is not valid YAML: {_in_one_line(error)}.") from error
     if not isinstance(values, dict):
         received = "an empty file" if values is None else shorten(values)
         raise ConfigError(
-            f"{path}: must hold sections such as `data:` and `model:`. Received: {received}."
+            f"{name}: must hold sections such as `data:` and `model:`. Received: {received}."
         )
     return values
 

@@ -4,7 +4,7 @@ Both are `keras.Model`s over ids: `call` runs whole sequences in training, `star
 token at a time in decoding. Neither knows text, search or loss.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
@@ -30,6 +30,17 @@ class Start(NamedTuple):
     """The state of each layer before that token, `(batch, units)`."""
     memory: Memory | None
     """What the decoder attends to; None in a language model."""
+
+
+class VocabularyWeight(NamedTuple):
+    """A weight with a row or a column for each token."""
+
+    variable: keras.Variable
+    """The weight."""
+    axis: int
+    """The axis of the tokens."""
+    side: Literal["source", "target"]
+    """Whose vocabulary it is."""
 
 
 class OutputLayer(NamedTuple):
@@ -108,6 +119,16 @@ class TokenModel(keras.Model):
         self.output_bias = self.add_weight(
             shape=(self.vocab_size,), initializer="zeros", name="output_bias"
         )
+
+    def vocabulary_weights(self) -> list[VocabularyWeight]:
+        """Returns every weight whose shape depends on the size of a vocabulary."""
+        weights = [
+            VocabularyWeight(self.embedding.embeddings, 0, "target"),
+            VocabularyWeight(self.output_bias, 0, "target"),
+        ]
+        if not self.tie_embeddings:
+            weights.append(VocabularyWeight(self.output_kernel, 1, "target"))
+        return weights
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
         return self.output_layer().logits(self.decoder_outputs(inputs, training=training))
@@ -227,6 +248,12 @@ class EncoderDecoder(TokenModel):
         memory, states = self.encode(inputs["source_ids"], training=training)
         embedded = self.embedding(inputs["decoder_input_ids"])
         return self.decoder(embedded, memory, initial_state=states, training=training)[0]
+
+    def vocabulary_weights(self) -> list[VocabularyWeight]:
+        weights = super().vocabulary_weights()
+        if self.source_vocab_size is not None:
+            weights.append(VocabularyWeight(self.source_embedding.embeddings, 0, "source"))
+        return weights
 
     def encode(
         self, source_ids: Any, training: bool = False

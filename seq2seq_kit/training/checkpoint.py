@@ -14,7 +14,10 @@ import keras
 import numpy as np
 
 from seq2seq_kit.archive import Archive, load_archive, save_archive
+from seq2seq_kit.config import SavedConfig
+from seq2seq_kit.digests import read_verified
 from seq2seq_kit.errors import RunError
+from seq2seq_kit.pretrained.compact import expand
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.run_folder import RunFolder
 
@@ -136,6 +139,20 @@ class Checkpoint:
                 )
             values |= state
         return values
+
+
+def load_best(run: RunFolder, saved: SavedConfig) -> Archive:
+    """Returns the best weights of a trained run, float32.
+
+    A packaged model stores them smaller, and lists their digest in its config.
+
+    Raises:
+        RunError: If the file is missing, damaged, or belongs to another run.
+    """
+    if (expected := saved.files.get(run.best.name)) is not None:
+        read_verified(run.best, expected)
+    best = load_of_run(run.best, saved.run)
+    return best._replace(arrays=expand(best.arrays))
 
 
 def load_of_run(path: Path, run: str | None) -> Archive:

@@ -20,6 +20,7 @@ from seq2seq_kit.atomic import (
 from seq2seq_kit.digests import seal, unseal
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.files import why_not_regular
+from seq2seq_kit.pretrained.catalog import model_names, suggest_model
 
 _logger = logging.getLogger(__name__)
 
@@ -232,14 +233,15 @@ class RunFolder:
             f"takes an exported SavedModel too). Received: {self.path}, which "
             f"{'lacks them' if self.path.is_dir() else 'is not a folder'}. "
             + (f"There are runs in it: {', '.join(runs)}." if runs else "`s2s fit` makes one.")
+            + _hint_of_models(self.path)
         )
 
     def _without_last(self) -> InputError:
         return InputError(
             f"The folder {self.path} holds the best weights of a run ({self.best.name}), but no "
             f"state that training could resume from ({self.last.name}). They can be used as they "
-            f"are: `s2s generate {self.path}`. To train from scratch, remove {self.best.name}, or "
-            f"{_ELSEWHERE}."
+            f"are: `s2s generate {self.path}`. To train on from them, set `init_from` in a config "
+            f"and {_ELSEWHERE}. To train from scratch, remove {self.best.name}."
         )
 
     def _without_config(self, checkpoint: Path) -> InputError:
@@ -254,6 +256,16 @@ class RunFolder:
             f"{path} does not belong to a run and would be overwritten. Rename that file, or "
             f"{_ELSEWHERE}."
         )
+
+
+def _hint_of_models(path: Path) -> str:
+    """Returns what to say to whoever may have meant a packaged model."""
+    name = str(path)
+    if name != path.name or not model_names():
+        return ""
+    if name in model_names():
+        return f" It hides the packaged model {name}: work in another folder to use that."
+    return f" Or name a packaged model. {suggest_model(name)}"
 
 
 def _remove_if_possible(remove: Callable[[], None]) -> None:

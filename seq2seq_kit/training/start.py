@@ -12,8 +12,9 @@ import keras
 import tensorflow as tf
 
 from seq2seq_kit.config import Config, SavedConfig, load_saved_config
+from seq2seq_kit.config.init_from import check_sides, take_over
 from seq2seq_kit.config.resumption import changed_settings
-from seq2seq_kit.config.rules import choose_defaults, keep_chosen
+from seq2seq_kit.config.rules import Choice, choose_defaults, keep_chosen
 from seq2seq_kit.data.sets import DataSets, encode_data, learn_shortlist
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers, build_tokenizers
@@ -26,6 +27,7 @@ from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.text.statistics import measure_corpora
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.distribution import is_chief, mean_over_workers
+from seq2seq_kit.training.origin import open_origin, start_from
 from seq2seq_kit.training.run_files import changed_data, load_shortlist, load_tokenizers, save_run
 from seq2seq_kit.training.run_folder import RunFolder
 
@@ -57,14 +59,38 @@ def check_folder(run: RunFolder, *, resume: bool) -> None:
         run.check_new()
 
 
-def complete_config(config: Config, run: RunFolder, *, resume: bool) -> Config:
+def complete_config(config: Config, run: RunFolder, *, resume: bool, name: str) -> Config:
     """Returns a config with every key: values that it leaves out are chosen to suit the data.
 
-    The choices are logged; a resumed run keeps those that were made when it was started.
+    What belongs to the weights that training starts from is as in their run. The choices are
+    logged; a resumed run keeps those that were made when it was started.
+
+    Args:
+        config: A config from `load_config`.
+        run: The run folder.
+        resume: Whether the run in the folder is resumed.
+        name: What to call the config in messages.
+
+    Raises:
+        ConfigError: If the config contradicts the run that it starts from, or names none.
     """
     if resume:
         return keep_chosen(config, load_saved_config(run.config).config)
+    taken_over: list[Choice] = []
+    origin = open_origin(config, name)
+    if origin is not None:
+        config, taken_over = take_over(
+            config,
+            origin.init,
+            origin.saved.config,
+            origin_name=origin.name,
+            sha256=origin.sha256,
+            config_name=name,
+        )
     config, choices = choose_defaults(config, measure_corpora(config.data, config.tokenizer))
+    if origin is not None:
+        check_sides(config, origin.saved.config, origin_name=origin.name, config_name=name)
+    choices = [*taken_over, *choices]
     if choices:
         listed = "".join(f"\n  {choice}" for choice in choices)
         logger.info(
@@ -114,9 +140,14 @@ def start_run(
     """
     digests = FileDigests()
     before = _check_same_run(run, config, digests) if resume else None
-    tokenizers = load_tokenizers(run, before) if before else build_tokenizers(config, digests)
+    origin = None if before else open_origin(config)
     if before:
+        tokenizers = load_tokenizers(run, before)
         _check_same_tokenizers(run, config, tokenizers)
+    elif origin is not None and origin.init.tokenizer:
+        tokenizers = origin.tokenizers
+    else:
+        tokenizers = build_tokenizers(config, digests)
     logger.info("The run is kept in %s.", run.path)
     if config.training.precision == "bfloat16" and has_bfloat16() is False:
         logger.warning(
@@ -127,6 +158,8 @@ def start_run(
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = build_network(config, tokenizers, is_trained=True)
+    if origin is not None:
+        start_from(origin, model, tokenizers)
     check_training_memory(config, data, tokenizers.target.vocab_size)
     shortlist = _saved_shortlist(run, before, tokenizers) if before else None
     if shortlist is None:
@@ -147,13 +180,15 @@ def _check_same_run(run: RunFolder, config: Config, digests: FileDigests) -> Sav
         listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
             f"The run in {run.path} was started with other settings:\n{listed}\nPut these back to "
-            f"resume it, or train into another folder."
+            f"resume it, or train into another folder, from its weights if the config has "
+            f"`init_from: {run.path}`."
         )
     if changed := changed_data(run, config, saved, digests):
         listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
             f"The run in {run.path} was started with other texts:\n{listed}\nName those to resume "
-            f"it, or train into another folder."
+            f"it, or train into another folder, from its weights if the config has "
+            f"`init_from: {run.path}`."
         )
     return saved
 
