@@ -10,6 +10,7 @@ from backwards import PAIRS, Backwards
 import seq2seq_kit
 from seq2seq_kit.cli import main
 from seq2seq_kit.errors import TrainingInterrupted
+from seq2seq_kit.pretrained import catalog
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,13 @@ def test_interrupted_training_says_how_to_resume(
         assert error.endswith(f"Resume it with: {command} --resume\n")
     else:
         assert error.endswith(f"before its first step. Start it again with: {command}\n")
+
+
+def test_a_packaged_model_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "zh-prose").mkdir()
+    (tmp_path / "zh-prose" / "card.md").touch()
+    monkeypatch.setattr(catalog, "FOLDER", tmp_path)
+    assert main(["fit", "zh-prose", "--resume"]) == 2
+    assert "has no state of training to resume. To train on" in capsys.readouterr().err

@@ -27,6 +27,7 @@ MAY_CHANGE = {
 FIXED = {
     "task",
     "seed",
+    "init_from",
     "data.root",
     "data.train",
     "data.validation",

@@ -56,6 +56,26 @@ def test_steps_give_the_logits_of_the_whole_sequence(
         np.testing.assert_allclose(step.logits, logits[:, time], atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "options"), MODELS)
+def test_vocabulary_weights_are_those_whose_shape_depends_on_a_vocabulary(
+    kind: type[TokenModel], options: dict[str, Any]
+) -> None:
+    model = make_model(kind, options)
+    found = {id(one.variable): one for one in model.vocabulary_weights()}
+    config = model.get_config()
+    sizes = {"target": "vocab_size", "source": "source_vocab_size"}
+    for side, key in sizes.items():
+        if config.get(key) is None:
+            continue
+        larger = kind.from_config(config | {key: config[key] + 1})
+        larger.build()
+        variables = zip(model.trainable_variables, larger.trainable_variables, strict=True)
+        for one, other in variables:
+            axes = [axis for axis, size in enumerate(one.shape) if size != other.shape[axis]]
+            place = found.get(id(one))
+            assert axes == ([place.axis] if place and place.side == side else [])
+
+
 def test_a_language_model_starts_after_all_but_the_last_token_of_a_prompt() -> None:
     model = make_model(LanguageModel, {"decoder_layers": 2})
     logits = model({"decoder_input_ids": INPUTS})

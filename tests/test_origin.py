@@ -1,20 +1,25 @@
 """Training that starts from the weights of another run."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_config import config_of
 from untrained import untrained_run
 
+from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers, build_tokenizers
-from seq2seq_kit.digests import FileDigests
-from seq2seq_kit.errors import ConfigError
+from seq2seq_kit.digests import FileDigests, digest_file
+from seq2seq_kit.errors import ConfigError, InputError
 from seq2seq_kit.model.build import build_network
 from seq2seq_kit.pretrained import catalog
 from seq2seq_kit.training.origin import Origin, open_origin, start_from
+from seq2seq_kit.training.run_folder import RunFolder
+from seq2seq_kit.training.start import RunStart, complete_config, start_run
 
 WORDS = {"type": "char", "vocab_size": 40, "byte_fallback": False}
 TWO = {"source": WORDS, "target": WORDS}
@@ -107,3 +112,55 @@ def test_other_weights_than_the_config_expects_are_refused(folder: Path) -> None
         ConfigError, match=f"init_from.sha256: must be .* Received: {origin.sha256}"
     ):
         open_origin(config_of(folder, init_from=init))
+
+
+def begin(folder: Path, name: str, *, resume: bool = False, **sections: Any) -> RunStart:
+    """What `fit` does before the first step, in the run folder `name`."""
+    run = RunFolder(folder / name)
+    run.path.mkdir(exist_ok=True)
+    config = complete_config(config_of(folder, **sections), run, resume=resume, name="my.yaml")
+    return start_run(run, config, tf.distribute.get_strategy(), resume=resume)
+
+
+def test_a_started_run_says_what_it_started_from_and_needs_it_no_more(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    origin = untrained_run(folder)
+    few = {"root": str(folder), "train": "dev.tsv", "validation": "dev.tsv"}
+    sections = {"init_from": str(origin.path), "tokenizer": None, "model": None, "data": few}
+    with caplog.at_level(logging.INFO):
+        start = begin(folder, "new", **sections)
+    assert "model.units 8" in caplog.text
+    np.testing.assert_array_equal(
+        start.model.trainable_variables[0].numpy(), np.load(origin.best)["weights/0"]
+    )
+    saved = (folder / "new" / "config.yaml").read_text()
+    assert "run: ../run\n" in saved
+    assert f"sha256: {digest_file(origin.best)}\n" in saved
+    shutil.rmtree(origin.path)
+    with caplog.at_level(logging.WARNING):
+        begin(folder, "new", resume=True, **sections)
+    assert "init_from.run: Expected a run folder" in caplog.text
+    assert "is resumed all the same" in caplog.text
+
+
+def test_the_shortlist_of_a_run_is_added_to_that_of_few_texts(folder: Path) -> None:
+    origin = untrained_run(folder)
+    few = {"root": str(folder), "train": "dev.tsv", "validation": "dev.tsv"}
+    start = begin(folder, "new", init_from=str(origin.path), tokenizer=None, data=few)
+    known = Shortlist.load(origin.shortlist)
+    assert start.shortlist is not None
+    for row, wanted in zip(start.shortlist.translations, known.translations, strict=True):
+        assert set(wanted) <= set(row)
+    assert set(known.frequent) <= set(start.shortlist.frequent)
+    assert len(set(start.shortlist.frequent)) == len(start.shortlist.frequent)
+
+
+def test_an_error_that_refuses_other_texts_names_init_from(folder: Path) -> None:
+    untrained_run(folder)
+    begin(folder, "run", resume=True)
+    (folder / "dev.tsv").write_text("b\tyz\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"with other texts:[^`]*`init_from: .*run`"):
+        begin(folder, "run", resume=True)
+    with pytest.raises(InputError, match=r"with other settings:[^`]*`init_from: .*run`"):
+        begin(folder, "run", resume=True, model={"units": 16, "embedding_dim": 4})

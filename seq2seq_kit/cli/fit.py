@@ -28,11 +28,18 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     Trains a tokenizer unless the config names one, encodes the data, trains the model, keeps the
     best checkpoint and prints the results. Settings that the config leaves out are chosen to suit
     the data, and printed. Ctrl-C, SIGTERM and SIGHUP save the state and stop; --resume continues.
-    Relative paths in the config and in --set start from the folder of the config file.
+    Relative paths in the config and in --set start from the folder of the config file. With
+    `init_from` in the config, training starts from the weights of a run or packaged model.
     """
     from seq2seq_kit.config import load_config
     from seq2seq_kit.errors import TrainingInterrupted
+    from seq2seq_kit.pretrained.catalog import model_names
 
+    if not config.exists() and str(config) in model_names():
+        raise click.UsageError(
+            f"{config} is a packaged model, which has no state of training to resume. To train on "
+            f"from its weights, write `init_from: {config}` into a config."
+        )
     load_config(config, overrides)  # Faults are reported before TensorFlow's seconds of start.
     from seq2seq_kit import Seq2Seq
 

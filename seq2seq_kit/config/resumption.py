@@ -34,7 +34,10 @@ def fixed_settings(config: Config) -> dict[str, Any]:
     A path is replaced by a mark: a file may be moved, and its contents are compared elsewhere. A
     packaged model keeps its name.
     """
-    return dict(_fixed_below(config, ""))
+    settings = dict(_fixed_below(config, ""))
+    if config.init_from is not None and not config.init_from.run.is_absolute():
+        settings["init_from.run"] = str(config.init_from.run)
+    return settings
 
 
 def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -50,7 +53,7 @@ def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _without_paths(value: Any) -> Any:
     if isinstance(value, Path):
-        return "a file" if value.is_absolute() else str(value)
+        return "a file"
     if isinstance(value, tuple):
         return [_without_paths(item) for item in value]
     if isinstance(value, Section):

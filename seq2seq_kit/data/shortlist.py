@@ -72,6 +72,13 @@ class Shortlist:
         translations = _likeliest(keys, probabilities, source_vocab_size, vocab_size)
         return cls(frequent.astype(np.int32), translations)
 
+    def joined(self, other: Self) -> Self:
+        """Returns a shortlist with the tokens of both, which have the same vocabularies."""
+        return type(self)(
+            np.union1d(self.frequent, other.frequent),
+            np.concatenate([self.translations, other.translations], axis=1),
+        )
+
     def save(self, path: Path) -> None:
         """Writes the shortlist, whole or not at all."""
         arrays = {"frequent": self.frequent, "translations": self.translations}

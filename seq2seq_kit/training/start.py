@@ -19,7 +19,7 @@ from seq2seq_kit.data.sets import DataSets, encode_data, learn_shortlist
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers, build_tokenizers
 from seq2seq_kit.digests import FileDigests
-from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.errors import ConfigError, InputError, RunError
 from seq2seq_kit.model.build import build_network
 from seq2seq_kit.model.matmul import has_bfloat16
 from seq2seq_kit.model.memory import check_training_memory
@@ -75,7 +75,9 @@ def complete_config(config: Config, run: RunFolder, *, resume: bool, name: str) 
         ConfigError: If the config contradicts the run that it starts from, or names none.
     """
     if resume:
-        return keep_chosen(config, load_saved_config(run.config).config)
+        config = keep_chosen(config, load_saved_config(run.config).config)
+        _warn_if_origin_changed(config, name)
+        return config
     taken_over: list[Choice] = []
     origin = open_origin(config, name)
     if origin is not None:
@@ -97,6 +99,14 @@ def complete_config(config: Config, run: RunFolder, *, resume: bool, name: str) 
             "Chosen to suit the data; a key that the config gives stays as it is:%s", listed
         )
     return config
+
+
+def _warn_if_origin_changed(config: Config, name: str) -> None:
+    """A run resumes from its own state, whatever has become of the weights that it started from."""
+    try:
+        open_origin(config, name)
+    except (ConfigError, RunError) as error:
+        logger.warning("%s The run is resumed all the same: its own state is complete.", error)
 
 
 @contextmanager
@@ -164,6 +174,10 @@ def start_run(
     shortlist = _saved_shortlist(run, before, tokenizers) if before else None
     if shortlist is None:
         shortlist = learn_shortlist(config, data.train, tokenizers)
+        if shortlist is not None and origin is not None and origin.init.tokenizer:
+            # Few texts for fine-tuning say nothing of most tokens.
+            known = origin.shortlist
+            shortlist = shortlist if known is None else shortlist.joined(known)
     run_name = before.run if before else None
     if is_chief(strategy):
         run_name = save_run(run, config, tokenizers, shortlist, digests, before)
