@@ -121,7 +121,7 @@ def test_options_in_the_text_exist(page: Path) -> None:
 
 @every_page
 def test_config_keys_in_the_text_exist(page: Path) -> None:
-    pattern = r"`((?:data|tokenizer|model|training|decoding)(?:\.[a-z_]+)+)(?:`|: )"
+    pattern = r"`((?:data|init_from|tokenizer|model|training|decoding)(?:\.[a-z_]+)+)(?:`|: )"
     for key in re.findall(pattern, page.read_text(encoding="utf-8")):
         if key.endswith((".json", ".md")):
             continue
