@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq_kit.config.section import MAY_CHANGE, Section
-from seq2seq_kit.config.sections import Config
+from seq2seq_kit.config.sections import Config, InitConfig
 from seq2seq_kit.errors import shorten
 
 
@@ -34,10 +34,7 @@ def fixed_settings(config: Config) -> dict[str, Any]:
     A path is replaced by a mark: a file may be moved, and its contents are compared elsewhere. A
     packaged model keeps its name.
     """
-    settings = dict(_fixed_below(config, ""))
-    if config.init_from is not None and not config.init_from.run.is_absolute():
-        settings["init_from.run"] = str(config.init_from.run)
-    return settings
+    return dict(_fixed_below(config, ""))
 
 
 def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -47,6 +44,8 @@ def _fixed_below(section: Section, prefix: str) -> Iterator[tuple[str, Any]]:
             continue
         if isinstance(value, Section):
             yield from _fixed_below(value, f"{prefix}{name}.")
+        elif isinstance(section, InitConfig) and name == "run" and not value.is_absolute():
+            yield f"{prefix}{name}", str(value)  # A packaged model.
         else:
             yield f"{prefix}{name}", _without_paths(value)
 
