@@ -3,7 +3,7 @@
     python benchmarks/language_model_speed.py --data DIR --torch PYTHON [--rounds 3] [--seconds 40]
 
 DIR is WikiText-2's, see `benchmarks/configs/wikitext2.yaml`: both have its model and windows. They
-take turns, each in its own process, for the given seconds after their first steps. Prints the tokens
+take turns, each in its own process, for the given seconds after their first steps. Prints tokens
 per second of each round and the median of the ratios.
 """
 
