@@ -387,14 +387,39 @@ class TrainingConfig(Section):
     """The largest number of minutes of training by the clock, over all resumptions. The time of the
     last validation is included, as estimated from the one before."""
     learning_rate: Annotated[float, Field(gt=0.0, le=bounds.MAX_LEARNING_RATE, strict=True)] = 0.001
-    """The learning rate of Adam."""
+    """The learning rate of Adam; of a schedule other than plateau, the highest one."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=bounds.MAX_WEIGHT_DECAY, strict=True)] = 0.0
+    """Decoupled weight decay (AdamW): at each step a weight loses this share of itself, times the
+    learning rate. Biases and the gains of layer normalization are exempt. Values from 0.001 to 0.1
+    are usual."""
+    schedule: Literal["plateau", "cosine", "one_cycle", "inverse_sqrt"] = "plateau"
+    """How the learning rate changes after `warmup_steps`. plateau multiplies it by `plateau_factor`
+    when the validation loss has stopped falling. cosine lowers it to 0 along half a cosine.
+    one_cycle raises it from a 25th in the first three tenths of the training and then lowers it to
+    nearly 0, both along a cosine. inverse_sqrt multiplies it by sqrt(warmup_steps / step). cosine
+    and one_cycle follow whichever of `epochs`, `max_steps` and `max_minutes` will be reached first;
+    where a resumed run has a higher limit, the learning rate returns to that of its new place."""
     warmup_steps: Count = 0
-    """The number of steps over which the learning rate rises linearly from 0."""
+    """The number of steps over which the learning rate rises linearly from 0. inverse_sqrt needs
+    some; one_cycle has its own rise instead."""
     plateau_factor: Annotated[Share, MAY_CHANGE] = 0.5
-    """The factor for the learning rate when the validation loss has stopped falling."""
+    """With `schedule: plateau`, the factor for the learning rate when the validation loss has
+    stopped falling."""
     plateau_patience: Annotated[PositiveCount, MAY_CHANGE] = 1
-    """The number of validations in a row without a better loss after which `plateau_factor` is
-    applied."""
+    """With `schedule: plateau`, the number of validations in a row without a better loss after
+    which `plateau_factor` is applied."""
+    averaging: Literal["none", "ema", "triggered"] = "none"
+    """Which average of the weights is validated, kept as the best and used afterwards; training
+    itself goes on from the plain weights. ema is an exponential moving average. triggered is the
+    mean of the weights of all steps since the validation loss stopped falling (NT-ASGD, Merity et
+    al., 2018); before that, the plain weights are validated."""
+    averaging_decay: Fraction = 0.999
+    """With `averaging: ema`, the share of the average that stays at each step. 0.999 averages over
+    about 1,000 steps; the first ones count equally."""
+    averaging_patience: PositiveCount = 2
+    """With `averaging: triggered`, the average begins when the validation loss is higher than the
+    best one, and that was more than this number of validations ago. `early_stopping.patience` must
+    be larger by at least 2, so that the average is tried."""
     clip_norm: Annotated[float, Field(gt=0.0, le=bounds.MAX_NORM, strict=True)] = 1.0
     """The global norm to which gradients are clipped."""
     label_smoothing: Fraction = 0.1
@@ -426,6 +451,38 @@ class TrainingConfig(Section):
     def validation_interval(self) -> int:
         """Steps between two validations; without `validate_every`, at least this number."""
         return self.validate_every or MIN_STEPS_TO_VALIDATION
+
+    def _contradictions(self) -> dict[str, str]:
+        faults = {}
+        if self.schedule != "plateau":
+            for key in ("plateau_factor", "plateau_patience"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    faults[key] = "has a meaning only with `schedule: plateau`. Remove it."
+        if self.schedule == "inverse_sqrt" and not self.warmup_steps:
+            faults["warmup_steps"] = (
+                "must be at least 1 with `schedule: inverse_sqrt`, whose learning rate is"
+                " proportional to sqrt(warmup_steps / step). Received: 0."
+            )
+        if self.schedule == "one_cycle" and self.warmup_steps:
+            faults["warmup_steps"] = (
+                "must be 0 with `schedule: one_cycle`, which begins with a rise of its own."
+                f" Received: {self.warmup_steps}."
+            )
+        return faults | self._averaging_faults()
+
+    def _averaging_faults(self) -> dict[str, str]:
+        faults = {}
+        for key, kind in (("averaging_decay", "ema"), ("averaging_patience", "triggered")):
+            is_default = getattr(self, key) == type(self).model_fields[key].default
+            if self.averaging != kind and not is_default:
+                faults[key] = f"has a meaning only with `averaging: {kind}`. Remove it."
+        least, patience = self.averaging_patience + 2, self.early_stopping.patience
+        if self.averaging == "triggered" and patience < least:
+            faults["early_stopping.patience"] = (
+                f"must be at least {least}, 2 more than `averaging_patience`; otherwise training"
+                f" ends before averaged weights are tried. Received: {patience}."
+            )
+        return faults
 
     @staticmethod
     def default_epochs(steps_per_epoch: int) -> int:

@@ -7,10 +7,18 @@ import tensorflow as tf
 
 from seq2seq_kit.config import TrainingConfig
 
+# Biases, and the gains of layer normalization: small decay costs them their meaning and saves no
+# capacity. (Parts of the names of variables.)
+_EXEMPT_FROM_DECAY = ("bias", "gamma", "beta")
+
 
 def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     """Returns the optimizer of a config's `training` section."""
-    return FusedAdam(config.learning_rate)
+    if not config.weight_decay:
+        return FusedAdam(config.learning_rate)
+    optimizer = FusedAdam(config.learning_rate, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=_EXEMPT_FROM_DECAY)
+    return optimizer
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")

@@ -1,5 +1,6 @@
 """Learning-rate schedules: parts that set the optimizer's learning rate."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,18 +8,95 @@ import keras
 
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.stopping import Limits
+
+# The shape of one_cycle: where it begins and where it ends, as factors of the highest learning
+# rate, and the share of the training in which it rises. PyTorch and fastai have the same defaults.
+_CYCLE_BEGIN = 1 / 25
+_CYCLE_END = _CYCLE_BEGIN / 10_000
+_CYCLE_RISE = 0.3
 
 
 def make_schedules(
-    config: TrainingConfig, optimizer: keras.optimizers.Optimizer
+    config: TrainingConfig, limits: Limits, optimizer: keras.optimizers.Optimizer
 ) -> list[TrainingPart]:
     """Returns the learning-rate schedules of a config, in the order in which they are called."""
+    if config.schedule != "plateau":
+        return [Schedule(optimizer, config, limits)]
     return [
         WarmUp(optimizer, config.learning_rate, config.warmup_steps),
         PlateauDecay(
             optimizer, config.plateau_factor, config.plateau_patience, config.warmup_steps
         ),
     ]
+
+
+def learning_rate_factor(
+    schedule: str, *, step: int, progress: float, warmup_steps: int = 0
+) -> float:
+    """Returns the learning rate of a step as a share of the highest one.
+
+    - `"cosine"`: Loshchilov and Hutter, 2017, equation 5, without restarts, down to 0
+      (https://arxiv.org/abs/1608.03983).
+    - `"one_cycle"`: Smith and Topin, 2018 (https://arxiv.org/abs/1708.07120), with cosines instead
+      of straight lines, as in PyTorch and fastai.
+    - `"inverse_sqrt"`: Vaswani et al., 2017, equation 3, scaled to a highest value of 1
+      (https://arxiv.org/abs/1706.03762).
+
+    Args:
+        schedule: One of these names.
+        step: The number of steps before this one.
+        progress: The share of the training that is done, from 0 to 1.
+        warmup_steps: The number of steps over which the learning rate rises linearly from 0; the
+            cosine is multiplied by this rise.
+
+    Example:
+
+    >>> [learning_rate_factor("cosine", step=0, progress=share) for share in (0.0, 0.5, 1.0)]
+    [1.0, 0.5, 0.0]
+    """
+    rise = min(1.0, (step + 1) / max(warmup_steps, 1))
+    if schedule == "inverse_sqrt":
+        return rise * math.sqrt(warmup_steps / max(step + 1, warmup_steps))
+    if schedule == "cosine":
+        return rise * _along_cosine(1.0, 0.0, progress)
+    if progress < _CYCLE_RISE:
+        return _along_cosine(_CYCLE_BEGIN, 1.0, progress / _CYCLE_RISE)
+    return _along_cosine(1.0, _CYCLE_END, (progress - _CYCLE_RISE) / (1 - _CYCLE_RISE))
+
+
+def _along_cosine(begin: float, end: float, share: float) -> float:
+    """Returns the value between `begin` and `end` on half a cosine, at a share of the way."""
+    return end + (begin - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class Schedule(TrainingPart):
+    """Sets the learning rate before each step, as a function of the counters alone.
+
+    Args:
+        optimizer: Its learning rate is set.
+        config: The `training` section.
+        limits: Where training ends at the latest.
+    """
+
+    def __init__(
+        self, optimizer: keras.optimizers.Optimizer, config: TrainingConfig, limits: Limits
+    ) -> None:
+        self._optimizer = optimizer
+        self._config = config
+        self._limits = limits
+        self._steps_per_epoch = 1
+
+    def begin_epoch(self, state: TrainingState, epoch: int, num_steps: int) -> None:
+        self._steps_per_epoch = num_steps
+
+    def before_step(self, state: TrainingState) -> None:
+        self._optimizer.learning_rate = self._config.learning_rate * learning_rate_factor(
+            self._config.schedule,
+            step=state.step,
+            progress=self._limits.progress(state, self._steps_per_epoch),
+            warmup_steps=self._config.warmup_steps,
+        )
 
 
 class WarmUp(TrainingPart):

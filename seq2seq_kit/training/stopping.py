@@ -12,7 +12,7 @@ from seq2seq_kit.archive import save_archive
 from seq2seq_kit.config import EarlyStoppingConfig, TrainingConfig
 from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.errors import RunError
-from seq2seq_kit.model.networks import TokenModel
+from seq2seq_kit.training.averaging import AveragedWeights
 from seq2seq_kit.training.checkpoint import load_of_run, variable_arrays
 from seq2seq_kit.training.history import History, Record
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
@@ -27,6 +27,24 @@ class Limits(NamedTuple):
     epochs: int | None
     steps: int | None
     minutes: float | None
+
+    def progress(self, state: TrainingState, steps_per_epoch: int) -> float:
+        """Returns the share of the training that is done, from 0 to 1, by the nearest limit.
+
+        Args:
+            state: The counters.
+            steps_per_epoch: Steps of the current epoch.
+        """
+        shares = []
+        if self.epochs is not None:
+            shares.append((state.epoch + state.batch / steps_per_epoch) / self.epochs)
+        if self.steps is not None:
+            shares.append(state.step / self.steps)
+        if self.minutes is not None:
+            # The time of the last validation is left free, as by `StopAtLimit`.
+            seconds = 60 * self.minutes - state.validation_seconds
+            shares.append(state.seconds / seconds if seconds > 0 else 1.0)
+        return min(max(shares), 1.0)
 
 
 def limits_of(config: TrainingConfig, train_set: Batches) -> Limits:
@@ -97,7 +115,7 @@ class EarlyStopping(TrainingPart):
 
     Args:
         config: The section `training.early_stopping`.
-        model: The network.
+        averaged: The weights that are validated, and kept if they are the best.
         history: The history of the same training.
         run: The run folder.
         run_name: The name of the run that is written into its checkpoints.
@@ -107,14 +125,14 @@ class EarlyStopping(TrainingPart):
     def __init__(
         self,
         config: EarlyStoppingConfig,
-        model: TokenModel,
+        averaged: AveragedWeights,
         history: History,
         run: RunFolder,
         run_name: str | None,
         *,
         writes: bool,
     ) -> None:
-        self._model = model
+        self._averaged = averaged
         self._run = run
         self._history = history
         self._metric = config.metric
@@ -152,10 +170,10 @@ class EarlyStopping(TrainingPart):
             self._save(self._history.records[-1])
 
     def _save(self, record: Record) -> None:
-        """Writes the current weights as the best ones."""
+        """Writes the weights that were validated last as the best ones."""
         if not self._writes:
             return
-        arrays = variable_arrays(self._model.trainable_variables, "weights")
+        arrays = variable_arrays(self._averaged.weights, "weights")
         metadata = {"run": self._run_name, **record}
         save_archive(self._run.best, arrays, metadata, "The best weights")
         self._saved_step = self._best_step

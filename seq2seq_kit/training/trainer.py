@@ -21,6 +21,7 @@ from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.batches import Batches, Plan
 from seq2seq_kit.errors import TrainingInterrupted
 from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
+from seq2seq_kit.training.averaging import AveragedWeights
 from seq2seq_kit.training.checkpoint import Checkpoint
 from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
 from seq2seq_kit.training.history import History, Record, validation_results
@@ -78,8 +79,9 @@ class Trainer:
         writes = is_chief(self._strategy)
         limits = limits_of(config, train_set)
         self._history = History(run, writes=writes)
+        self._averaged = AveragedWeights(self.model, config)
         self._early_stopping = EarlyStopping(
-            config.early_stopping, self.model, self._history, run, run_name, writes=writes
+            config.early_stopping, self._averaged, self._history, run, run_name, writes=writes
         )
         self._callbacks = KerasCallbacks(callbacks, self.model, self._history, limits)
         self._epochs_need_validation = need_validation_in_each_epoch(callbacks, config, train_set)
@@ -91,7 +93,8 @@ class Trainer:
             self._early_stopping,
             self._callbacks,
             FiniteLoss(run),
-            *make_schedules(config, self.model.optimizer),
+            self._averaged,
+            *make_schedules(config, limits, self.model.optimizer),
             steps.carried,
             *parts,
             self._progress,
@@ -260,14 +263,18 @@ class Trainer:
         try:
             # With several workers, all must do the same: they stop after the validation.
             is_alone = self._strategy.cluster_resolver is None
-            with self._signals.released() if is_alone else nullcontext():
+            with (
+                self._averaged.applied(),
+                self._signals.released() if is_alone else nullcontext(),
+            ):
                 record = self._measure()
         except Interrupted as interrupted:
             self._stop(interrupted.signal)
         state.loss_sum = state.num_tokens = 0.0
         state.validated_step = state.step
-        for part in self._parts:
-            part.after_validation(state, record, counts)
+        with self._averaged.applied():  # Samples are those of the weights that were measured.
+            for part in self._parts:
+                part.after_validation(state, record, counts)
         state.validation_seconds = mean_over_workers(self._strategy, time.monotonic() - began)
 
     def _measure(self) -> Record:
