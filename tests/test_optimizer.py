@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.training.optimizer import FusedAdam
+from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.training.optimizer import FusedAdam, make_optimizer
 
 OPTIONS = {"learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
 
@@ -56,3 +57,17 @@ def test_a_compiled_model_is_saved_with_it(tmp_path: Path) -> None:
     assert loaded.get_config() == model.optimizer.get_config()
     for one, other in zip(loaded.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_weight_decay_shrinks_weights_and_spares_biases_and_gains() -> None:
+    values = {"kernel": 1.0, "embeddings": -2.0, "bias": 3.0, "output_bias": 3.0, "gamma": 3.0}
+    variables = [keras.Variable([value], name=name) for name, value in values.items()]
+    optimizer = make_optimizer(TrainingConfig(learning_rate=0.01, weight_decay=0.5))
+    for _ in range(2):  # Without a gradient Adam moves nothing.
+        optimizer.apply([tf.zeros([1])] * len(variables), variables)
+    expected = [value * (1 - 0.01 * 0.5) ** 2 for value in (1.0, -2.0)] + [3.0] * 3
+    np.testing.assert_allclose(np.concatenate(variables), expected, rtol=1e-6)
+
+
+def test_without_weight_decay_the_optimizer_has_none() -> None:
+    assert make_optimizer(TrainingConfig()).weight_decay is None

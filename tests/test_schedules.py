@@ -1,10 +1,14 @@
 """Learning rates over the steps of trainings without a network."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from trainers import make_trainer, recorded, without_network
+from trainers import AtStep, Clock, make_trainer, press_ctrl_c, recorded, without_network
+
+from seq2seq_kit.errors import TrainingInterrupted
+from seq2seq_kit.training.schedules import learning_rate_factor
 
 pytestmark = pytest.mark.usefixtures("short_epochs")
 
@@ -57,3 +61,99 @@ def test_a_plateau_goes_on_over_a_resumption(tmp_path: Path) -> None:
     resumed.resume()
     resumed.fit()
     assert recorded(resumed, "learning_rate") == [1.0, 1.0, 1.0, 0.5]
+
+
+# ---- Schedules of the counters
+
+
+def test_cosine_follows_its_formula_after_a_straight_rise(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        epochs=2,
+        validate_every=1,
+        learning_rate=0.5,
+        schedule="cosine",
+        warmup_steps=2,
+        steps=without_network(),
+    )
+    trainer.fit()
+    expected = [0.25 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+    expected[0] /= 2
+    np.testing.assert_allclose(recorded(trainer, "learning_rate"), expected, rtol=1e-6)
+
+
+def test_inverse_square_root_follows_its_formula(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        epochs=2,
+        validate_every=1,
+        learning_rate=0.5,
+        schedule="inverse_sqrt",
+        warmup_steps=3,
+        steps=without_network(),
+    )
+    trainer.fit()
+    # Vaswani et al., 2017, equation 3, with a highest value of 0.5.
+    expected = [0.5 * math.sqrt(3) * min(step**-0.5, step * 3**-1.5) for step in range(1, 9)]
+    np.testing.assert_allclose(recorded(trainer, "learning_rate"), expected, rtol=1e-6)
+
+
+def test_one_cycle_rises_for_three_tenths_and_falls_to_nearly_nothing() -> None:
+    def factor(progress: float) -> float:
+        return learning_rate_factor("one_cycle", step=0, progress=progress)
+
+    # Where the cosine is 1, 0 and -1: the ends, the middle of the rise, the top, the middle of the
+    # fall. The ends are PyTorch's: 1/25 of the highest value, and a 10,000th of that.
+    places = {0.0: 0.04, 0.15: 0.52, 0.3: 1.0, 0.65: (1 + 4e-6) / 2, 1.0: 4e-6}
+    for progress, expected in places.items():
+        assert factor(progress) == pytest.approx(expected, rel=1e-9)
+    values = [factor(step / 100) for step in range(101)]
+    assert values.index(max(values)) == 30
+    assert sorted(values[:31]) == values[:31] and sorted(values[30:])[::-1] == values[30:]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_the_nearest_limit_gives_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
+    clock = Clock(monkeypatch)
+    found = {}
+    # Each step takes six seconds: eight steps are two epochs, or 48 seconds.
+    for limits in ({"epochs": 2}, {"max_steps": 8, "epochs": 99}, {"max_minutes": 0.8}):
+        trainer = make_trainer(
+            tmp_path / str(limits),
+            **{"epochs": None} | limits,
+            schedule=schedule,
+            validate_every=1,
+            steps=without_network(train=lambda _: clock.wait(6.0) or 1.0),
+        )
+        trainer.fit()
+        found[str(limits)] = recorded(trainer, "learning_rate")
+    first, *others = found.values()
+    assert len(first) == 8
+    for rates in others:
+        np.testing.assert_allclose(rates, first, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup_steps"), [("cosine", 3), ("one_cycle", 0), ("inverse_sqrt", 2)]
+)
+def test_a_schedule_goes_on_over_an_interruption(
+    tmp_path: Path, schedule: str, warmup_steps: int
+) -> None:
+    options = {
+        "epochs": 2,
+        "validate_every": 1,
+        "schedule": schedule,
+        "warmup_steps": warmup_steps,
+        "steps": without_network(),
+    }
+    straight = make_trainer(tmp_path / "straight", **options)
+    straight.fit()
+    broken = make_trainer(tmp_path / "broken", callbacks=[AtStep(5, press_ctrl_c)], **options)
+    with pytest.raises(TrainingInterrupted):
+        broken.fit()
+    resumed = make_trainer(tmp_path / "broken", **options)
+    resumed.resume()
+    resumed.fit()
+    assert recorded(resumed, "learning_rate") == recorded(straight, "learning_rate")

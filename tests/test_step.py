@@ -94,8 +94,12 @@ from seq2seq_kit.training.distribution import make_strategy
 from trainers import make_trainer
 strategy = make_strategy("mirrored")
 folder = pathlib.Path(sys.argv[1])
+# Every random mask here is drawn for the whole batch, so that the replicas must draw the same.
+model = dict(weight_drop=0.3, embedding_dropout=0.3, layer_normalization=True)
 options = dict(
-    epochs=1, batch_size=5, validate_every=2, clip_norm=0.1, reads_streams={reads_streams}
+    model=model, epochs=1, batch_size=5, validate_every=2, clip_norm=0.1, weight_decay=0.1,
+    averaging="ema", averaging_decay=0.6, schedule="cosine",
+    reads_streams={reads_streams},
 )
 two = make_trainer(folder / "two", strategy=strategy, **options)
 two.fit()

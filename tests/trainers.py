@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,7 @@ VOCAB_SIZE = 20
 NUM_ROWS = 22  # Four batches of six at most: 6, 6, 6, 4.
 
 
-NETWORKS = {
-    "encoder_decoder": lambda dropout: EncoderDecoder(
-        VOCAB_SIZE, embedding_dim=8, units=8, dropout=dropout
-    ),
-    "language_model": lambda dropout: LanguageModel(
-        VOCAB_SIZE, embedding_dim=8, units=8, dropout=dropout
-    ),
-}
+NETWORKS = {"encoder_decoder": EncoderDecoder, "language_model": LanguageModel}
 
 
 def random_rows(number: int = NUM_ROWS, seed: int = 0) -> EncodedData:
@@ -76,7 +69,7 @@ def make_trainer(
     *,
     kind: str = "language_model",
     reads_streams: bool = False,
-    dropout: float = 0.0,
+    model: Mapping[str, Any] | None = None,
     batch_size: int = 6,
     strategy: tf.distribute.Strategy | None = None,
     seed: int = 1,
@@ -91,8 +84,8 @@ def make_trainer(
     keras.utils.set_random_seed(seed)
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
-        model = NETWORKS[kind](dropout)
-        model.build()
+        network = NETWORKS[kind](VOCAB_SIZE, **{"embedding_dim": 8, "units": 8} | dict(model or {}))
+        network.build()
     folder.mkdir(exist_ok=True)
     config = TrainingConfig(**{"epochs": 1, "tensorboard": False} | options)
     sets: list[Any] = [
@@ -102,7 +95,7 @@ def make_trainer(
         for shuffle in (True, False)
     ]
     return Trainer(
-        steps(model, config, strategy, carried_rows=sets[0].carried_rows),
+        steps(network, config, strategy, carried_rows=sets[0].carried_rows),
         config,
         RunFolder(folder),
         *sets,

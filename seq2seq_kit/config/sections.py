@@ -334,6 +334,9 @@ class ModelConfig(Section):
     """The size of the decoder's LSTM state; each direction of the encoder has half of it."""
     encoder_layers: Layers = 1
     """The number of bidirectional LSTM layers of the encoder."""
+    inner_units: Width | None = None
+    """Language model: the size of the LSTM states of all layers but the last, at least `units`. By
+    default it is `units`. Only layers of equal size have a residual connection."""
     decoder_layers: Layers = 1
     """The number of LSTM layers of the decoder or language model; from the second on they have
     residual connections."""
@@ -341,8 +344,30 @@ class ModelConfig(Section):
     """How attention compares a decoder state with the encoder outputs."""
     attention_layer: Literal["first", "last"] = "last"
     """The decoder layer after which attention is computed; the layers after it read the context."""
+    layer_normalization: Switch = False
+    """Whether the output of each LSTM layer is normalized (Ba et al., 2016) before the residual
+    connection."""
     dropout: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.3
     """The dropout rate on embeddings, between LSTM layers and before the output layer."""
+    input_dropout: Annotated[Fraction | None, NOT_IN_WEIGHTS] = None
+    """The dropout rate on embeddings; by default `dropout`."""
+    output_dropout: Annotated[Fraction | None, NOT_IN_WEIGHTS] = None
+    """The dropout rate before the output layer; by default `dropout`."""
+    locked_dropout: Annotated[Switch, NOT_IN_WEIGHTS] = False
+    """Whether a row of a batch has the same dropout mask at all its positions (variational dropout,
+    Gal and Ghahramani, 2016), instead of another one at each."""
+    embedding_dropout: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.0
+    """The share of the vocabulary whose input embeddings are zeroed in a training step (Gal and
+    Ghahramani, 2016), so that a word is missing wherever it occurs in the batch."""
+    word_dropout: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.0
+    """The share of the input tokens of both sides, each drawn by itself, that are replaced by the
+    unknown token in a training step."""
+    token_noise: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.0
+    """The share of the input tokens of both sides that are replaced by other tokens of the batch in
+    a training step."""
+    weight_drop: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.0
+    """The share of each recurrent kernel that is zeroed in a training step (DropConnect, Merity et
+    al., 2018). cuDNN can still be used."""
     tie_embeddings: Switch = True
     """Whether the output layer shares the target embeddings, and with one vocabulary also the
     source embeddings. Its input then has `embedding_dim` features, otherwise `units`."""
@@ -352,12 +377,21 @@ class ModelConfig(Section):
     """Initial weights are drawn uniformly from -init_scale to init_scale."""
 
     def _contradictions(self) -> dict[str, str]:
+        faults = {}
         if self.architecture != "language_model" and self.units % 2:
-            return {
-                "units": "must be even, since each direction of the encoder has half of it."
+            faults["units"] = (
+                "must be even, since each direction of the encoder has half of it."
                 f" Received: {self.units}."
-            }
-        return {}
+            )
+        if self.inner_units is not None and self.decoder_layers < 2:
+            faults["inner_units"] = (
+                "has a meaning only with two `decoder_layers` or more. Remove it."
+            )
+        elif self.inner_units is not None and self.inner_units < self.units:
+            faults["inner_units"] = (
+                f"must be at least `units`, here {self.units}. Received: {self.inner_units}."
+            )
+        return faults
 
 
 class EarlyStoppingConfig(Section):
@@ -609,7 +643,12 @@ class Config(Section):
 
     def _architecture_faults(self) -> dict[str, str]:
         if self._architecture() != "language_model":
-            return {}
+            if self.model.inner_units is None:
+                return {}
+            return {
+                "model.inner_units": "is for language models only: the layers of a decoder start"
+                " from the states of the encoder, of `units`. Remove it."
+            }
         faults = {}
         if self.task == "translation":
             faults["model.architecture"] = (

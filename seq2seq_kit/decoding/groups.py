@@ -25,8 +25,8 @@ def group_sizes(width: int) -> tuple[int, ...]:
     """Returns the numbers of lines of which a group has one, the smallest that holds it.
 
     Args:
-        width: Numbers in a row of the narrowest tensor that a sigmoid is taken of: all rows of the
-            smallest group fill whole registers.
+        width: A number that divides the row sizes of all tensors that a sigmoid is taken of: all
+            rows of the smallest group fill whole registers.
     """
     smallest = 4 if 4 * width % REGISTER == 0 else REGISTER
     return tuple(size for size in (4, 8, 16, 32, 48, LARGEST_GROUP) if size >= smallest)

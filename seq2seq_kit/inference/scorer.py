@@ -120,7 +120,7 @@ class Scorer:
         self.has_separator = has_separator
         self._reader = TextReader(model) if isinstance(model, LanguageModel) else None
         ids = tf.TensorSpec([None, None], tf.int32)
-        self._sizes = group_sizes(model.units // 2)
+        self._sizes = group_sizes(model.gate_width)
         self._function = tf.function(self._compute, input_signature=[ids, ids], autograph=False)
 
     def score(

@@ -114,8 +114,7 @@ class ModelSearch:
         self.continues = continues
         self.heals = heals
         self.shortlist = shortlist
-        # An encoder's directions have half of the units each.
-        self.group_sizes = group_sizes(model.units // 2)
+        self.group_sizes = group_sizes(model.gate_width)
 
     def __call__(
         self,

@@ -7,6 +7,20 @@ from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.model.memory import check_model
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 
+# Keys of the `model` section that are options of the same name of LSTM layers or embeddings.
+_OPTIONS = (
+    "dropout",
+    "input_dropout",
+    "output_dropout",
+    "locked_dropout",
+    "embedding_dropout",
+    "word_dropout",
+    "token_noise",
+    "weight_drop",
+    "layer_normalization",
+    "init_scale",
+)
+
 
 def build_network(
     config: Config,
@@ -53,14 +67,13 @@ def build_model(
         "embedding_dim": config.embedding_dim,
         "units": config.units,
         "decoder_layers": config.decoder_layers,
-        "dropout": config.dropout,
         "tie_embeddings": config.tie_embeddings,
-        "init_scale": config.init_scale,
         "use_cudnn": use_cudnn,
+        **{name: getattr(config, name) for name in _OPTIONS},
     }
     model: EncoderDecoder | LanguageModel
     if config.architecture == "language_model":
-        model = LanguageModel(vocab_size, **shared)
+        model = LanguageModel(vocab_size, inner_units=config.inner_units, **shared)
     else:
         model = EncoderDecoder(
             vocab_size,

@@ -6,7 +6,13 @@ import keras
 from keras import ops
 
 from seq2seq_kit.model.attention import AdditiveAttention, Memory, MultiplicativeAttention
-from seq2seq_kit.model.lstm import LSTMStack, LSTMState, pop_lstm_options, uniform
+from seq2seq_kit.model.lstm import (
+    LSTMStack,
+    LSTMState,
+    make_dropout,
+    pop_lstm_options,
+    uniform,
+)
 from seq2seq_kit.model.matmul import Projection
 
 _ATTENTIONS = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAttention}
@@ -30,8 +36,8 @@ class LSTMDecoder(keras.layers.Layer):
         output_dim: Size of the outputs.
         attention: "additive" or "multiplicative".
         attention_layer: "last", or "first": the layer whose output queries the memory.
-        **kwargs: `LSTMOptions`, of which `dropout` applies to the outputs too and `init_scale` to
-            all weights, and the arguments of `keras.layers.Layer`.
+        **kwargs: `LSTMOptions`, of which `output_dropout` applies to the outputs and `init_scale`
+            to all weights, and the arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(batch, time, features)`. Embedded decoder inputs.
@@ -78,7 +84,11 @@ class LSTMDecoder(keras.layers.Layer):
         num_below = 1 if attention_layer == "first" else decoder_layers
         self.below = LSTMStack(units, num_below, dtype=dtype, name="below", **options)
         self.above = LSTMStack(
-            units, decoder_layers - num_below, dtype=dtype, name="above", **options
+            units,
+            decoder_layers - num_below,
+            dtype=dtype,
+            name="above",
+            **(options | {"input_dropout": None}),
         )
         self.attend = _ATTENTIONS[attention](
             units, init_scale=options["init_scale"], dtype=dtype, name="attention"
@@ -91,8 +101,8 @@ class LSTMDecoder(keras.layers.Layer):
             dtype=dtype,
             name="combine",
         )
-        self.output_dropout = keras.layers.Dropout(
-            options["dropout"], dtype=dtype, name="output_dropout"
+        self.output_dropout = make_dropout(
+            options["output_dropout"], options, dtype=dtype, name="output_dropout"
         )
 
     def build(self, input_shape: tuple[int | None, ...], values_dim: int) -> None:

@@ -52,8 +52,14 @@ class LSTMEncoder(keras.layers.Layer):
 
     def _direction(self, name: str, options: LSTMOptions) -> list[LSTMStack]:
         dtype = self.dtype_policy.name
+        between = options | {"input_dropout": None}
         return [
-            LSTMStack(self.units // 2, dtype=dtype, name=f"{name}_{index}", **options)
+            LSTMStack(
+                self.units // 2,
+                dtype=dtype,
+                name=f"{name}_{index}",
+                **(options if index == 0 else between),
+            )
             for index in range(self.encoder_layers)
         ]
 

@@ -21,10 +21,44 @@ class FastLSTM(keras.layers.LSTM):
     On a GPU the stock layer computes, with cuDNN if possible; so it does with options that the fast
     loop does not support: other activations, recurrent dropout, no bias, `unroll`,
     `zero_output_for_mask`.
+
+    Args:
+        units: Size of the state.
+        weight_drop: Share of the recurrent kernel that is zeroed in training, drawn at each call
+            (Merity et al., 2018, section 2, https://arxiv.org/abs/1708.02182). Unlike
+            `recurrent_dropout` it keeps cuDNN and the fast loop.
+        **kwargs: The other arguments of `keras.layers.LSTM`.
+
+    Raises:
+        ValueError: If `weight_drop` is combined with the layer's own `dropout` or
+            `recurrent_dropout`.
     """
+
+    def __init__(self, units: int, weight_drop: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        if weight_drop and (self.dropout or self.recurrent_dropout):
+            raise ValueError(
+                "`weight_drop` cannot be combined with `dropout` or `recurrent_dropout` of the "
+                f"layer. Received: weight_drop={weight_drop}, dropout={self.dropout}, "
+                f"recurrent_dropout={self.recurrent_dropout}. Drop the layer's inputs instead."
+            )
+        self.weight_drop = weight_drop
 
     def inner_loop(
         self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+    ) -> tuple[Any, Any, list[Any]]:
+        if not (training and self.weight_drop):
+            return self._inner_loop(sequences, initial_state, mask, training)
+        kernel = self.cell.recurrent_kernel
+        dropped = keras.random.dropout(
+            kernel.value, self.weight_drop, seed=self.cell.seed_generator
+        )
+        # Whatever reads the variable, also Keras's own code around cuDNN, gets this value.
+        with keras.StatelessScope(state_mapping=[(kernel, dropped)]):
+            return self._inner_loop(sequences, initial_state, mask, training)
+
+    def _inner_loop(
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool
     ) -> tuple[Any, Any, list[Any]]:
         if not self._is_covered() or (self.use_cudnn and tf.config.list_physical_devices("GPU")):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
@@ -73,6 +107,9 @@ class FastLSTM(keras.layers.LSTM):
         sums = product(tf.concat([inputs, hidden], axis=1), kernel)
         hidden, cell, _ = _activate(sums + self.cell.bias, cell)
         return hidden, hidden, cell
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"weight_drop": self.weight_drop}
 
     def _is_covered(self) -> bool:
         usual = (self.activation, self.recurrent_activation) == (

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from seq2seq_kit.model.fast_lstm import FastLSTM
+from seq2seq_kit.model.layer_normalization import LayerNormalization
 
 
 class LSTMState(NamedTuple):
@@ -32,6 +33,16 @@ class LSTMOptions(TypedDict):
 
     dropout: float
     """Share of each layer's inputs that is zeroed in training."""
+    input_dropout: float | None
+    """The same share for the inputs of the first layer; None is `dropout`."""
+    output_dropout: float | None
+    """The same share for what a network computes from the last layer; None is `dropout`."""
+    locked_dropout: bool
+    """Whether a row has the same dropout mask at all time steps."""
+    weight_drop: float
+    """As in `FastLSTM`."""
+    layer_normalization: bool
+    """Whether the output of each layer is normalized."""
     init_scale: float
     """Kernels start uniform in +-init_scale, the forget gate's bias at 1."""
     use_cudnn: str | bool
@@ -39,7 +50,16 @@ class LSTMOptions(TypedDict):
     machine)."""
 
 
-_DEFAULTS = LSTMOptions(dropout=0.0, init_scale=0.1, use_cudnn="auto")
+_DEFAULTS = LSTMOptions(
+    dropout=0.0,
+    input_dropout=None,
+    output_dropout=None,
+    locked_dropout=False,
+    weight_drop=0.0,
+    layer_normalization=False,
+    init_scale=0.1,
+    use_cudnn="auto",
+)
 
 
 def pop_lstm_options(kwargs: dict[str, Any]) -> LSTMOptions:
@@ -47,16 +67,38 @@ def pop_lstm_options(kwargs: dict[str, Any]) -> LSTMOptions:
     return cast(LSTMOptions, {name: kwargs.pop(name, value) for name, value in _DEFAULTS.items()})
 
 
+def make_dropout(
+    rate: float | None, options: LSTMOptions, *, dtype: str, name: str
+) -> keras.layers.Dropout:
+    """Returns a dropout layer for float `(batch, time, features)`.
+
+    Args:
+        rate: Share that is zeroed; None is `options["dropout"]`.
+        options: They say whether the mask is the same at all time steps (Gal and Ghahramani, 2016,
+            https://arxiv.org/abs/1512.05287).
+        dtype: The name of a dtype policy.
+        name: The layer's name.
+    """
+    return keras.layers.Dropout(
+        options["dropout"] if rate is None else rate,
+        noise_shape=(None, 1, None) if options["locked_dropout"] else None,
+        dtype=dtype,
+        name=name,
+    )
+
+
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class LSTMStack(keras.layers.Layer):
     """Unidirectional LSTM layers on top of each other, with residual connections.
 
     Dropout applies to the input of each layer. From the second layer on, a layer's input is added
-    to its output (He et al., 2016, https://arxiv.org/abs/1512.03385), so that deep stacks learn.
+    to its output if both have the same size (He et al., 2016, https://arxiv.org/abs/1512.03385), so
+    that deep stacks learn. Layer normalization applies to the outputs before that.
 
     Args:
-        units: Size of the state and of the output of each layer.
+        units: Size of the state and of the output of the last layer.
         num_layers: Number of layers.
+        inner_units: The same size of the layers before the last one; None is `units`.
         **kwargs: `LSTMOptions`, and the arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -70,7 +112,9 @@ class LSTMStack(keras.layers.Layer):
         The outputs, `(batch, time, units)`, and a tuple of the final `LSTMState`s.
     """
 
-    def __init__(self, units: int, num_layers: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, units: int, num_layers: int = 1, inner_units: int | None = None, **kwargs: Any
+    ) -> None:
         options = pop_lstm_options(kwargs)
         # Not the policy that other code in the process may have set for all layers.
         kwargs.setdefault("dtype", "float32")
@@ -78,26 +122,39 @@ class LSTMStack(keras.layers.Layer):
         self.supports_masking = True
         self.units = units
         self.num_layers = num_layers
+        self.inner_units = inner_units
+        dtype = self.dtype_policy.name
         self.layers = [
             FastLSTM(
-                units,
+                inner_units or units if index < num_layers - 1 else units,
                 return_sequences=True,
                 return_state=True,
                 kernel_initializer=uniform(options["init_scale"]),
                 recurrent_initializer=uniform(options["init_scale"]),
+                weight_drop=options["weight_drop"],
                 use_cudnn=options["use_cudnn"],
-                dtype=self.dtype_policy.name,
+                dtype=dtype,
                 name=f"lstm_{index}",
             )
             for index in range(num_layers)
         ]
-        self.input_dropout = keras.layers.Dropout(
-            options["dropout"], dtype=self.dtype_policy.name, name="input_dropout"
-        )
+        self.dropout = make_dropout(None, options, dtype=dtype, name="dropout")
+        self.input_dropout = self.dropout
+        if options["input_dropout"] is not None:
+            self.input_dropout = make_dropout(
+                options["input_dropout"], options, dtype=dtype, name="input_dropout"
+            )
+        self.normalizations = [
+            LayerNormalization(dtype=dtype, name=f"normalization_{index}")
+            for index in range(num_layers if options["layer_normalization"] else 0)
+        ]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         for index, layer in enumerate(self.layers):
-            layer.build(input_shape if index == 0 else (*input_shape[:-1], self.units))
+            layer.build(input_shape)
+            input_shape = (*input_shape[:-1], layer.units)
+            if self.normalizations:
+                self.normalizations[index].build(input_shape)
         self.built = True
 
     def call(
@@ -109,15 +166,23 @@ class LSTMStack(keras.layers.Layer):
     ) -> tuple[Any, tuple[LSTMState, ...]]:
         states = []
         for index, layer in enumerate(self.layers):
+            dropout = self.dropout if index > 0 else self.input_dropout
             outputs, hidden, cell = layer(
-                self.input_dropout(inputs, training=training),
+                dropout(inputs, training=training),
                 initial_state=None if initial_state is None else list(initial_state[index]),
                 mask=mask,
                 training=training,
             )
-            inputs = outputs + inputs if index > 0 else outputs
+            inputs = self._join(index, inputs, outputs)
             states.append(LSTMState(hidden, cell))
         return inputs, tuple(states)
+
+    def _join(self, index: int, inputs: Any, outputs: Any) -> Any:
+        """Returns the output of a layer, normalized, with the residual connection."""
+        if self.normalizations:
+            outputs = self.normalizations[index](outputs)
+        has_residual = index > 0 and self.layers[index].units == self.layers[index - 1].units
+        return outputs + inputs if has_residual else outputs
 
     def step(self, inputs: Any, states: tuple[LSTMState, ...]) -> tuple[Any, tuple[LSTMState, ...]]:
         """Runs one time step without dropout.
@@ -132,14 +197,16 @@ class LSTMStack(keras.layers.Layer):
         new_states = []
         for index, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
             outputs, hidden, cell = layer.step(inputs, *state)
-            inputs = outputs + inputs if index > 0 else outputs
+            inputs = self._join(index, inputs, outputs)
             new_states.append(LSTMState(hidden, cell))
         return inputs, tuple(new_states)
 
     def zero_state(self, batch_size: Any) -> tuple[LSTMState, ...]:
         """Returns the state before the first step: zeros, `(batch_size, units)` each."""
-        zeros = ops.zeros((batch_size, self.units), dtype=self.compute_dtype)
-        return tuple(LSTMState(zeros, zeros) for _ in self.layers)
+        zeros = [
+            ops.zeros((batch_size, layer.units), dtype=self.compute_dtype) for layer in self.layers
+        ]
+        return tuple(LSTMState(part, part) for part in zeros)
 
 
 def uniform(scale: float) -> keras.initializers.Initializer:

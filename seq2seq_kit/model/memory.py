@@ -127,22 +127,28 @@ def count_weights(config: ModelConfig, vocab_size: int, source_vocab_size: int |
     output_dim = dim if config.tie_embeddings else units
     number = vocab_size * (dim + 1) + (0 if config.tie_embeddings else vocab_size * units)
     if config.architecture == "language_model":
-        return number + _lstm(dim, units, layers) + (units + 1) * output_dim
+        sizes = (layers - 1) * [config.inner_units or units] + [units]
+        return number + _stack(config, dim, sizes) + (units + 1) * output_dim
     if source_vocab_size is not None or not config.tie_embeddings:
         number += (source_vocab_size or vocab_size) * dim
-    half = units // 2
-    number += 2 * (_lstm(dim, half, 1) + (config.encoder_layers - 1) * _lstm(units, half, 1))
+    half = [units // 2]
+    number += 2 * _stack(config, dim, half)
+    number += 2 * (config.encoder_layers - 1) * _stack(config, units, half)
     if config.attention_layer == "first":
-        number += _lstm(dim, units, 1) + (_lstm(2 * units, units, layers - 1) if layers > 1 else 0)
+        number += _stack(config, dim, [units]) + _stack(config, 2 * units, (layers - 1) * [units])
     else:
-        number += _lstm(dim, units, layers)
+        number += _stack(config, dim, layers * [units])
     attention = units**2 if config.attention == "multiplicative" else 2 * units**2 + units
     return number + attention + 2 * units * output_dim
 
 
-def _lstm(input_dim: int, units: int, layers: int) -> int:
-    """Returns the weights of a stack of LSTM layers."""
-    return 4 * units * (input_dim + units + 1 + (layers - 1) * (2 * units + 1))
+def _stack(config: ModelConfig, input_dim: int, sizes: Sequence[int]) -> int:
+    """Returns the weights of a stack of LSTM layers with the given numbers of units."""
+    number = 0
+    for units in sizes:
+        number += 4 * units * (input_dim + units + 1) + 2 * units * config.layer_normalization
+        input_dim = units
+    return number
 
 
 def check_batch(config: ModelConfig, rows: int, source_length: int, target_length: int) -> None:

@@ -4,6 +4,7 @@ Both are `keras.Model`s over ids: `call` runs whole sequences in training, `star
 token at a time in decoding. Neither knows text, search or loss.
 """
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -12,8 +13,20 @@ from keras import ops
 from seq2seq_kit.decoding.protocol import StepOutput
 from seq2seq_kit.model.attention import Memory
 from seq2seq_kit.model.decoder import LSTMDecoder
+from seq2seq_kit.model.embedding import (
+    EmbeddingOptions,
+    TokenEmbedding,
+    pop_embedding_options,
+)
 from seq2seq_kit.model.encoder import LSTMEncoder
-from seq2seq_kit.model.lstm import LSTMOptions, LSTMStack, LSTMState, pop_lstm_options, uniform
+from seq2seq_kit.model.lstm import (
+    LSTMOptions,
+    LSTMStack,
+    LSTMState,
+    make_dropout,
+    pop_lstm_options,
+    uniform,
+)
 from seq2seq_kit.model.matmul import Projection, product, weight_operand
 from seq2seq_kit.special_ids import BOS_ID, PAD_ID
 
@@ -76,8 +89,8 @@ class TokenModel(keras.Model):
         embedding_dim: Size of the embeddings.
         tie_embeddings: Whether the output layer shares the embeddings. Its inputs then have the
             size of an embedding, otherwise that of a state.
-        lstm_options: Options of the LSTM layers; `init_scale` applies to all weights, `dropout` to
-            the embeddings, between layers and to the outputs.
+        lstm_options: Options of the LSTM layers; `init_scale` applies to all weights.
+        embedding_options: Options of the embeddings.
         **kwargs: The arguments of `keras.Model`.
     """
 
@@ -88,6 +101,7 @@ class TokenModel(keras.Model):
         *,
         tie_embeddings: bool,
         lstm_options: LSTMOptions,
+        embedding_options: EmbeddingOptions,
         **kwargs: Any,
     ) -> None:
         # Not the policy that other code in the process may have set for all layers.
@@ -97,12 +111,14 @@ class TokenModel(keras.Model):
         self.embedding_dim = embedding_dim
         self.tie_embeddings = tie_embeddings
         self.lstm_options = lstm_options
+        self.embedding_options = embedding_options
         self.embedding = self._make_embedding(vocab_size, "embedding")
 
-    def _make_embedding(self, vocab_size: int, name: str) -> keras.layers.Embedding:
-        return keras.layers.Embedding(
+    def _make_embedding(self, vocab_size: int, name: str) -> TokenEmbedding:
+        return TokenEmbedding(
             vocab_size,
             self.embedding_dim,
+            **self.embedding_options,
             embeddings_initializer=uniform(self.lstm_options["init_scale"]),
             dtype=self.dtype_policy.name,
             name=name,
@@ -132,6 +148,11 @@ class TokenModel(keras.Model):
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
         return self.output_layer().logits(self.decoder_outputs(inputs, training=training))
+
+    @property
+    def gate_width(self) -> int:
+        """A number that divides the sizes of all gates; a search chooses its row counts by it."""
+        raise NotImplementedError
 
     def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Returns the inputs of the output layer, float `(batch, target_time, output_dim)`.
@@ -163,6 +184,7 @@ class TokenModel(keras.Model):
             "embedding_dim": self.embedding_dim,
             "tie_embeddings": self.tie_embeddings,
             **self.lstm_options,
+            **self.embedding_options,
         }
 
 
@@ -181,7 +203,7 @@ class EncoderDecoder(TokenModel):
         attention: "additive" or "multiplicative".
         attention_layer: "first" or "last", as in `LSTMDecoder`.
         tie_embeddings: As in `TokenModel`.
-        **kwargs: `LSTMOptions` as in `TokenModel`, and the arguments of `keras.Model`.
+        **kwargs: `LSTMOptions` and `EmbeddingOptions`, and the arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of `source_ids`, int32 `(batch, source_time)`, right-padded with 0 and no
@@ -212,6 +234,7 @@ class EncoderDecoder(TokenModel):
             embedding_dim,
             tie_embeddings=tie_embeddings,
             lstm_options=options,
+            embedding_options=pop_embedding_options(kwargs),
             **kwargs,
         )
         self.source_vocab_size = source_vocab_size
@@ -244,9 +267,13 @@ class EncoderDecoder(TokenModel):
         self._build_output(self.decoder.output_dim)
         self.built = True
 
+    @property
+    def gate_width(self) -> int:
+        return self.units // 2  # Each direction of the encoder has half of the units.
+
     def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
         memory, states = self.encode(inputs["source_ids"], training=training)
-        embedded = self.embedding(inputs["decoder_input_ids"])
+        embedded = self.embedding(inputs["decoder_input_ids"], training=training)
         return self.decoder(embedded, memory, initial_state=states, training=training)[0]
 
     def vocabulary_weights(self) -> list[VocabularyWeight]:
@@ -265,9 +292,8 @@ class EncoderDecoder(TokenModel):
             training: Whether dropout is active.
         """
         mask = ops.not_equal(source_ids, PAD_ID)
-        values, states = self.encoder(
-            self.source_embedding(source_ids), mask=mask, training=training
-        )
+        embedded = self.source_embedding(source_ids, training=training)
+        values, states = self.encoder(embedded, mask=mask, training=training)
         top = len(states) - 1
         return self.decoder.memorize(values, mask), tuple(
             states[min(layer, top)] for layer in range(self.decoder_layers)
@@ -324,10 +350,11 @@ class LanguageModel(TokenModel):
     Args:
         vocab_size: Vocabulary.
         embedding_dim: Size of the embeddings.
-        units: Size of the LSTM states.
+        units: Size of the states of the last LSTM layer.
         decoder_layers: LSTM layers.
+        inner_units: Size of the states of the layers before the last one; None is `units`.
         tie_embeddings: As in `TokenModel`.
-        **kwargs: `LSTMOptions` as in `TokenModel`, and the arguments of `keras.Model`.
+        **kwargs: `LSTMOptions` and `EmbeddingOptions`, and the arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of `decoder_input_ids`, int32 `(batch, time)`, right-padded.
@@ -344,6 +371,7 @@ class LanguageModel(TokenModel):
         embedding_dim: int = 256,
         units: int = 512,
         decoder_layers: int = 1,
+        inner_units: int | None = None,
         tie_embeddings: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -353,12 +381,16 @@ class LanguageModel(TokenModel):
             embedding_dim,
             tie_embeddings=tie_embeddings,
             lstm_options=options,
+            embedding_options=pop_embedding_options(kwargs),
             **kwargs,
         )
         self.units = units
         self.decoder_layers = decoder_layers
+        self.inner_units = inner_units
         dtype = self.dtype_policy.name
-        self.lstm = LSTMStack(units, decoder_layers, dtype=dtype, name="lstm", **options)
+        self.lstm = LSTMStack(
+            units, decoder_layers, inner_units, dtype=dtype, name="lstm", **options
+        )
         self.combine = Projection(
             embedding_dim if tie_embeddings else units,
             activation="tanh",
@@ -366,8 +398,8 @@ class LanguageModel(TokenModel):
             dtype=dtype,
             name="combine",
         )
-        self.output_dropout = keras.layers.Dropout(
-            options["dropout"], dtype=dtype, name="output_dropout"
+        self.output_dropout = make_dropout(
+            options["output_dropout"], options, dtype=dtype, name="output_dropout"
         )
 
     def build(self, input_shape: Any = None) -> None:
@@ -375,6 +407,12 @@ class LanguageModel(TokenModel):
         self.combine.build((None, None, self.units))
         self._build_output(self.combine.units)
         self.built = True
+
+    @property
+    def gate_width(self) -> int:
+        # Half, as in an encoder, so that the row counts and with them the bits are those of
+        # earlier versions.
+        return math.gcd(self.units, self.inner_units or self.units) // 2
 
     def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
         return self.read(inputs["decoder_input_ids"], None, training=training)[0]
@@ -405,9 +443,8 @@ class LanguageModel(TokenModel):
                 LSTMState(*(ops.where(begins, ops.zeros_like(part), part) for part in state))
                 for state in states
             )
-        outputs, states = self.lstm(
-            self.embedding(token_ids), initial_state=states, training=training
-        )
+        embedded = self.embedding(token_ids, training=training)
+        outputs, states = self.lstm(embedded, initial_state=states, training=training)
         return self.output_dropout(self.combine(outputs), training=training), states
 
     def start(self, source_ids: Any) -> Start:
@@ -472,4 +509,5 @@ class LanguageModel(TokenModel):
         return super().get_config() | {
             "units": self.units,
             "decoder_layers": self.decoder_layers,
+            "inner_units": self.inner_units,
         }
