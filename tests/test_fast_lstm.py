@@ -162,3 +162,54 @@ def test_an_exported_layer_answers_as_it_does(tmp_path: Path) -> None:
     inputs = draw(BATCH, TIME, FEATURES)
     exported = tf.saved_model.load(str(tmp_path / "exported"))
     np.testing.assert_array_equal(exported.serve(inputs), model(inputs))
+
+
+# ---- Weight drop
+
+
+def dropping_pair(rate: float = 0.4) -> tuple[FastLSTM, FastLSTM]:
+    """The same layer with and without weight drop."""
+    options = {"return_sequences": True, "return_state": True}
+    plain = make_pair(**options)[1]
+    dropping = FastLSTM(UNITS, weight_drop=rate, **options)
+    dropping.build((BATCH, None, FEATURES))
+    dropping.set_weights(plain.get_weights())
+    return plain, dropping
+
+
+@pytest.mark.parametrize("covered", [True, False])
+def test_weight_drop_computes_with_a_part_of_the_recurrent_kernel(
+    monkeypatch: pytest.MonkeyPatch, covered: bool
+) -> None:
+    if not covered:  # Keras's own loop, or cuDNN.
+        monkeypatch.setattr(FastLSTM, "_is_covered", lambda _: False)
+    plain, dropping = dropping_pair()
+    kernel = dropping.cell.recurrent_kernel.numpy()
+    # The mask is what dropout makes of ones from the same seed.
+    seed = dropping.cell.seed_generator.state.numpy()
+    mask = keras.random.dropout(np.ones_like(kernel), 0.4, seed=dropping.cell.seed_generator)
+    assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / 0.6)}
+    dropping.cell.seed_generator.state.assign(seed)
+    plain.cell.recurrent_kernel.assign(kernel * mask)
+    found, expected = run(dropping, training=True), run(plain, training=True)
+    expected[7] = expected[7] * mask  # The gradient of the kernel, of which a part was used.
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+    np.testing.assert_array_equal(dropping.cell.recurrent_kernel, kernel)
+
+
+def test_weight_drop_leaves_validation_and_steps_alone_and_draws_again_in_training() -> None:
+    plain, dropping = dropping_pair()
+    for one, other in zip(run(dropping), run(plain), strict=True):
+        np.testing.assert_array_equal(one, other)
+    state = draw(2, BATCH, UNITS)
+    inputs = draw(BATCH, FEATURES)
+    np.testing.assert_array_equal(dropping.step(inputs, *state)[0], plain.step(inputs, *state)[0])
+    first, second = (run(dropping, training=True)[0] for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_weight_drop_excludes_the_dropout_of_the_layer() -> None:
+    with pytest.raises(ValueError, match="cannot be combined with `dropout`"):
+        FastLSTM(UNITS, weight_drop=0.1, dropout=0.1)
+    assert FastLSTM.from_config(dropping_pair(0.25)[1].get_config()).weight_drop == 0.25

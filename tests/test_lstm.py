@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 import reference
+import tensorflow as tf
 
+from seq2seq_kit.model.fast_lstm import FastLSTM
 from seq2seq_kit.model.lstm import LSTMStack, LSTMState
 
 BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 6
@@ -97,3 +99,73 @@ def test_stack_is_restored_from_its_config() -> None:
     assert isinstance(restored, LSTMStack)
     assert restored.get_config() == stack.get_config()
     assert [layer.use_cudnn for layer in restored.layers] == [False] * 3
+
+
+def masks_of(stack: LSTMStack, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """What each layer gets of ones, once in training: its dropout mask."""
+    masks = []
+
+    def take_ones(layer: keras.layers.Layer, inputs: tf.Tensor, **_: object) -> list[tf.Tensor]:
+        masks.append(np.asarray(inputs))
+        ones = tf.ones([*inputs.shape[:2], layer.units])
+        return [ones, ones[:, 0], ones[:, 0]]
+
+    monkeypatch.setattr(FastLSTM, "__call__", take_ones)
+    stack(np.ones((50, TIME, FEATURES), np.float32), training=True)
+    return masks
+
+
+def test_a_locked_mask_is_the_same_at_all_time_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = make_stack(2, dropout=0.4, locked_dropout=True)
+    for mask in masks_of(stack, monkeypatch):
+        np.testing.assert_array_equal(mask, np.repeat(mask[:, :1], TIME, axis=1))
+        assert (mask == 0).mean() == pytest.approx(0.4, abs=0.12)
+        assert len(np.unique(mask, axis=0)) > 5
+
+
+def test_an_unlocked_mask_differs_from_step_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mask in masks_of(make_stack(2, dropout=0.4), monkeypatch):
+        assert (mask != mask[:, :1]).any()
+
+
+def test_embeddings_can_have_a_dropout_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = make_stack(3, dropout=0.5, input_dropout=0.0)
+    first, *others = masks_of(stack, monkeypatch)
+    assert (first == 1).all()
+    assert all((mask == 0).mean() == pytest.approx(0.5, abs=0.1) for mask in others)
+
+
+def test_layers_are_normalized_before_the_residual_connection() -> None:
+    stack, inputs = make_stack(2, layer_normalization=True), random_inputs(BATCH, TIME, FEATURES)
+    weights = stack.get_weights()
+    expected = inputs
+    for layer in range(2):
+        gain, shift = weights[6 + 2 * layer : 8 + 2 * layer]
+        zeros = reference.zeros(BATCH, UNITS)
+        outputs, _ = reference.lstm(expected, weights[3 * layer : 3 * layer + 3], zeros)
+        centered = outputs - outputs.mean(axis=-1, keepdims=True)
+        outputs = gain * centered / np.sqrt(outputs.var(axis=-1, keepdims=True) + 1e-5) + shift
+        expected = outputs + expected if layer else outputs
+    np.testing.assert_allclose(stack(inputs)[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"layer_normalization": True}, {"inner_units": 7}])
+def test_steps_with_options_give_what_the_whole_sequence_gives(options: dict[str, int]) -> None:
+    stack, inputs = make_stack(3, **options), random_inputs(BATCH, TIME, FEATURES)
+    outputs, finals = stack(inputs)
+    states = stack.zero_state(BATCH)
+    for time in range(TIME):
+        output, states = stack.step(inputs[:, time], states)
+        np.testing.assert_allclose(output, outputs[:, time], atol=1e-5)
+    assert_states_equal(states, list(finals))
+
+
+def test_inner_layers_are_wider_and_only_equal_sizes_are_added() -> None:
+    stack, inputs = make_stack(3, inner_units=7), random_inputs(BATCH, TIME, FEATURES)
+    outputs, finals = stack(inputs)
+    assert [state.hidden.shape[-1] for state in finals] == [7, 7, UNITS]
+    weights = [stack.get_weights()[index : index + 3] for index in (0, 3, 6)]
+    first, _ = reference.lstm(inputs, weights[0], reference.zeros(BATCH, 7))
+    second, _ = reference.lstm(first, weights[1], reference.zeros(BATCH, 7))
+    expected, _ = reference.lstm(first + second, weights[2], reference.zeros(BATCH, UNITS))
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)

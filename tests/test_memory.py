@@ -45,6 +45,9 @@ def test_weights_are_counted_as_keras_counts_them(
         encoder_layers=layers,
         decoder_layers=layers,
     )
+    if architecture == "language_model" and layers > 1:
+        config = config.model_copy(update={"inner_units": 8})
+    config = config.model_copy(update={"layer_normalization": layers == 3})
     model = build_model(config, 17, source)
     assert memory.count_weights(config, 17, source) == model.count_params()
 

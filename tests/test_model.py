@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from seq2seq_kit.config import ModelConfig
 from seq2seq_kit.model.build import build_model
+from seq2seq_kit.model.fast_lstm import FastLSTM
 from seq2seq_kit.model.lstm import LSTMState
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, TokenModel
 from seq2seq_kit.training.losses import MaskedCrossEntropy
@@ -25,11 +26,21 @@ ENCODER_DECODERS = [
     {"attention": "additive", "encoder_layers": 2, "decoder_layers": 3},
     {"attention_layer": "first", "decoder_layers": 2, "tie_embeddings": False},
     {"source_vocab_size": 30, "encoder_layers": 3, "decoder_layers": 1},
+    {
+        "layer_normalization": True,
+        "attention_layer": "first",
+        "decoder_layers": 2,
+        "embedding_dropout": 0.2,
+    },
 ]
 MODELS = [
     *((EncoderDecoder, options) for options in ENCODER_DECODERS),
     (LanguageModel, {"decoder_layers": 1}),
     (LanguageModel, {"decoder_layers": 3, "tie_embeddings": False}),
+    (
+        LanguageModel,
+        {"decoder_layers": 2, "inner_units": 12, "layer_normalization": True, "weight_drop": 0.2},
+    ),
 ]
 
 
@@ -267,6 +278,53 @@ def test_build_model_follows_the_config(
         assert model.lstm.num_layers == 3
     else:
         assert (model.source_embedding is not model.embedding) == own_source
+
+
+OPTIONS = {
+    "input_dropout": 0.15,
+    "output_dropout": 0.35,
+    "locked_dropout": True,
+    "embedding_dropout": 0.1,
+    "word_dropout": 0.2,
+    "token_noise": 0.3,
+    "weight_drop": 0.4,
+    "layer_normalization": True,
+}
+
+
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])
+def test_every_option_of_the_config_reaches_the_layers(architecture: str) -> None:
+    config = ModelConfig(
+        architecture=architecture,
+        units=8,
+        embedding_dim=6,
+        dropout=0.25,
+        encoder_layers=2,
+        decoder_layers=2,
+        **OPTIONS,
+    )
+    model = build_model(config, VOCAB_SIZE)
+    assert OPTIONS.items() <= model.get_config().items()
+    found = dropouts(model)
+    assert {layer.rate for layer in found} == {0.15, 0.25, 0.35}
+    assert {layer.noise_shape for layer in found} == {(None, 1, None)}
+    layers = model._flatten_layers()
+    drops = [layer.weight_drop for layer in layers if isinstance(layer, FastLSTM)]
+    assert drops == [0.4] * (2 if architecture == "language_model" else 6)
+    np.testing.assert_array_equal(model(BATCH), model(BATCH))
+    assert np.abs(model(BATCH, training=True) - model(BATCH)).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [EncoderDecoder, LanguageModel])
+def test_rates_change_neither_the_first_weights_nor_what_is_validated(
+    kind: type[TokenModel],
+) -> None:
+    plain = make_model(kind, {"dropout": 0.3})
+    # Both draw a seed for each layer of dropout; weight drop uses one that each LSTM has.
+    same = make_model(kind, {"dropout": 0.3, "locked_dropout": True, "weight_drop": 0.5})
+    for one, other in zip(plain.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(plain(BATCH), same(BATCH))
 
 
 def dropouts(model: keras.Model) -> list[keras.layers.Dropout]:

@@ -44,11 +44,22 @@ def test_a_forecast_is_logged_once_after_twenty_steps(
     assert line.startswith("8 epochs: about ")
 
 
+RANDOM_MASKS = (
+    "dropout",
+    "input_dropout",
+    "embedding_dropout",
+    "word_dropout",
+    "token_noise",
+    "weight_drop",
+)
+
+
 @pytest.mark.parametrize("of_kind", [{"kind": "encoder_decoder"}, {"reads_streams": True}])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     tmp_path: Path, of_kind: dict[str, Any]
 ) -> None:
-    options = {"dropout": 0.3, "epochs": 3, "validate_every": 3, "warmup_steps": 8, **of_kind}
+    model = dict.fromkeys(RANDOM_MASKS, 0.3) | {"locked_dropout": True}
+    options = {"model": model, "epochs": 3, "validate_every": 3, "warmup_steps": 8, **of_kind}
     straight = make_trainer(tmp_path / "straight", **options)
     straight.fit()
     broken = make_trainer(tmp_path / "broken", callbacks=[AtStep(5, press_ctrl_c)], **options)

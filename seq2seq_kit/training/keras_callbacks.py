@@ -130,7 +130,8 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[keras.callbacks.Callback]:
         if isinstance(callback, keras.callbacks.SwapEMAWeights):
             raise InputError(
                 "The callback SwapEMAWeights needs an optimizer that keeps a moving average of the "
-                "weights, and training here keeps none. Leave it out."
+                "weights, which training here does not use. Leave it out, and set "
+                "training.averaging=ema: the averaged weights are then validated and kept."
             )
     return callbacks
 
