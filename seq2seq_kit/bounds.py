@@ -69,6 +69,9 @@ MAX_WEIGHT_DECAY = 10.0
 """Times the learning rate, the share of itself that a weight loses in a step. With a usual learning
 rate of 0.001, a value of 10 already halves the weights in 70 steps."""
 
+MAX_REGULARIZATION = 1000.0
+"""Factor of a penalty that is added to the loss. From 100 on, it is all that training lowers."""
+
 MAX_INIT_SCALE = 1000.0
 """Weights start within plus and minus this: gates saturate from about 10 on."""
 

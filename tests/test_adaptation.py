@@ -82,9 +82,9 @@ def _gradients(model: LanguageModel, ids: list[int], start: int) -> list[np.ndar
     states = model.lstm.zero_state(1)
     inputs = np.array([[2, *ids]])
     if start:
-        _, states = model.read(inputs[:, :start], states)
+        _, states, _ = model.read(inputs[:, :start], states)
     with tf.GradientTape() as tape:
-        outputs, _ = model.read(inputs[:, start : start + 10], states)
+        outputs, _, _ = model.read(inputs[:, start : start + 10], states)
         logits = model.output_layer().logits(outputs)[0]
         losses = keras.losses.sparse_categorical_crossentropy(
             np.array(ids[start : start + 10]), logits, from_logits=True

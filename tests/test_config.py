@@ -176,6 +176,10 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
             "model.inner_units: must be at least `units`, here 512. Received: 500",
         ),
         (
+            minimal(training={"activation_regularization": 2.0}),
+            "training.activation_regularization: is for language models only",
+        ),
+        (
             minimal(training={"schedule": "cosine", "plateau_factor": 0.9}),
             "training.plateau_factor: has a meaning only with `schedule: plateau`",
         ),
@@ -629,6 +633,8 @@ def values_of(schema: dict[str, Any]) -> strategies.SearchStrategy[Any]:
 
 # Most of their values have a meaning only beside one value of another key.
 DEPENDENT = {
+    "activation_regularization",
+    "temporal_activation_regularization",
     "averaging_decay",
     "averaging_patience",
     "inner_units",

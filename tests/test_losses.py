@@ -7,7 +7,12 @@ import tensorflow as tf
 
 from seq2seq_kit.model.networks import OutputLayer
 from seq2seq_kit.training import losses
-from seq2seq_kit.training.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
+from seq2seq_kit.training.losses import (
+    MaskedCrossEntropy,
+    activation_penalty,
+    cross_entropy,
+    projected_cross_entropy,
+)
 
 VOCAB_SIZE = 7
 
@@ -169,3 +174,14 @@ def test_loss_is_restored_from_its_config() -> None:
     loss = keras.losses.deserialize(keras.losses.serialize(MaskedCrossEntropy(0.3)))
     assert isinstance(loss, MaskedCrossEntropy)
     assert loss.label_smoothing == 0.3
+
+
+def test_activation_penalty_sums_squares_of_outputs_and_of_their_changes() -> None:
+    # Two rows of three positions with two features; the last position of the second is padding.
+    outputs = np.array([[[1, 3], [2, 2], [0, 4]], [[1, 1], [3, 1], [9, 9]]], np.float32)
+    weights = np.array([[0.5, 0.5, 0.5], [0.25, 0.25, 0.0]], np.float32)
+    sizes = 0.5 * (5 + 4 + 8) + 0.25 * (1 + 5)
+    changes = 0.5 * (1 + 4) + 0.25 * 2
+    for activation, temporal in ((2.0, 0.0), (0.0, 3.0), (2.0, 3.0)):
+        found = activation_penalty(outputs, weights, activation, temporal)
+        assert float(found) == pytest.approx(activation * sizes + temporal * changes)

@@ -1,5 +1,6 @@
 """A step of training: the loss, the gradient and the order of the rows."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -143,3 +144,46 @@ def test_gradients_are_clipped_to_the_global_norm(
         norms.append(float(norm))
     np.testing.assert_allclose(norms[0], 1e-3, rtol=1e-4)
     assert 1e-3 < norms[1] == norms[2], "a gradient that is short enough stays as it is"
+
+
+def test_penalties_are_in_the_gradient_and_not_in_the_loss_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for rates in ((0.0, 0.0), (2.0, 3.0)):
+        trainer = make_trainer(
+            tmp_path / str(rates),
+            batch_size=99,
+            clip_norm=1e9,
+            label_smoothing=0.0,
+            activation_regularization=rates[0],
+            temporal_activation_regularization=rates[1],
+        )
+        steps, optimizer = trainer._steps, trainer.model.optimizer
+        gradients = [tf.Variable(tf.zeros(v.shape)) for v in trainer.model.trainable_variables]
+
+        def keep(parts: Sequence[tf.Tensor], _: Any, kept: Sequence[tf.Variable]) -> None:
+            for variable, part in zip(kept, parts, strict=True):
+                variable.assign(part)
+
+        monkeypatch.setattr(optimizer, "apply", functools.partial(keep, kept=gradients))
+        (batch,) = steps.batches(trainer._train_set, trainer._train_set.plan(0))
+        found.append((steps.train(batch)[0], gradients))
+    (plain_loss, plain), (loss, penalized) = found
+    assert loss == plain_loss
+    model, weights = trainer.model, batch["weights"].numpy()
+    with tf.GradientTape() as tape:
+        outputs, _ = model.lstm(model.embedding(batch["decoder_input_ids"]))
+        penalty = sum(
+            2.0 * tf.reduce_mean(outputs[row, time] ** 2)
+            + (
+                3.0 * tf.reduce_mean((outputs[row, time] - outputs[row, time - 1]) ** 2)
+                if time
+                else 0
+            )
+            for row, time in zip(*np.nonzero(weights), strict=True)
+        )
+    expected = tape.gradient(penalty, model.trainable_variables)
+    for one, other, part in zip(plain, penalized, expected, strict=True):
+        part = 0.0 if part is None else tf.convert_to_tensor(part)
+        np.testing.assert_allclose(other, one + part, atol=1e-6)

@@ -394,6 +394,9 @@ class ModelConfig(Section):
         return faults
 
 
+Rate = Annotated[float, Field(ge=0.0, le=bounds.MAX_REGULARIZATION, strict=True)]
+
+
 class EarlyStoppingConfig(Section):
     """When training stops, and which checkpoint is the best."""
 
@@ -459,6 +462,13 @@ class TrainingConfig(Section):
     label_smoothing: Fraction = 0.1
     """The share of the target probability that is spread over the whole vocabulary. It raises the
     training loss that is shown, but not the validation loss."""
+    activation_regularization: Rate = 0.0
+    """Language model: the factor of the mean square of the last LSTM layer's outputs, which
+    training adds to its loss (Merity et al., 2017; 2 is usual). The loss that is shown is without
+    it."""
+    temporal_activation_regularization: Rate = 0.0
+    """Language model: the same for the change of these outputs from one token to the next (1 is
+    usual)."""
     validate_every: Annotated[PositiveCount | None, MAY_CHANGE] = None
     """The number of steps between validations. By default an epoch, or 100 steps if that is more.
     Training ends with a validation, unless the last one was less than a tenth of this ago."""
@@ -643,12 +653,7 @@ class Config(Section):
 
     def _architecture_faults(self) -> dict[str, str]:
         if self._architecture() != "language_model":
-            if self.model.inner_units is None:
-                return {}
-            return {
-                "model.inner_units": "is for language models only: the layers of a decoder start"
-                " from the states of the encoder, of `units`. Remove it."
-            }
+            return self._language_model_keys()
         faults = {}
         if self.task == "translation":
             faults["model.architecture"] = (
@@ -659,6 +664,19 @@ class Config(Section):
                 "cannot be used with a language model, which reads prompt and continuation as one"
                 " text. Use one vocabulary, or `model.architecture: encoder_decoder`."
             )
+        return faults
+
+    def _language_model_keys(self) -> dict[str, str]:
+        """Keys that have no meaning for an encoder-decoder."""
+        faults = {}
+        if self.model.inner_units is not None:
+            faults["model.inner_units"] = (
+                "is for language models only: the layers of a decoder start from the states of the"
+                " encoder, of `units`. Remove it."
+            )
+        for key in ("activation_regularization", "temporal_activation_regularization"):
+            if getattr(self.training, key):
+                faults[f"training.{key}"] = "is for language models only. Remove it."
         return faults
 
     def _training_faults(self) -> dict[str, str]:

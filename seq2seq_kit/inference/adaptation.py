@@ -164,7 +164,7 @@ class AdaptiveReader:
         self, input_ids: tf.Tensor, target_ids: tf.Tensor, restarts: tf.Tensor, states: Any
     ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Returns the loss of each target, the inputs of the output layer, and the next states."""
-        outputs, states = self._model.read(input_ids, states, restarts=restarts)
+        outputs, states, _ = self._model.read(input_ids, states, restarts=restarts)
         logits = self._model.output_layer().logits(outputs)
         losses = cross_entropy(logits, target_ids).negative_log_likelihood
         return losses, outputs, states

@@ -129,6 +129,6 @@ class TextReader:
         self, input_ids: tf.Tensor, target_ids: tf.Tensor, restarts: tf.Tensor, states: Any
     ) -> tuple[tf.Tensor, Any]:
         """Returns the loss of each target, and the states after the last one."""
-        outputs, states = self.model.read(input_ids, states, restarts=restarts)
+        outputs, states, _ = self.model.read(input_ids, states, restarts=restarts)
         logits = self.model.output_layer().logits(outputs)
         return cross_entropy(logits, target_ids).negative_log_likelihood, states

@@ -56,6 +56,17 @@ class VocabularyWeight(NamedTuple):
     """Whose vocabulary it is."""
 
 
+class Reading(NamedTuple):
+    """What a language model makes of the tokens that it reads."""
+
+    outputs: Any
+    """float `(batch, time, output_dim)`. The inputs of the output layer."""
+    states: tuple[LSTMState, ...]
+    """The state of each layer after the last token, padding included, `(batch, units)`."""
+    lstm_outputs: Any
+    """float `(batch, time, units)`. The outputs of the last LSTM layer, before any dropout."""
+
+
 class OutputLayer(NamedTuple):
     """From a decoder's outputs to logits, as plain tensors.
 
@@ -415,7 +426,7 @@ class LanguageModel(TokenModel):
         return math.gcd(self.units, self.inner_units or self.units) // 2
 
     def decoder_outputs(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        return self.read(inputs["decoder_input_ids"], None, training=training)[0]
+        return self.read(inputs["decoder_input_ids"], None, training=training).outputs
 
     def read(
         self,
@@ -424,7 +435,7 @@ class LanguageModel(TokenModel):
         *,
         restarts: Any = None,
         training: bool = False,
-    ) -> tuple[Any, tuple[LSTMState, ...]]:
+    ) -> Reading:
         """Reads tokens from given states on.
 
         Args:
@@ -432,10 +443,6 @@ class LanguageModel(TokenModel):
             states: The state of each layer before them, `(batch, units)`; None for zeros.
             restarts: bool `(batch,)`. Rows whose state counts as zero.
             training: Whether dropout is active.
-
-        Returns:
-            The inputs of the output layer, float `(batch, time, output_dim)`, and the states after
-            the last token, padding included.
         """
         if states is not None and restarts is not None:
             begins = restarts[:, None]
@@ -444,8 +451,9 @@ class LanguageModel(TokenModel):
                 for state in states
             )
         embedded = self.embedding(token_ids, training=training)
-        outputs, states = self.lstm(embedded, initial_state=states, training=training)
-        return self.output_dropout(self.combine(outputs), training=training), states
+        lstm_outputs, states = self.lstm(embedded, initial_state=states, training=training)
+        outputs = self.output_dropout(self.combine(lstm_outputs), training=training)
+        return Reading(outputs, states, lstm_outputs)
 
     def start(self, source_ids: Any) -> Start:
         """Reads all but the last token of the prompts; returns the start of their continuation.

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy over real tokens only."""
+"""The training loss: cross-entropy over real tokens only, and penalties on activations."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,6 +134,35 @@ def projected_cross_entropy(
 
     rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
     return compute(rows, output_layer.kernel, output_layer.bias)
+
+
+def activation_penalty(
+    outputs: tf.Tensor, weights: tf.Tensor, activation_rate: float, temporal_rate: float
+) -> tf.Tensor:
+    """Returns a penalty on large outputs of an LSTM layer, and on large changes of them.
+
+    With the weight `w` of a position and means over features, it is the sum over all positions of
+    `activation_rate * w * mean(outputs ** 2)`, and over all but the first of each row of
+    `temporal_rate * w * mean((outputs - outputs before) ** 2)`.
+
+    Args:
+        outputs: float `(batch, time, units)`.
+        weights: float32 `(batch, time)`. 0 where a position does not count.
+        activation_rate: 0 or more.
+        temporal_rate: 0 or more.
+
+    Returns:
+        float32, one number.
+
+    Reference: Merity et al., 2017, https://arxiv.org/abs/1708.01009, with squared norms as in their
+    code, and before dropout.
+    """
+    outputs = tf.cast(outputs, tf.float32)
+    sizes = tf.reduce_mean(tf.square(outputs), axis=-1)
+    changes = tf.reduce_mean(tf.square(outputs[:, 1:] - outputs[:, :-1]), axis=-1)
+    return activation_rate * tf.reduce_sum(weights * sizes) + temporal_rate * tf.reduce_sum(
+        weights[:, 1:] * changes
+    )
 
 
 def _check_smoothing(label_smoothing: float) -> None:

@@ -4,7 +4,7 @@ Knows neither the loop around the steps nor files.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,9 +12,14 @@ import tensorflow as tf
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.batches import Batches, Plan, make_dataset
 from seq2seq_kit.model.matmul import matmul_precision
-from seq2seq_kit.model.networks import LanguageModel, TokenModel
+from seq2seq_kit.model.networks import LanguageModel, Reading, TokenModel
 from seq2seq_kit.training.carried import CarriedStates, zero_states
-from seq2seq_kit.training.losses import MaskedCrossEntropy, cross_entropy, projected_cross_entropy
+from seq2seq_kit.training.losses import (
+    MaskedCrossEntropy,
+    activation_penalty,
+    cross_entropy,
+    projected_cross_entropy,
+)
 from seq2seq_kit.training.optimizer import make_optimizer
 
 
@@ -151,30 +156,42 @@ class TrainingSteps:
         divisor = batch.get("usual_tokens", batch["num_tokens"])
         with matmul_precision(self._config.precision):
             with tf.GradientTape() as tape:
-                outputs, states = self._read(batch, states, training=True)
+                reading = self._read(batch, states, training=True)
                 loss = projected_cross_entropy(
-                    outputs,
+                    reading.outputs,
                     self.model.output_layer(),
                     batch["target_ids"],
                     batch["weights"] / divisor,
                     label_smoothing=self._config.label_smoothing,
                 )
-            gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, variables)]
+                penalized = loss + self._penalty(reading, batch["weights"] / divisor)
+            gradients = tape.gradient(penalized, variables)
+        gradients = [tf.convert_to_tensor(part) for part in gradients]
         self.model.optimizer.apply(self._clip(gradients), variables)
-        return loss * (divisor / batch["num_tokens"]), states
+        return loss * (divisor / batch["num_tokens"]), reading.states
 
-    def _read(
-        self, batch: dict[str, tf.Tensor], states: Any, *, training: bool
-    ) -> tuple[tf.Tensor, Any]:
+    def _penalty(self, reading: Reading, weights: tf.Tensor) -> tf.Tensor | float:
+        """Returns what training minimizes beside the loss that is shown."""
+        rates = (
+            self._config.activation_regularization,
+            self._config.temporal_activation_regularization,
+        )
+        if not any(rates):
+            return 0.0
+        return activation_penalty(reading.lstm_outputs, weights, *rates)
+
+    def _read(self, batch: dict[str, tf.Tensor], states: Any, *, training: bool) -> Reading:
         """Returns the inputs of the output layer, and the states of streams after the batch.
 
         States are inputs of a step, so that no gradient reaches beyond its window.
         """
+        if not isinstance(self.model, LanguageModel):
+            return Reading(self.model.decoder_outputs(batch, training=training), states, None)
         if not tf.nest.flatten(states):
-            return self.model.decoder_outputs(batch, training=training), states
-        model = cast(LanguageModel, self.model)
+            reading = self.model.read(batch["decoder_input_ids"], None, training=training)
+            return reading._replace(states=states)
         # Padding follows only on the end of a text, after which the state is not used.
-        return model.read(
+        return self.model.read(
             batch["decoder_input_ids"], states, restarts=batch["restarts"], training=training
         )
 
@@ -199,7 +216,7 @@ class TrainingSteps:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None), states
 
     def _validate_replica(self, batch: dict[str, tf.Tensor], states: Any) -> tuple[tf.Tensor, Any]:
-        outputs, states = self._read(batch, states, training=False)
+        outputs, states, _ = self._read(batch, states, training=False)
         logits = self.model.output_layer().logits(outputs)
         nll = cross_entropy(logits, batch["target_ids"]).negative_log_likelihood
         weights = batch["weights"]
