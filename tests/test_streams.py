@@ -187,9 +187,10 @@ def test_validation_rows_read_what_is_before_their_stretch(
     data = encode_texts([60, 41, 20])
     plan = stream_set(data, window=5, shuffle=False).plan(7)
     assert plan.begins.shape[1] == 4  # 124 targets
-    # Stretches of 31: the first begins with a text, the third one token later.
-    assert plan.begins[0].tolist() == [0, 25, 60, 86]
-    assert plan.unscored[:2].tolist() == [[0, 5, 1, 5], [0, 1, 0, 1]]
+    # 13, 9 and 5 windows, EOS included: rows start after 0, 6.75, 13.5 and 20.25 of them, at
+    # targets 0 and 33 of the first text, and 2 and 36 of the second.
+    assert plan.begins[0].tolist() == [0, 27, 60, 90]
+    assert plan.unscored[:2].tolist() == [[0, 5, 2, 5], [0, 1, 0, 1]]
     assert plan.restarts[:2].tolist() == [[True] * 4, [False] * 4]
     targets = [
         int(target)
@@ -232,3 +233,12 @@ def test_few_tokens_need_few_rows() -> None:
 def test_sizes_must_be_positive(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
         stream_set(encode_texts([5]), **options)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_short_texts_end_an_epoch_with_those_of_long_ones(seed: int) -> None:
+    data = encode_texts([3000, 2000], [5] * 1000)
+    plan = stream_set(data, window=40, batch_size=8, seed=seed).plan(0)
+    is_active = plan.lengths > 0
+    # Texts of 5 tokens take a window each: rows of equal numbers of tokens would differ by 8 times.
+    assert is_active.sum(axis=0).min() > 0.8 * len(plan)

@@ -157,7 +157,7 @@ class StreamSet:
         """Plans an epoch: which stretch each row reads, and in which windows.
 
         All texts are put in a row, those of a corpus in random order and beginning at a random
-        place, and cut into stretches of equal length, one for each row. All rows of a batch have
+        place, and cut into stretches with equal numbers of windows, one for each row. All rows have
         windows of the same length; a window ends early where its text ends. A corpus of weight
         `w` is read `floor(w)` times, and a random part of it, `w - floor(w)`, once more.
 
@@ -172,14 +172,14 @@ class StreamSet:
         parts = [part for corpus in self.data.corpora for part in self._passes(corpus, rng)]
         spans = Spans(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
         rows = self.carried_rows
-        stretch = -(-int(spans.lengths.sum()) // rows)
-        spans = spans.cut(stretch * np.arange(rows))
-        firsts = np.searchsorted(spans.starts, stretch * np.arange(rows + 1))
+        num_windows, cuts = _row_starts(spans, rows, self.window)
+        spans = spans.cut(cuts)
+        firsts = np.append(np.searchsorted(spans.starts, cuts), len(spans.begins))
         warm_up = np.zeros_like(spans.begins)
         restarts = 0.0
         if self.shuffle:
             # Texts that begin often enough need no other restarts.
-            restarts = max(0.0, _RESTARTS - len(spans.begins) * self.window / (stretch * rows))
+            restarts = max(0.0, _RESTARTS - len(spans.begins) / num_windows)
         else:
             warm_up = np.minimum(_WARM_UP, spans.begins - spans.text_begins)
         return plan_windows(
@@ -189,7 +189,7 @@ class StreamSet:
             window=self.window,
             rng=rng if self.shuffle else None,
             restarts=restarts,
-            usual_tokens=rows * min(self.window, stretch),
+            usual_tokens=min(rows * self.window, int(spans.lengths.sum())),
         )
 
     def _passes(self, corpus: CorpusRows, rng: np.random.Generator) -> list[Spans]:
@@ -200,6 +200,30 @@ class StreamSet:
         if not self.shuffle or not len(begins):
             return [spans]
         return [_draw_stretch(spans, share, rng) for share in passes(corpus.weight)]
+
+
+def _row_starts(spans: Spans, rows: int, window: int) -> tuple[int, np.ndarray]:
+    """Returns the number of full windows of all spans, and where in their sequence rows start.
+
+    The rows have equal numbers of windows, not of tokens: each text ends a window early, so that a
+    row of short texts would need many more of them, and end an epoch alone.
+
+    Returns:
+        The number, and int64 `(rows,)`, strictly increasing.
+    """
+    num_windows = -(-spans.lengths // window)
+    stops = np.cumsum(num_windows)
+    wanted = stops[-1] * np.arange(rows) / rows
+    span = np.searchsorted(stops, wanted, side="right")
+    inside = np.minimum(
+        ((wanted - (stops - num_windows)[span]) * window).astype(np.int64), spans.lengths[span] - 1
+    )
+    starts = spans.starts[span] + inside
+    # Short texts of less than a window have room for fewer rows than there are tokens.
+    total = int(spans.lengths.sum())
+    places = np.arange(rows)
+    starts = np.maximum.accumulate(starts - places) + places
+    return int(stops[-1]), np.minimum(starts, total - rows + places)
 
 
 def _draw_stretch(spans: Spans, share: float, rng: np.random.Generator) -> Spans:
