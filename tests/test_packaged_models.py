@@ -1,0 +1,35 @@
+"""The models that come with the package answer by their names, as their cards say."""
+
+import pytest
+
+from seq2seq_kit.pretrained import list_models
+from seq2seq_kit.pretrained.catalog import find_model
+from seq2seq_kit.seq2seq import Seq2Seq
+
+
+def test_the_names_of_the_packaged_models() -> None:
+    names = {model.name for model in list_models()}
+    assert names >= {"de-en", "en-g2p", "en-zh", "zh-en"}
+
+
+def test_a_translator_answers() -> None:
+    translator = Seq2Seq.load("de-en")
+    # Sentences of its training data, which it should know by now.
+    assert translator.generate(["Ich bin müde.", "Wo ist Tom?"]) == ["I'm tired.", "Where's Tom?"]
+
+
+def test_pronunciations_are_phones_with_stress() -> None:
+    (cats,) = Seq2Seq.load("en-g2p").generate(["cats"], beam_size=1)
+    assert cats == "K AE1 T S"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("de-en", "tatoeba.org"),
+        ("en-zh", "tatoeba.org"),
+        ("en-g2p", "Carnegie Mellon University"),
+    ],
+)
+def test_a_card_names_whom_the_data_ask_to_be_named(name: str, words: str) -> None:
+    assert words in find_model(name).card
