@@ -5,15 +5,22 @@ import configparser
 import fnmatch
 import os
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from untrained import CARD, untrained_run
 
 import seq2seq_kit
-from seq2seq_kit import samples
+from seq2seq_kit import packing, samples
 from seq2seq_kit.config import load_config
+from seq2seq_kit.packing import pack_run
+from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.checks import check_files
 from seq2seq_kit.text.corpus import read_corpus
 from seq2seq_kit.text.lines import count_lines, read_lines
@@ -151,3 +158,44 @@ def test_hooks_before_a_commit_run_what_make_lint_runs() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permission")
 def test_ci_script_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_answers_by_the_name_of_a_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone, site = folder / "clone", folder / "site"
+    ignored = shutil.ignore_patterns("__pycache__", "models")
+    shutil.copytree(ROOT / "seq2seq_kit", clone / "seq2seq_kit", ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    (folder / "card.md").write_text(CARD, encoding="utf-8")
+    run = untrained_run(folder, decoding={"max_length": 5, "beam_size": 1}).path
+    models = clone / "seq2seq_kit" / "pretrained" / "models"
+    measured = packing._Measured([], 3.0, None)
+    monkeypatch.setattr(packing, "_measure", lambda *_: measured)  # Which takes most of the time.
+    pack_run(run, "ab-xy", folder / "card.md", weights="bfloat16", num_lines=1, models=models)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "-w", folder, clone], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    files = sorted(site.rglob("*"))
+    for path in files:
+        path.chmod(0o555)
+
+    def s2s(*arguments: str) -> str:
+        variables = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+        variables |= {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+        command = [sys.executable, "-m", "seq2seq_kit", *arguments]
+        ended = subprocess.run(
+            command, cwd=folder, env=variables, check=True, capture_output=True, text=True
+        )
+        return ended.stdout
+
+    assert s2s("models").startswith("ab-xy: Letters to other letters\n")
+    expected = Seq2Seq.load(models / "ab-xy").generate(["ab"])
+    assert s2s("generate", "ab-xy", "--prompt", "ab").splitlines() == expected
+    assert sorted(site.rglob("*")) == files
+    for path in files:
+        path.chmod(0o755)  # So that pytest can remove them.
