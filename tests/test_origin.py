@@ -93,7 +93,10 @@ def test_a_run_that_is_not_there_is_a_fault_of_its_key(
     (folder / "models" / "zh-prose" / "card.md").touch()
     monkeypatch.setattr(catalog, "FOLDER", folder / "models")
     for name, message in (
-        ("zh-pros", r"my.yaml: init_from.run: There is no packaged model `zh-pros`\. Did you mean"),
+        (
+            "zh-pros",
+            r"init_from.run: There is no folder zh-pros .* `zh-pros`\. Did you mean",
+        ),
         ("runs/x", r"my.yaml: init_from.run: Expected a run folder .* is not a folder"),
     ):
         with pytest.raises(ConfigError, match=message):

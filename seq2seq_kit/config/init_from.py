@@ -134,9 +134,11 @@ def _tokenizer_faults(
 
 def _sizes(config: Config, origin: Config, given: AbstractSet[str], name: str) -> Iterator[Choice]:
     values = {
-        f"model.{key}": getattr(origin.model, key)
+        f"model.{key}": value
         for key in _keys_in_weights()
-        if f"model.{key}" not in given and key != "architecture"
+        if f"model.{key}" not in given
+        and key != "architecture"
+        and (value := getattr(origin.model, key)) is not None
     }
     if values:
         yield Choice(values, f"as in {name}, from whose weights training starts")

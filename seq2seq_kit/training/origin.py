@@ -60,11 +60,14 @@ def open_origin(config: Config, config_name: str = "config") -> Origin | None:
     if (init := config.init_from) is None:
         return None
     try:
-        # A relative path is the name of a packaged model.
+        # A relative path is the name of a packaged model: there is no such folder.
         path = init.run if init.run.is_absolute() else find_model(str(init.run)).folder
         run = RunFolder(path).open_trained()
     except InputError as error:
-        raise ConfigError(list_faults(config_name, [Fault("init_from.run", str(error))])) from error
+        message = str(error)
+        if not init.run.is_absolute():
+            message = f"There is no folder {init.run} beside the config file. {message}"
+        raise ConfigError(list_faults(config_name, [Fault("init_from.run", message)])) from error
     sha256 = digest_file(run.best)
     if init.sha256 not in (None, sha256):
         fault = Fault(
@@ -97,7 +100,10 @@ def start_from(origin: Origin, model: TokenModel, tokenizers: Tokenizers) -> Non
     }
     places = {id(one.variable): one for one in model.vocabulary_weights()}
     arrays = {}
-    for (name, array), variable in zip(best.arrays.items(), model.trainable_variables, strict=True):
+    # `assign_variables` refuses another number of them.
+    for (name, array), variable in zip(
+        best.arrays.items(), model.trainable_variables, strict=False
+    ):
         if (place := places.get(id(variable))) is not None:
             old, new = shared[place.side]
             value = np.array(variable.numpy())
