@@ -33,6 +33,7 @@ _FOLDERS = (
     "decoding",
     "inference",
     "export",
+    "insight",
     "speech",
     "cli",
     "samples",

@@ -11,6 +11,7 @@ The folders are the stages that data pass through, and each imports only from th
 7. `decoding`: search over a step function; ids only, and nothing of the other folders
 8. `inference`: text in, text or scores out
 9. `export`: a SavedModel from string to string, and the check of what one may hold
+10. `insight`: attention, gates, surprise and alignments of a trained model, and pictures of them
 
 `seq2seq` puts the stages together as the class that a notebook uses, `speech` reads texts aloud,
 and `cli` is the command `s2s`. The names below are loaded on first use, so that importing the

@@ -110,7 +110,8 @@ class Seq2Seq:
         self._shortlist = shortlist
         # One that has already been used has its graphs traced.
         self._generator = generator or build_generator(config, model, tokenizers, shortlist)
-        self._scorer = build_scorer(config, model, tokenizers)
+        self.scorer = build_scorer(config, model, tokenizers)
+        """What scores texts."""
 
     @classmethod
     @refuse_unknown_options(explain=_explain_fit_option)
@@ -280,7 +281,7 @@ class Seq2Seq:
     @refuse_unknown_options(also=option_names(Scorer.score))
     def score(self, sources: Iterable[str], targets: Iterable[str], **options: Any) -> list[Score]:
         """Returns how likely each target is after its source; options as in `Scorer.score`."""
-        return self._scorer.score(sources, targets, **options)
+        return self.scorer.score(sources, targets, **options)
 
     @refuse_unknown_options(also=[*AdaptationConfig.model_fields])
     def score_text(
@@ -303,7 +304,7 @@ class Seq2Seq:
                 f"Options of an adaptation need adapt=True. Received: {', '.join(options)}."
             )
         adaptation = self.config.adaptation.override(**options) if adapt else None
-        return self._scorer.score_text(lines, adaptation)
+        return self.scorer.score_text(lines, adaptation)
 
     @refuse_unknown_options(also=[*AdaptationConfig.model_fields])
     def adapted(self, lines: Iterable[str], **options: Any) -> Self:
@@ -332,7 +333,7 @@ class Seq2Seq:
             history=self.history,
             results=self.results,
         )
-        copy._scorer.adapt(lines, adaptation)
+        copy.scorer.adapt(lines, adaptation)
         return copy
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS)

@@ -106,6 +106,16 @@ def continuation_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     return TrainedRun(folder / "run", Seq2Seq.fit(config, run_dir=folder / "run"))
 
 
+@pytest.fixture(scope="session")
+def deep_model(tmp_path_factory: pytest.TempPathFactory) -> "Seq2Seq":
+    """A translator with fresh weights that has layers of all kinds; nobody may change it."""
+    from untrained import untrained_model
+
+    layers = {"encoder_layers": 2, "decoder_layers": 2, "attention_layer": "first"}
+    folder = tmp_path_factory.mktemp("deep_model")
+    return untrained_model(folder, model=layers | {"layer_normalization": True})
+
+
 FAST = {
     "learning_rate": 0.01,
     "label_smoothing": 0.0,

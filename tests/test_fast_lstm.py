@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq_kit.model.fast_lstm import FastLSTM, run_lstm
+from seq2seq_kit.model.fast_lstm import FastLSTM, observe_layers, run_lstm
 
 BATCH, TIME, FEATURES, UNITS = 4, 6, 3, 5
 MASKS = {
@@ -213,3 +213,18 @@ def test_weight_drop_excludes_the_dropout_of_the_layer() -> None:
     with pytest.raises(ValueError, match="cannot be combined with `dropout`"):
         FastLSTM(UNITS, weight_drop=0.1, dropout=0.1)
     assert FastLSTM.from_config(dropping_pair(0.25)[1].get_config()).weight_drop == 0.25
+
+
+def test_calls_are_observed_in_the_body_only() -> None:
+    _, layer = make_pair(return_sequences=True, return_state=True)
+    inputs, calls = draw(BATCH, TIME, FEATURES), []
+    layer(inputs)
+    states = list(draw(2, BATCH, UNITS))
+    with observe_layers(calls.append):
+        outputs = layer(inputs, initial_state=states)
+    layer(inputs)
+    (call,) = calls
+    assert call.layer is layer
+    np.testing.assert_array_equal(call.inputs, inputs)
+    np.testing.assert_array_equal(call.initial_state, states)
+    np.testing.assert_array_equal(call.outputs[0], outputs[0])

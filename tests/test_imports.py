@@ -40,6 +40,7 @@ STAGES = (
     "inference",
     "fitting",
     "export",
+    "insight",
     "seq2seq",
     "speech",
     "packing",

@@ -171,7 +171,7 @@ def test_texts_of_running_text_end_with_a_newline(continuation_run: TrainedRun) 
     (newline,) = fitted.tokenizer.encode(["\n"])
     ids = [*fitted.tokenizer.encode(["one two"])[0], newline[-1]]
     assert score.num_tokens == len(ids)
-    (again,) = fitted._scorer.score_ids([[]], [ids])
+    (again,) = fitted.scorer.score_ids([[]], [ids])
     assert again == score
 
 

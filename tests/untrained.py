@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from small_config import config_of
+from small_config import config_of, write_texts
 
 from seq2seq_kit.archive import save_archive
 from seq2seq_kit.data.sets import encode_data, learn_shortlist
 from seq2seq_kit.data.tokenizers import build_tokenizers
 from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.model.build import build_network
+from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.training.checkpoint import variable_arrays
 from seq2seq_kit.training.run_files import save_run
 from seq2seq_kit.training.run_folder import RunFolder
@@ -56,3 +57,19 @@ def untrained_run(folder: Path, name: str = "run", seed: int = 1, **sections: An
     weights = variable_arrays(model.trainable_variables, "weights")
     save_archive(run.best, weights, {"run": run_name, "step": 1, "val_loss": 3.0})
     return run
+
+
+def untrained_model(folder: Path, **sections: Any) -> Seq2Seq:
+    """A loaded model with fresh weights, large enough that its outputs depend on its inputs."""
+    write_texts(folder)
+    model = {"units": 8, "embedding_dim": 6, "init_scale": 0.8} | sections.pop("model", {})
+    # Greedy search has the graph that is traced soonest.
+    decoding = {"beam_size": 1, "max_length": 8}
+    run = untrained_run(folder, model=model, decoding=decoding, **sections)
+    return Seq2Seq.load(run.path)
+
+
+def untrained_writer(folder: Path, **model: Any) -> Seq2Seq:
+    """A language model of running text, likewise."""
+    data = {"root": str(folder), "train": {"text": "text.txt"}, "window": 8}
+    return untrained_model(folder, task="continuation", data=data, model=model)

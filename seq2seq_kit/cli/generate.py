@@ -3,9 +3,10 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,7 @@ from seq2seq_kit.cli.options import (
     run_argument,
 )
 from seq2seq_kit.cli.text_io import (
+    STANDARD_STREAM,
     as_line,
     as_text,
     as_tsv,
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from seq2seq_kit.inference.generator import Hypothesis
 
 _SHOWN_LINES = 20
+
+_STREAM_IS_PLAIN = (
+    "--stream writes plain text to standard output. Leave --output, --scores, --num-hypotheses, "
+    "--prefix, --prefixes and --alignments out."
+)
 
 
 @click.command(cls=SearchCommand)
@@ -69,6 +76,12 @@ _SHOWN_LINES = 20
     help="Continue in the manner of this running text: the model learns from it first.",
 )
 @click.option(
+    "--alignments",
+    type=FILE,
+    help="Write to this file which source word each word of an output comes from, in the Pharaoh "
+    "format, a line for each output.",
+)
+@click.option(
     "--stream",
     is_flag=True,
     help="Write each output piece by piece, as soon as a piece is certain.",
@@ -86,6 +99,7 @@ def generate(
     prefix: str | None,
     prefixes: Path | None,
     adapt_to: Path | None,
+    alignments: Path | None,
     stream: bool,
     long_lines: str,
     **options: Any,
@@ -98,7 +112,7 @@ def generate(
     """
     if prompt is not None and input_path is not None:
         raise click.UsageError(f"Expected INPUT or --prompt. Received both, INPUT: {input_path}.")
-    _check_output_is_not_input(input_path, output)
+    _check_files(input_path, output, alignments)
     chunks = read_in_chunks(input_path) if prompt is None else iter([(1, [prompt])])
     plain = as_line if prompt is None else as_text
     layout = as_tsv if scores or num_hypotheses is not None else plain
@@ -107,11 +121,8 @@ def generate(
     if long_lines == "truncate":
         given["truncate"] = True
     if stream:
-        if output is not None or layout is as_tsv or beginnings:
-            raise click.UsageError(
-                "--stream writes plain text to standard output. Leave --output, --scores, "
-                "--num-hypotheses, --prefix and --prefixes out."
-            )
+        if output is not None or layout is as_tsv or beginnings or alignments is not None:
+            raise click.UsageError(_STREAM_IS_PLAIN)
         _stream(run, adapt_to, chunks, echo=echo, is_prompt=prompt is not None, given=given)
         return
     _write_outputs(
@@ -123,6 +134,7 @@ def generate(
         num_hypotheses=num_hypotheses or 1,
         echo=echo,
         beginnings=beginnings,
+        alignments=alignments,
         given=given,
     )
 
@@ -137,6 +149,7 @@ def _write_outputs(
     num_hypotheses: int,
     echo: bool,
     beginnings: "_Beginnings",
+    alignments: Path | None,
     given: dict[str, Any],
 ) -> None:
     """Writes the outputs of each chunk of inputs when they are complete, and notices at the end.
@@ -150,22 +163,23 @@ def _write_outputs(
         num_hypotheses: Hypotheses of each input.
         echo: Whether to write each input before its output.
         beginnings: The forced beginnings.
+        alignments: The file of the alignments; None for none.
         given: The options of the search, and `truncate`.
     """
     counts = _Counts()
-    with open_output(output) as file:
-        model = _load(run, adapt_to, given | ({"prefixes": ""} if beginnings else {}))
-        task, _ = _task_and_limit(model)
-        # A prompt and its continuation are one text.
-        separator = "\t" if task == "translation" else ""
+    with open_output(output) as file, _open_alignments(alignments) as links:
+        needs_run = bool(given or beginnings or alignments)
+        model = _load(run, adapt_to, needs_run=needs_run)
+        write_links = _link_writer(model, links, truncate="truncate" in given)
+        before = _text_before(model, echo=echo)
         for first_line, chunk in chunks:
-            forced = {"prefixes": beginnings.take(len(chunk))} if beginnings else {}
+            options = given | beginnings.options(len(chunk))
             found = model.hypotheses(
-                chunk, num_hypotheses=num_hypotheses, first_line=first_line, **forced, **given
+                chunk, num_hypotheses=num_hypotheses, first_line=first_line, **options
             )
             for line, (text, hypotheses) in enumerate(zip(chunk, found, strict=True), first_line):
-                before = f"{text}{separator}" if echo else ""
-                file.write(layout(line, before, hypotheses).encode())
+                file.write(layout(line, before(text), hypotheses).encode())
+                write_links(text, hypotheses)
                 counts.add(line, hypotheses)
             file.flush()
             if "truncate" in given:
@@ -173,6 +187,42 @@ def _write_outputs(
     beginnings.check_end()
     for sentence in counts.notices(model, given):
         click.echo(sentence, err=True)
+
+
+def _text_before(model: Any, *, echo: bool) -> Callable[[str], str]:
+    """Returns what gives the text before the output of an input: the input itself with `echo`."""
+    if not echo:
+        return lambda _: ""
+    # A prompt and its continuation are one text.
+    separator = "\t" if _task_and_limit(model)[0] == "translation" else ""
+    return lambda text: f"{text}{separator}"
+
+
+def _open_alignments(path: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    """Opens the file of the alignments; None without one."""
+    return nullcontext() if path is None else open_output(path)
+
+
+def _link_writer(
+    model: Any, file: IO[bytes] | None, *, truncate: bool
+) -> "Callable[[str, Sequence[Hypothesis]], None]":
+    """Returns what writes the alignment of each hypothesis of a text; nothing without a file.
+
+    Raises:
+        InputError: If the model aligns no words.
+    """
+    if file is None:
+        return lambda _text, _hypotheses: None
+    from seq2seq_kit.insight import Aligner
+
+    align = Aligner(model)
+
+    def write(text: str, hypotheses: "Sequence[Hypothesis]") -> None:
+        for hypothesis in hypotheses:
+            links = align(text, hypothesis, truncate=truncate)
+            file.write(f"{links.pharaoh()}\n".encode())
+
+    return write
 
 
 class _Beginnings:
@@ -199,12 +249,15 @@ class _Beginnings:
     def __bool__(self) -> bool:
         return self._prefix is not None or self._path is not None
 
-    def take(self, number: int) -> list[str]:
-        """Returns the beginnings of the next outputs.
+    def options(self, number: int) -> dict[str, list[str]]:
+        """Returns the beginnings of the next outputs as the option of a search, if there are any.
 
         Raises:
             InputError: If the file has too few lines.
         """
+        return {"prefixes": self._take(number)} if self else {}
+
+    def _take(self, number: int) -> list[str]:
         if self._path is None:
             return [self._prefix or ""] * number
         first, self._num_taken = self._num_taken, self._num_taken + number
@@ -253,7 +306,7 @@ def _stream(
         raise click.UsageError(
             f"--stream needs a run folder: an export searches for whole outputs. Received: {run}."
         )
-    model = _load(run, adapt_to, given)
+    model = _load(run, adapt_to, needs_run=True)
     separator = "\t" if model.config.task == "translation" else ""
     with open_output(None) as file:
         for first_line, chunk in chunks:
@@ -314,27 +367,41 @@ def _task_and_limit(model: Any) -> tuple[str | None, int]:
     return metadata.get("task"), metadata.get("decoding", {}).get("max_length", 0)
 
 
-def _check_output_is_not_input(source: Path | None, output: Path | None) -> None:
-    """Refuses to replace the inputs by their outputs; both may be the same device or terminal."""
-    if source is None or output is None or not (source.is_file() and output.is_file()):
-        return
-    if source.samefile(output):
+def _check_files(source: Path | None, output: Path | None, alignments: Path | None) -> None:
+    """Raises UsageError if a file would be written over another one of the command.
+
+    Inputs and outputs may be the same device or terminal.
+    """
+    for path in (source, output):
+        if alignments is not None and (alignments == STANDARD_STREAM or _is_same(alignments, path)):
+            raise click.UsageError(
+                f"--alignments must be a file beside INPUT, --output and standard output. "
+                f"Received: {alignments}."
+            )
+    if output is not None and output != STANDARD_STREAM and _is_same(output, source):
         raise click.UsageError(
             f"--output must be another file than INPUT, which it would replace. Received: {output}"
             " for both."
         )
 
 
-def _load(run: Path, adapt_to: Path | None, given: Mapping[str, Any]) -> Any:
+def _is_same(path: Path, other: Path | None) -> bool:
+    """Whether two paths name one file, which may not exist yet."""
+    if other is None or (path.exists() and not path.is_file()):
+        return False
+    return path.samefile(other) if path.exists() and other.exists() else path == other
+
+
+def _load(run: Path, adapt_to: Path | None, *, needs_run: bool) -> Any:
     """Returns the `Seq2Seq` of a run folder, or an `ExportedModel`, whose options are fixed.
 
     Args:
         run: The run folder or export.
         adapt_to: The text that the model adapts to.
-        given: The options of the search.
+        needs_run: Whether there are options that an export does not have.
 
     Raises:
-        UsageError: If there are options for an export, or a text for it to adapt to.
+        UsageError: If there are such options for an export, or a text for it to adapt to.
     """
     from seq2seq_kit.export.folder import is_export
 
@@ -347,7 +414,7 @@ def _load(run: Path, adapt_to: Path | None, given: Mapping[str, Any]) -> Any:
         from seq2seq_kit.text.lines import read_lines
 
         return model.adapted(list(read_lines(adapt_to)))
-    if given or adapt_to is not None:
+    if needs_run or adapt_to is not None:
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
             "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "

@@ -261,12 +261,37 @@ class Scorer:
             for log_prob, target in zip(scores, target_ids, strict=True)
         ]
 
+    def token_log_probs(self, source_ids: Sequence[int], target_ids: Sequence[int]) -> np.ndarray:
+        """Returns how likely each token of a row is after its source and the tokens before it.
+
+        Args:
+            source_ids: The ids of an input, without special tokens.
+            target_ids: The ids to score, the end included.
+
+        Returns:
+            float32 `(tokens,)`, in nats. Their sum is the `log_prob` of `score_ids`.
+
+        Raises:
+            InputError: If the row is longer than memory allows.
+        """
+        row = self._layout(source_ids, target_ids)
+        ((shape, _),) = _by_shape([row]).items()
+        self._most_rows(shape, line=1)
+        losses, _ = self._losses([row], shape)
+        return -losses[0, row.unscored : len(row.target)]
+
     def _layout(self, source: Sequence[int], target: Sequence[int]) -> _Row:
         if isinstance(self.model, LanguageModel):
             return _Row([BOS_ID], [*source, *target], len(source))
         return _Row([*source, EOS_ID], list(target), 0)
 
     def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
+        losses, weights = self._losses(rows, shape)
+        scores = np.einsum("rt,rt->r", losses, weights, dtype=np.float64)
+        return -scores[: len(rows)]
+
+    def _losses(self, rows: Sequence[_Row], shape: _Shape) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the loss and the weight of each target token, float32 `(group, time)` each."""
         # The same row counts as in search_in_groups, for the same reason.
         size = min(size for size in self._sizes if size >= len(rows))
         source_ids, target_ids, weights = _pad(rows, size, shape)
@@ -276,8 +301,7 @@ class Scorer:
             # As a graph, even where other code has functions run eagerly.
             function = self._function.get_concrete_function()
             losses = function(tf.constant(source_ids), tf.constant(target_ids)).numpy()
-        scores = np.einsum("rt,rt->r", losses, weights, dtype=np.float64)
-        return -scores[: len(rows)]
+        return losses, weights
 
     def _most_rows(self, shape: _Shape, line: int) -> int:
         """Returns how many rows of a shape fit into memory together.

@@ -5,13 +5,47 @@ gradients step by step: many small products. Here the inputs of all steps are pr
 product, each kernel's gradient is one product, and only the recurrence is left in the loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from seq2seq_kit.model.matmul import as_operand, product, weight_operand
+
+
+class LayerCall(NamedTuple):
+    """One call of a layer, as an observer sees it."""
+
+    layer: "FastLSTM"
+    """The layer that was called."""
+    inputs: Any
+    """float `(batch, time, features)`. What it read."""
+    initial_state: Any
+    """`hidden` and `cell` before the first step, float `(batch, units)` each; None for zeros."""
+    outputs: Any
+    """What it returned, as its `return_sequences` and `return_state` say."""
+
+
+_observer = ContextVar[Callable[[LayerCall], None] | None]("observer", default=None)
+
+
+@contextmanager
+def observe_layers(observer: Callable[[LayerCall], None]) -> Iterator[None]:
+    """Passes every call of a `FastLSTM` in the body to an observer, after it.
+
+    Only calls over whole sequences are observed, and only those of the current thread.
+
+    Args:
+        observer: Gets each call. Where TensorFlow runs eagerly, its tensors have values.
+    """
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
@@ -43,6 +77,14 @@ class FastLSTM(keras.layers.LSTM):
                 f"recurrent_dropout={self.recurrent_dropout}. Drop the layer's inputs instead."
             )
         self.weight_drop = weight_drop
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        outputs = super().call(sequences, initial_state, mask=mask, training=training)
+        if (observer := _observer.get()) is not None:
+            observer(LayerCall(self, sequences, initial_state, outputs))
+        return outputs
 
     def inner_loop(
         self, sequences: Any, initial_state: Any, mask: Any, training: bool = False

@@ -1,0 +1,61 @@
+"""A look inside a trained model: attention, gates, states, surprise, alignments, clamped gates.
+
+Made for `Seq2Seq`, of a run or a packaged model. The names are loaded on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seq2seq_kit.insight.alignments import Aligner, Alignment
+    from seq2seq_kit.insight.clamps import clamped
+    from seq2seq_kit.insight.plots import plot_attention, plot_gates, plot_history
+    from seq2seq_kit.insight.scores import Omissions, Surprise, leave_out, surprise
+    from seq2seq_kit.insight.tracing import LayerTrace, Trace, trace
+
+__all__ = [
+    "Aligner",
+    "Alignment",
+    "LayerTrace",
+    "Omissions",
+    "Surprise",
+    "Trace",
+    "clamped",
+    "leave_out",
+    "plot_attention",
+    "plot_gates",
+    "plot_history",
+    "surprise",
+    "trace",
+]
+
+_MODULES = {
+    "Aligner": "alignments",
+    "Alignment": "alignments",
+    "LayerTrace": "tracing",
+    "Omissions": "scores",
+    "Surprise": "scores",
+    "Trace": "tracing",
+    "clamped": "clamps",
+    "leave_out": "scores",
+    "plot_attention": "plots",
+    "plot_gates": "plots",
+    "plot_history": "plots",
+    "surprise": "scores",
+    "trace": "tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # The next use finds it here.
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
