@@ -62,15 +62,23 @@ def test_an_answer_is_bit_for_bit_the_same_in_any_company(
         assert list(generator.hypotheses([line], **options)) == [found[line]]
 
 
-def test_widths_that_fill_no_registers_change_nothing() -> None:
-    network = random_network("additive", embedding_dim=10, units=36)
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("additive", {"units": 36}),
+        ("additive", {"units": 36, "layer_normalization": True}),
+        ("language model", {"units": 32, "inner_units": 44, "layer_normalization": True}),
+    ],
+)
+def test_widths_that_fill_no_registers_change_nothing(kind: str, sizes: dict[str, int]) -> None:
+    network = random_network(kind, embedding_dim=10, **sizes)
     generator = generator_of(
         network,
         NumberTokenizer(),
         NumberTokenizer(),
         defaults=DecodingConfig(max_length=10),
         max_source_length=20,
-        keep_end=False,
+        keep_end=kind == "language model",
     )
     found = list(generator.hypotheses(LINES, beam_size=3))
     for batch_size in (1, 5):
