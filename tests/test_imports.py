@@ -42,6 +42,7 @@ STAGES = (
     "export",
     "insight",
     "seq2seq",
+    "serving",
     "speech",
     "packing",
     "samples",

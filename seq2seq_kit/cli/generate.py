@@ -19,6 +19,7 @@ from seq2seq_kit.cli.options import (
     long_lines_option,
     run_argument,
 )
+from seq2seq_kit.cli.runs import load_run_or_export
 from seq2seq_kit.cli.text_io import (
     STANDARD_STREAM,
     as_line,
@@ -405,24 +406,17 @@ def _load(run: Path, adapt_to: Path | None, *, needs_run: bool) -> Any:
     """
     from seq2seq_kit.export.folder import is_export
 
-    if not is_export(run):
-        from seq2seq_kit import Seq2Seq
+    if is_export(run):
+        if needs_run or adapt_to is not None:
+            raise click.UsageError(
+                f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
+                "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "
+                "other options, or generate from the run folder."
+            )
+        return load_run_or_export(run)
+    model: Any = load_run_or_export(run)
+    if adapt_to is None:
+        return model
+    from seq2seq_kit.text.lines import read_lines
 
-        model = Seq2Seq.load(run)
-        if adapt_to is None:
-            return model
-        from seq2seq_kit.text.lines import read_lines
-
-        return model.adapted(list(read_lines(adapt_to)))
-    if needs_run or adapt_to is not None:
-        raise click.UsageError(
-            f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
-            "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "
-            "other options, or generate from the run folder."
-        )
-    from seq2seq_kit.startup import load_tensorflow
-
-    load_tensorflow()
-    from seq2seq_kit.export.saved_model import ExportedModel
-
-    return ExportedModel(run)
+    return model.adapted(list(read_lines(adapt_to)))

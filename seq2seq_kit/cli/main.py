@@ -20,6 +20,7 @@ from seq2seq_kit.cli.init import init
 from seq2seq_kit.cli.models import models
 from seq2seq_kit.cli.options import Session, debug_option
 from seq2seq_kit.cli.score import score
+from seq2seq_kit.cli.serve import serve
 from seq2seq_kit.cli.speak import speak
 from seq2seq_kit.cli.text_io import NO_OUTPUT
 from seq2seq_kit.errors import InputError, RunError
@@ -125,5 +126,5 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-for _command in (fit, generate, evaluate, score, export, speak, init, info, models):
+for _command in (fit, generate, evaluate, score, export, serve, speak, init, info, models):
     cli.add_command(_command)

@@ -1,0 +1,373 @@
+"""The HTTP application: its routes, and from a request to its answer.
+
+Runs in the event loop, which nothing here blocks: models have threads of their own (`worker`).
+"""
+
+import asyncio
+import json
+import math
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from seq2seq_kit.errors import InputError, suggest
+from seq2seq_kit.inference.generator import Hypothesis
+from seq2seq_kit.serving.bodies import (
+    MAX_BODY_BYTES,
+    Limits,
+    check_texts,
+    parse_body,
+    parse_json,
+)
+from seq2seq_kit.serving.metrics import MeasureRequests, Metrics
+from seq2seq_kit.serving.openapi import as_html, openapi_document
+from seq2seq_kit.serving.tf_serving import (
+    VERSION,
+    model_status,
+    parse_predict,
+    predict_response,
+)
+from seq2seq_kit.serving.worker import (
+    Job,
+    ModelFailedError,
+    QueueFullError,
+    Stream,
+    Worker,
+)
+
+_RETRY_AFTER = 1
+"""Seconds after which a client may try again when the queue was full."""
+
+_CLIENT_GONE = 499
+"""The status, for the metrics alone, of a request whose client has left; nginx's number."""
+
+
+def build_app(
+    workers: Mapping[str, Worker], metrics: Metrics, limits: Limits, *, token: str | None = None
+) -> Starlette:
+    """Returns the application.
+
+    Args:
+        workers: The models by name.
+        metrics: Where requests are counted.
+        limits: What a request may ask for at most.
+        token: What every request but `GET /health` must have as its bearer token; None for none.
+    """
+    answers = _Answers(workers, metrics, limits)
+    middleware = [Middleware(MeasureRequests, metrics=metrics)]
+    if token is not None:
+        middleware.append(Middleware(_RequireToken, token=token))
+    name = "{name:str}"
+    version = f"{name}/versions/{{version:str}}"
+    routes = [
+        Route("/generate", answers.generate, methods=["POST"]),
+        Route(f"/v1/models/{version}:predict", answers.predict, methods=["POST"]),
+        Route(f"/v1/models/{version}", answers.status, methods=["GET"]),
+        Route(f"/v1/models/{name}:predict", answers.predict, methods=["POST"]),
+        Route(f"/v1/models/{name}", answers.status, methods=["GET"]),
+        Route("/health", answers.health, methods=["GET"]),
+        Route("/metrics", answers.show_metrics, methods=["GET"]),
+        Route("/openapi.json", answers.openapi, methods=["GET"]),
+        Route("/docs", answers.docs, methods=["GET"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={
+            HTTPException: _explain,
+            InputError: _explain_input,
+            QueueFullError: _explain_full,
+            ClientDisconnect: _explain_gone,
+            ModelFailedError: _explain_failure,
+        },
+    )
+
+
+class _JSON(Response):
+    """A JSON response; other than Starlette's own it may have the score -Infinity."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False).encode()
+
+
+class _Answers:
+    """What answers each route.
+
+    Args:
+        workers: The models by name.
+        metrics: The metrics to show.
+        limits: What a request may ask for at most.
+    """
+
+    def __init__(self, workers: Mapping[str, Worker], metrics: Metrics, limits: Limits) -> None:
+        self._workers = workers
+        self._metrics = metrics
+        self._limits = limits
+        self._document = openapi_document(list(workers), limits)
+
+    async def generate(self, request: Request) -> Response:
+        """Answers texts with their hypotheses, or streams the output of one."""
+        body, given = parse_body(await self._read(request), self._limits)
+        worker = self._worker(body.model)
+        options = worker.model.options(
+            given, num_hypotheses=body.num_hypotheses, truncate=body.truncate
+        )
+        if body.stream:
+            stream = _OpenStream(body.texts[0], options)
+            worker.open(stream.stream)
+            return await self._send_stream(request, stream)
+        prefixes = body.prefixes if any(body.prefixes) else ()
+        found = await self._wait(request, worker, Job(body.texts, options, prefixes))
+        return _JSON(
+            {
+                "model": worker.name,
+                "hypotheses": [[_as_dict(one) for one in line] for line in found],
+            }
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """Answers as TensorFlow Serving's Predict API does."""
+        worker = self._served(request)
+        wanted = parse_predict(parse_json(await self._read_bytes(request)))
+        check_texts(wanted.texts, self._limits)
+        beam = worker.model.beam if wanted.is_n_best else 1
+        options = worker.model.options({}, num_hypotheses=beam)
+        found = await self._wait(request, worker, Job(wanted.texts, options))
+        return _JSON(predict_response(wanted, found))
+
+    async def status(self, request: Request) -> Response:
+        """Answers as TensorFlow Serving's Model status API does."""
+        self._served(request)
+        return _JSON(model_status())
+
+    async def health(self, _request: Request) -> Response:
+        """Says whether all models answer."""
+        is_healthy = all(worker.is_running for worker in self._workers.values())
+        return _JSON({"status": "ok" if is_healthy else "failing"}, 200 if is_healthy else 503)
+
+    async def show_metrics(self, _request: Request) -> Response:
+        """Shows the metrics in Prometheus's text format."""
+        text = generate_latest(self._metrics.registry)
+        return PlainTextResponse(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, _request: Request) -> Response:
+        """Describes the interface as an OpenAPI document."""
+        return _JSON(self._document)
+
+    async def docs(self, _request: Request) -> Response:
+        """Describes the interface to people."""
+        return HTMLResponse(as_html(self._document))
+
+    def _worker(self, name: str | None) -> Worker:
+        """Returns the model that a body names."""
+        names = list(self._workers)
+        if name is None and len(names) == 1:
+            return self._workers[names[0]]
+        if name is None:
+            raise InputError(f"`model` is required. Known: {', '.join(names)}.")
+        if name not in self._workers:
+            raise HTTPException(404, f"There is no model `{name}` here. {suggest(name, names)}")
+        return self._workers[name]
+
+    def _served(self, request: Request) -> Worker:
+        """Returns the model that a path names."""
+        worker = self._worker(request.path_params["name"])
+        if (version := request.path_params.get("version", VERSION)) != VERSION:
+            raise HTTPException(
+                404, f"`{worker.name}` has no version {version}, only version {VERSION}."
+            )
+        return worker
+
+    async def _read(self, request: Request) -> dict[str, Any]:
+        return parse_json(await self._read_bytes(request))
+
+    async def _read_bytes(self, request: Request) -> bytes:
+        """Returns the body of a request, if it is small and arrives in time."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise HTTPException(
+                            413, f"The body must have at most {MAX_BODY_BYTES:,} bytes."
+                        )
+        except TimeoutError as error:
+            raise HTTPException(408, "The body did not arrive in time.") from error
+        return bytes(body)
+
+    async def _wait(self, request: Request, worker: Worker, job: Job) -> list[list[Hypothesis]]:
+        """Returns the answer to a job; takes it back if the client leaves or time is over."""
+        worker.submit(job)
+        return await self._in_time(request, asyncio.wrap_future(job.answer))
+
+    async def _in_time(self, request: Request, answer: "asyncio.Future[Any]") -> Any:
+        """Returns the result of a future unless the client leaves or time is over before."""
+        gone = asyncio.ensure_future(_until_gone(request))
+        try:
+            await asyncio.wait(
+                {answer, gone}, timeout=self._limits.seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if answer.done():
+                return answer.result()
+            if gone.done():
+                raise ClientDisconnect
+            raise HTTPException(504, _too_slow(self._limits))
+        finally:
+            gone.cancel()
+            answer.cancel()
+
+    async def _send_stream(self, request: Request, stream: "_OpenStream") -> Response:
+        """Returns the response that sends a stream; an error before its first piece is raised."""
+        try:
+            first = await self._in_time(request, asyncio.ensure_future(stream.next()))
+        except BaseException:
+            stream.cancel()
+            raise
+        return StreamingResponse(
+            self._events(stream, first),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
+    async def _events(self, stream: "_OpenStream", piece: str | None) -> AsyncIterator[bytes]:
+        text = ""
+        end = stream.started + self._limits.seconds
+        try:
+            while piece is not None:
+                text += piece
+                yield _event("piece", {"text": piece})
+                piece = await asyncio.wait_for(
+                    stream.next(), end - asyncio.get_running_loop().time()
+                )
+            yield _event("end", {"text": text})
+        except TimeoutError:
+            yield _event("error", {"error": _too_slow(self._limits)})
+        except Exception as error:  # The status has been sent: this is the only way left.
+            yield _event("error", {"error": _message(error)})
+        finally:
+            stream.cancel()
+
+
+class _OpenStream:
+    """A `Stream` as the event loop sees it.
+
+    Args:
+        text: The input.
+        options: The options of the search.
+    """
+
+    def __init__(self, text: str, options: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pieces: asyncio.Queue[str | Exception | None] = asyncio.Queue()
+        self.started = self._loop.time()
+        self.stream = Stream(text, options, self._send)
+
+    def _send(self, piece: str | Exception | None) -> None:
+        """Is called in the model's thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+
+    async def next(self) -> str | None:
+        """Returns the next piece, None at the end."""
+        piece = await self._pieces.get()
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def cancel(self) -> None:
+        """Says that nobody listens any more."""
+        self.stream.is_cancelled = True
+
+
+def _event(name: str, data: Mapping[str, Any]) -> bytes:
+    """Returns a server-sent event; JSON has no line breaks, which would end its data."""
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def _as_dict(one: Hypothesis) -> dict[str, Any]:
+    """Returns a hypothesis as JSON has it: no score for an input that an export marks."""
+    return {
+        "text": one.text,
+        "score": one.score if math.isfinite(one.score) else None,
+        "log_prob": one.log_prob if math.isfinite(one.log_prob) else None,
+        "is_cut": one.is_cut,
+    }
+
+
+async def _until_gone(request: Request) -> None:
+    """Returns when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _RequireToken:
+    """Refuses requests without the token, other than `GET /health`.
+
+    Args:
+        app: What answers the others.
+        token: The token.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/health" or self._is_allowed(scope):
+            await self._app(scope, receive, send)
+            return
+        message = "This server needs a token: send `Authorization: Bearer TOKEN`."
+        refusal = _JSON({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+        await refusal(scope, receive, send)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return secrets.compare_digest(given, self._expected)
+
+
+def _too_slow(limits: Limits) -> str:
+    return (
+        f"The answer took longer than {limits.seconds:g} seconds. Send fewer or shorter texts, or "
+        f"lower `max_length` or `beam_size`."
+    )
+
+
+def _message(error: Exception) -> str:
+    """Returns what a client is told about an error; details of a failure are in the log only."""
+    return (
+        str(error) if isinstance(error, InputError) else "The model failed; see the server's log."
+    )
+
+
+async def _explain(_request: Request, error: Any) -> Response:
+    return _JSON({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _explain_input(_request: Request, error: Exception) -> Response:
+    return _JSON({"error": _message(error)}, 400)
+
+
+async def _explain_failure(_request: Request, error: Exception) -> Response:
+    return _JSON({"error": _message(error)}, 500)
+
+
+async def _explain_full(_request: Request, _error: Exception) -> Response:
+    message = "The queue is full. Try again later."
+    return _JSON({"error": message}, 503, {"Retry-After": str(_RETRY_AFTER)})
+
+
+async def _explain_gone(_request: Request, _error: Exception) -> Response:
+    return _JSON({"error": "The client has left."}, _CLIENT_GONE)
