@@ -118,13 +118,6 @@ def test_errors_are_those_of_the_python_interface(translator: Translator) -> Non
     assert generate(translator.client, "ab", **given).json == {"error": str(raised.value)}
 
 
-def test_prefixes_and_truncation(translator: Translator) -> None:
-    found = generate(translator.client, "ab", "b" * 500, prefixes=["yx", ""], truncate=True).json[
-        "hypotheses"
-    ]
-    assert found[0][0]["text"].startswith("yx")
-
-
 def test_a_full_queue_is_503_with_retry_after(backwards: Backwards) -> None:
     backwards.may_answer.clear()
     with (

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-import seq2seq_kit
+from seq2seq_kit import __version__
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.serving.bodies import MAX_BANNED_TEXTS, GenerateBody, Limits
 
@@ -45,7 +45,7 @@ def openapi_document(models: Sequence[str], limits: Limits) -> dict[str, Any]:
     """
     return {
         "openapi": "3.1.0",
-        "info": {"title": "seq2seq_kit", "version": seq2seq_kit.__version__},
+        "info": {"title": "seq2seq_kit", "version": __version__},
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": {
