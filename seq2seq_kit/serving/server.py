@@ -1,6 +1,7 @@
 """Listens on an address, and answers until a signal asks the process to stop."""
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -41,7 +42,9 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or 0
+        # Of a name that is unknown the number is negative, and the message its own.
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise InputError(
             f"Cannot listen on {host}, port {port}: {reason}. Choose another address (--host, "
             f"--port; port 0 is any free one)."
