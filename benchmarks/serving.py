@@ -51,8 +51,8 @@ class Service:
     def __init__(self, run: str) -> None:
         command = [sys.executable, "-m", "seq2seq_kit", "serve", run, "--port", "0"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout
-        line = self.process.stdout.readline()
+        stdout: Any = self.process.stdout
+        line = stdout.readline()
         found = re.search(r"http://([\d.]+:\d+)", line)
         if not found:
             raise SystemExit(f"The server did not start: {line}")
@@ -95,7 +95,7 @@ def ask(
     has_bad: bool,
 ) -> None:
     """Sends requests until it is time to stop, on one connection."""
-    random_number = random.Random(seed)
+    random_number = random.Random(seed)  # noqa: S311 - no secret
     lines = list(expected)
     connection = http.client.HTTPConnection(service.address, timeout=120)
     for number in itertools.count(seed):
