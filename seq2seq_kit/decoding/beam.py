@@ -33,7 +33,7 @@ class Alive(NamedTuple):
 
     token_ids: tf.Tensor  # int32 (lines, beam, max_length + 1)
     ranked: tf.Tensor  # float32 (lines, beam): log-probability; MINUS_INFINITY: an empty place
-    log_probs: tf.Tensor  # float32 (lines, beam): the same before processors that rescale
+    log_probs: Any  # float32 (lines, beam): before processors that rescale; () without any
 
 
 class Candidates(NamedTuple):
@@ -42,7 +42,7 @@ class Candidates(NamedTuple):
     parents: tf.Tensor  # int32 (lines, candidates): the place in the beam of what they extend
     last_ids: tf.Tensor  # int32 (lines, candidates): their last token
     ranked: tf.Tensor  # float32 (lines, candidates); MINUS_INFINITY: an empty place
-    log_probs: tf.Tensor  # float32 (lines, candidates)
+    log_probs: tf.Tensor  # float32 (lines, candidates): as in Alive; `ranked` without any
     is_cut: tf.Tensor  # bool (lines, candidates): whether EOS is no token of theirs
 
     @property
@@ -131,14 +131,20 @@ class BeamSearch:
             processor_states=processor_states,
             fed=tf.repeat(inputs.token_ids, self.beam_size),
             done=done,
-            alive=Alive(no_ids, first, first),
+            alive=Alive(no_ids, first, first if self._rescales else ()),
             greedy_lives=tf.ones([lines], tf.bool),
             finished=SearchResult(no_ids, no_lengths, nothing, nothing, not_cut),
             num_finished=tf.zeros([lines], tf.int32),
         )
 
+    @property
+    def _rescales(self) -> bool:
+        return any(processor.rescales for processor in self.processors)
+
     def step(self, record: BeamRecord, memory: Any) -> BeamRecord:
         """Returns the record after one more token."""
+        if not self._rescales:  # Both are the same, and the loop carries one of them.
+            record = record._replace(alive=record.alive._replace(log_probs=record.alive.ranked))
         output = self.decoder.step(record.fed, record.state, memory)
         by_row = tf.reshape(record.alive.token_ids, (tf.size(record.fed), -1))
         logits, processor_states = process(
@@ -159,7 +165,7 @@ class BeamSearch:
             processor_states=processor_states,
             fed=tf.reshape(fed, [-1]),
             done=record.done | self._is_done(alive, greedy_lives, finished, num_finished),
-            alive=alive,
+            alive=alive if self._rescales else alive._replace(log_probs=()),
             greedy_lives=greedy_lives,
             finished=finished,
             num_finished=num_finished,
@@ -225,7 +231,7 @@ class BeamSearch:
             self._extend(record.alive, blocks, normalizer),
             _extend_greedily(record.alive, blocks, normalizer, record.greedy_lives),
         )
-        if any(processor.rescales for processor in self.processors):
+        if self._rescales:
             extended = _with_model_log_probs(extended, record.alive, model_logits, normalizer)
         # After `max_length` tokens only EOS may still follow.
         is_last = record.time >= self.max_length

@@ -105,7 +105,7 @@ class OneTokenSearch:
             processor_states=processor_states,
             choice_state=choice_state,
             fed=token,
-            done=tf.reduce_all(tf.reshape(ended, (-1, self.num_hypotheses)), axis=1),
+            done=self._all_of_line(ended),
             ended=ended,
             token_ids=write_column(
                 record.token_ids, record.time, tf.where(taken, token, self.pad_id)
@@ -118,8 +118,9 @@ class OneTokenSearch:
 
     def take(self, record: OneTokenRecord, lines: tf.Tensor) -> OneTokenRecord:
         """Returns the record of some lines only."""
-        number = self.num_hypotheses
-        rows = tf.reshape(lines[:, tf.newaxis] * number + tf.range(number), [-1])
+        number, rows = self.num_hypotheses, lines
+        if number > 1:
+            rows = tf.reshape(lines[:, tf.newaxis] * number + tf.range(number), [-1])
         taken = tf.nest.map_structure(
             lambda part: tf.gather(part, rows), record._replace(time=(), done=())
         )
@@ -150,6 +151,12 @@ class OneTokenSearch:
     def _choose(self, logits: tf.Tensor, record: OneTokenRecord) -> tuple[tf.Tensor, Any]:
         """Returns the next token of each row, int32 `(rows,)`, and the next `choice_state`."""
         raise NotImplementedError
+
+    def _all_of_line(self, of_rows: tf.Tensor) -> tf.Tensor:
+        """Returns whether something is true of all hypotheses of a line, bool `(lines,)`."""
+        if self.num_hypotheses == 1:
+            return of_rows
+        return tf.reduce_all(tf.reshape(of_rows, (-1, self.num_hypotheses)), axis=1)
 
     def _repeat(self, nest: Any) -> Any:
         if self.num_hypotheses == 1:

@@ -152,8 +152,8 @@ class Generator:
             self._check_memory(inputs.lengths, decoding, num_hypotheses)
             starts = beginnings[first : first + at_once]
             forced = encode_prefixes(self.tokenizer, starts) if is_forced else None
-            tensors = tf.nest.map_structure(tf.constant, (inputs, forced or (), numbers))
-            found = Found(*graph(*tensors))
+            tensors = tf.nest.map_structure(tf.constant, (inputs, forced or ()))
+            found = Found(*graph(*tensors, numbers))
             decoded = self._decode(found, inputs.lost_space)
             is_empty = self.inputs.is_empty(inputs)
             for place, (empty, hypotheses) in enumerate(zip(is_empty, decoded, strict=True)):

@@ -53,11 +53,12 @@ class Found(NamedTuple):
 
     hypotheses: SearchResult
     """The outputs. Those of healed prompts begin with tokens that spell the prompt's end again."""
-    before: tf.RaggedTensor
+    before: Any
     """int32 `(lines, None)`. The last token that was kept of each healed prompt, if any: the
-    tokenizer needs it to know whether the text after it begins with a space."""
-    taken_back: tf.RaggedTensor
-    """int32 `(lines, None)`. The tokens that were taken back of each prompt."""
+    tokenizer needs it to know whether the text after it begins with a space. () where no prompt
+    is healed."""
+    taken_back: Any
+    """int32 `(lines, None)`. The tokens that were taken back of each prompt; () as `before`."""
 
 
 class Seams(NamedTuple):
@@ -69,9 +70,9 @@ class Seams(NamedTuple):
     """int32 `(lines,)`. Tokens that are kept."""
     ends: PromptEnds | None
     """What was taken back; None where nothing is healed."""
-    before: tf.RaggedTensor
+    before: Any
     """As in `Found`."""
-    taken_back: tf.RaggedTensor
+    taken_back: Any
     """As in `Found`."""
 
 
@@ -250,11 +251,13 @@ class ModelSearch:
             keys: From `line_keys`; only the start of the search needs them.
         """
         inputs, candidates, given = beginning
-        decoder: Decoder = VocabularyDecoder(self.model)
-        if candidates is not None:
+        decoder: Decoder
+        if candidates is not None:  # Without the operands of the whole vocabulary.
             decoder = ShortlistDecoder(self.model, candidates)
             inputs = inputs._replace(memory=decoder.memory(inputs.memory))
-        elif given is not None:
+        else:
+            decoder = VocabularyDecoder(self.model)
+        if given is not None:
             decoder = HealedDecoder(decoder, healer_of(self.tokenizer.surfaces))
         processors = self._processors(decoding, candidates and candidates.token_ids)
         return self._choose(decoder, processors, decoding, num_hypotheses, keys), inputs
@@ -361,9 +364,7 @@ class ModelSearch:
             )
         token_ids, lengths, lost_space, _ = inputs
         if not self.heals:
-            none = tf.zeros_like(lengths)
-            nothing = tf.RaggedTensor.from_row_lengths(none[:0], none)
-            return Seams(token_ids, lengths, None, nothing, nothing)
+            return Seams(token_ids, lengths, None, (), ())
         healer = healer_of(self.tokenizer.surfaces)
         place = tf.range(tf.shape(token_ids)[1])
         if isinstance(self.model, LanguageModel):

@@ -30,9 +30,9 @@ class Begun(NamedTuple):
     """The network's state and memory, of a group of copies of the line."""
     record: Any
     """The record of the search."""
-    before: tf.RaggedTensor
+    before: Any
     """As in `Found`."""
-    taken_back: tf.RaggedTensor
+    taken_back: Any
     """As in `Found`."""
 
 
@@ -191,6 +191,7 @@ class _Graphs:
             )[0]
 
 
+@functools.lru_cache(maxsize=64)  # Making these tensors takes 3 % of the time of a short line.
 def graph_numbers(decoding: DecodingConfig) -> dict[str, tf.Tensor]:
     """Returns the options that graphs take as tensors."""
     return {
