@@ -55,7 +55,7 @@ MAX_TEMPERATURE = 100.0
 """Divides logits in sampling. From about 10 on, all tokens are nearly equally likely."""
 
 MAX_REPETITION_PENALTY = 100.0
-"""Multiplies negative logits: they stay far above the number that stands for a forbidden token.
+"""Multiplies negative logits: they stay far above the logit of a forbidden token.
 Usual values are 1 to 2."""
 
 MAX_SHARPNESS = 1000.0

@@ -154,7 +154,7 @@ def unseal(values: Mapping[str, Any], *, required: bool = False) -> dict[str, An
     """
     rest = dict(values)
     found = rest.pop(_SEAL, None)
-    # Damage may also be in the name of the digest, which then looks like a value of its own.
+    # Damage may also be in the name of the digest, which then looks like a separate value.
     is_sealed = found is not None or any(map(_is_seal, rest.values()))
     if found != _digest_of(rest) and (required or is_sealed):
         raise ValueError("the values are not those that were written")

@@ -58,7 +58,7 @@ def path_fault(path: Path) -> str | None:
     """Returns why no file can be found under a path as it is written, or None.
 
     Args:
-        path: The path as a user wrote it; `~` stands for a home folder.
+        path: The path as a user wrote it; `~` is a home folder.
     """
     text = os.fspath(path)
     if "\0" in text:

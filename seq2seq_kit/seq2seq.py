@@ -17,6 +17,7 @@ from seq2seq_kit.config import (
     Config,
     DecodingConfig,
     load_saved_config,
+    suggest_option,
 )
 from seq2seq_kit.config.faults import suggest_key
 from seq2seq_kit.data.shortlist import Shortlist
@@ -199,12 +200,12 @@ class Seq2Seq:
             results=results,
         )
 
-    @refuse_unknown_options(also=_SEARCH_OPTIONS)
+    @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def hypotheses(self, texts: Iterable[str], **options: Any) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text; options as in `Generator.hypotheses`."""
         return self._generator.hypotheses(texts, **options)
 
-    @refuse_unknown_options(also=_SEARCH_OPTIONS)
+    @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def generate(
         self,
         texts: Iterable[str] = (),
@@ -223,9 +224,16 @@ class Seq2Seq:
                 its source and a tab.
             **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
                 `beam_size`, and `truncate`.
+
+        Raises:
+            InputError: If there are neither texts nor a state, or as `Generator.hypotheses`.
         """
         if state is not None:
-            return [self._write(state, texts, **options)]
+            return [self._generator.write(state, self._max_length(texts == (), **options))]
+        if texts == ():
+            raise InputError(
+                'Expected texts, such as generate(["one", "two"]), or a state. Received: nothing.'
+            )
         texts = as_texts(texts)
         outputs = [best.text for best in self._best(texts, **options)]
         if not echo:
@@ -233,27 +241,46 @@ class Seq2Seq:
         separator = "\t" if self.config.task == "translation" else ""
         return [f"{a}{separator}{b}" for a, b in zip(texts, outputs, strict=True)]
 
-    def _write(self, state: GenerationState, texts: Iterable[str], **options: Any) -> str:
-        others = [name for name in options if name != "max_length"]
-        if others or texts != ():
-            raise InputError(
-                f"With `state`, `generate` accepts `max_length` only: the other options are those "
-                f"that `read` was given. Received: {', '.join(others) or 'texts'}."
-            )
-        return self._generator.write(state, options.get("max_length"))
+    def _max_length(self, has_no_text: bool, **options: Any) -> int | None:
+        """Returns the one option beside a state.
 
-    @refuse_unknown_options(also=_SEARCH_OPTIONS)
-    def stream(self, text: str, **options: Any) -> Iterator[str]:
+        Raises:
+            InputError: If there are others, or a text.
+        """
+        others = [name for name in options if name != "max_length"]
+        if others or not has_no_text:
+            raise InputError(
+                f"Beside `state`, only `max_length` is accepted: the other options are those that "
+                f"`read` was given. Received: {', '.join(others) or 'texts'}."
+            )
+        return options.get("max_length")
+
+    @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
+    def stream(
+        self, text: str | None = None, *, state: GenerationState | None = None, **options: Any
+    ) -> Iterator[str]:
         """Yields the best output of a text piece by piece; options as in `Generator.stream`.
+
+        Args:
+            text: The input.
+            state: Where a text goes on, as in `generate`; it moves with the pieces.
+            **options: As in `Generator.stream`; with a state, `max_length` only.
+
+        Raises:
+            InputError: As `Generator.stream`, or if there is neither a text nor a state.
 
         Example:
 
             for piece in model.stream("Once upon a time"):
                 print(piece, end="", flush=True)
         """
+        if state is not None:
+            return self._generator.stream_state(state, self._max_length(text is None, **options))
+        if text is None:
+            raise InputError("Expected a text or a state. Received: nothing.")
         return self._generator.stream(text, **options)
 
-    @refuse_unknown_options(also=_SEARCH_OPTIONS)
+    @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def read(self, prompt: str, **options: Any) -> GenerationState:
         """Reads a prompt with a language model; options as in `Generator.read`.
 
@@ -336,7 +363,7 @@ class Seq2Seq:
         copy.scorer.adapt(lines, adaptation)
         return copy
 
-    @refuse_unknown_options(also=_SEARCH_OPTIONS)
+    @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def evaluate(
         self,
         sources: Iterable[str],

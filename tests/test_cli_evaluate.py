@@ -121,7 +121,7 @@ def test_over_long_sources_are_refused_by_file_and_line_or_counted(
     assert captured.out == ""
     assert f"{tmp_path / 'in'}, line 2: has 105 tokens; the model takes at most" in captured.err
     assert main([command, "run", *files, "--long-lines", "truncate"]) == 0
-    assert "1 over-long inputs were truncated." in capsys.readouterr().err
+    assert "1 over-long input was truncated." in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("answers")
@@ -153,3 +153,13 @@ def test_evaluate_refuses_an_empty_file_by_name(
     path = str(tmp_path / "in")
     assert main(["evaluate", "run", "--source", path, "--reference", path]) == 2
     assert f"{path}: expected at least one line" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize(("options", "is_said"), [(["--sample"], True), (["--greedy"], False)])
+def test_evaluate_says_that_outputs_are_samples(
+    options: list[str], is_said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "both.tsv").write_text("ab\tba\n", encoding="utf-8")
+    assert main(["evaluate", "run", "--tsv", str(tmp_path / "both.tsv"), *options]) == 0
+    assert ("random samples" in capsys.readouterr().err) == is_said

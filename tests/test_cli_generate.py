@@ -147,7 +147,7 @@ def test_a_long_input_passes_in_chunks(
 def test_truncated_inputs_are_counted(stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
     stdin(b"ab\n" + b"x" * 21 + b"\n")
     assert main(["generate", "run", "--long-lines", "truncate"]) == 0
-    assert capsys.readouterr().err == "1 over-long inputs were truncated.\n"
+    assert capsys.readouterr().err == "1 over-long input was truncated.\n"
 
 
 def test_a_saved_model_answers_with_its_own_search(
@@ -434,3 +434,24 @@ def test_an_export_cannot_stream(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "saved_model.pb").touch()
     assert main(["generate", str(tmp_path), "--stream", "--prompt", "x"]) == 2
     assert "--stream needs a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("lines", "said"), [("A\n", "1 lines"), ("A\nB\nC\n", "3 lines")])
+def test_prefixes_of_another_number_are_refused_before_the_first_output(
+    lines: str,
+    said: str,
+    backwards: Backwards,
+    stdin: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "begin").write_text(lines)
+    stdin(b"ab\ncd\n")
+    assert main(["generate", "run", "--prefixes", str(tmp_path / "begin")]) == 2
+    shown = capsys.readouterr()
+    assert f"It has {said} for 2 inputs" in shown.err and shown.out == ""
+    assert backwards.calls == []
+    (tmp_path / "begin").write_text("A\nB\n")
+    stdin(b"ab\ncd\n")
+    assert main(["generate", "run", "--prefixes", str(tmp_path / "begin")]) == 0
+    assert backwards.calls[0]["prefixes"] == ["A", "B"]

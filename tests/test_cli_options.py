@@ -6,7 +6,7 @@ import pytest
 from backwards import Backwards
 
 from seq2seq_kit.cli import main
-from seq2seq_kit.config import AdaptationConfig, DecodingConfig
+from seq2seq_kit.config import AdaptationConfig, DecodingConfig, save_config
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(
@@ -70,3 +70,21 @@ def test_greedy_contradicts_sampling_and_a_beam(
 def test_greedy_is_a_search_without_beam_or_samples(backwards: Backwards) -> None:
     assert main(["generate", "run", "--prompt", "x", "--greedy", "--no-sample"]) == 0
     assert backwards.calls == [{"texts": ["x"], "sample": False, "beam_size": 1}]
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+def test_options_that_contradict_the_config_are_found_before_the_model_is_loaded(
+    command: str, tmp_path: Path, backwards: Backwards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    save_config(Backwards.config, tmp_path / "run" / "config.yaml")
+    (tmp_path / "in").write_text("a\n")
+    arguments = {
+        "generate": [str(tmp_path / "in")],
+        "evaluate": ["--tsv", str(tmp_path / "in")],
+        "export": [str(tmp_path / "out")],
+    }
+    options = ["--temperature", "0.5"]
+    assert main([command, str(tmp_path / "run"), *arguments[command], *options]) == 2
+    assert "`temperature` has an effect only with `sample: true`" in capsys.readouterr().err
+    assert backwards.calls == []

@@ -726,3 +726,13 @@ def test_the_name_of_a_run_that_was_saved_without_quotes_is_read(tmp_path: Path)
     body = path.read_text(encoding="utf-8").partition("\n...\n")[0]
     path.write_text(body.replace("'856260814912e972'", "856260814912e972") + "\n...\n", "utf-8")
     assert load_saved_config(path).run == "856260814912e972"
+
+
+def test_an_override_that_turns_sampling_off_drops_the_options_of_the_file() -> None:
+    config = minimal(decoding={"sample": True, "temperature": 0.7, "top_k": 5, "max_length": 9})
+    decoding = load_config(config, ["decoding.sample=false"]).decoding
+    assert not decoding.sample and decoding.max_length == 9
+    assert decoding.temperature == 1.0 and decoding.top_k == 0
+    # One that is given beside it is the caller's own contradiction.
+    said = faults_of(config, "decoding.sample=false", "decoding.top_k=3")
+    assert "decoding.top_k: has an effect only with" in said

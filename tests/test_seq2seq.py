@@ -119,6 +119,18 @@ def test_generate_gives_one_output_and_points_to_hypotheses_for_more(
         translation_run.fitted.evaluate(["abc"], [["cba"]], num_hypotheses=3)
 
 
+def test_generate_without_texts_and_a_flag_of_the_command_line_are_explained(
+    translation_run: TrainedRun,
+) -> None:
+    with pytest.raises(InputError, match="Expected texts, such as"):
+        translation_run.fitted.generate()
+    assert translation_run.fitted.generate([]) == []
+    with pytest.raises(InputError, match="Use sample=False, beam_size=1"):
+        translation_run.fitted.generate(["abc"], greedy=True)
+    with pytest.raises(InputError, match="Expected a text or a state"):
+        translation_run.fitted.stream()
+
+
 def test_a_loaded_run_is_as_it_was_left(translation_run: TrainedRun) -> None:
     loaded, fitted = Seq2Seq.load(translation_run.path), translation_run.fitted
     assert loaded.config == fitted.config

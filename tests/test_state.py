@@ -63,6 +63,10 @@ def test_four_parts_are_the_whole_bit_for_bit(
         assert "".join(parts) == whole
         arrays = zip(*(tf.nest.flatten(one._record) for one in (state, at_once)), strict=True)
         assert all(np.array_equal(one, other) for one, other in arrays)
+        streamed = generator.read(prompt, **options)
+        pieces = list(generator.stream_state(streamed, 15))
+        assert "".join(pieces) == parts[0] and all(pieces)
+        assert "".join(generator.stream_state(streamed, 45)) == "".join(parts[1:])
         assert generator.write(fork, 15) == parts[1]
         ((best,),) = generator.hypotheses([prompt], **options)
         assert best.text.startswith(whole) and len(best.text) <= len(whole) + 3
@@ -78,6 +82,8 @@ def test_a_fork_with_a_seed_has_an_ending_of_its_own(generator: Generator) -> No
         generator.read("He").fork(seed=1)
     with pytest.raises(InputError, match="`seed` must be"):
         state.fork(seed=-1)
+    with pytest.raises(InputError, match="Did you mean `seed`"):
+        state.fork(sed=1)  # type: ignore[call-arg]
 
 
 def test_memory_is_flat_over_many_tokens(generator: Generator) -> None:
@@ -133,8 +139,10 @@ def test_a_text_that_has_ended_stays_so(generator: Generator) -> None:
         bias.assign(tf.one_hot(EOS_ID, len(kept), 99.0))
         state = generator.read("He")
         before = state.fork()
+        assert repr(state).startswith("<GenerationState: greedy, model ")
         assert generator.write(state, 5) == ""
         assert state.has_ended and not before.has_ended
-        assert generator.write(state, 5) == ""
+        assert repr(state) == repr(before).replace(">", ", ended>")
+        assert generator.write(state, 5) == "" and list(generator.stream_state(state, 5)) == []
     finally:
         bias.assign(kept)

@@ -10,6 +10,7 @@ from seq2seq_kit.cli.lengths import check_lengths
 from seq2seq_kit.cli.options import (
     FILE,
     SearchCommand,
+    check_against_config,
     debug_option,
     long_lines_option,
     run_argument,
@@ -64,6 +65,7 @@ def evaluate(
     """
     if (source is None) == (tsv is None) or bool(references) != (source is not None):
         raise click.UsageError("Expected either --source with --reference, or --tsv.")
+    check_against_config(run, options)
     import json
 
     from seq2seq_kit import Seq2Seq
@@ -98,6 +100,12 @@ def _evaluate(
     references = [answer.references for answer in answers]
     firsts = [texts[0] for texts in references]
     # Inputs that are too long have been refused by now, or may be truncated.
+    if model.config.decoding.override(**options).sample:
+        click.echo(
+            "The outputs are random samples, so other seeds give other results; --greedy compares "
+            "the most likely outputs.",
+            err=True,
+        )
     quality = model.evaluate(sources, references, tokenize=tokenize, truncate=True, **options)
     if quality.cut_outputs:
         limit = options["max_length"] or model.config.decoding.max_length

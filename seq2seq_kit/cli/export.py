@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seq2seq_kit.cli.options import FILE, SearchCommand, debug_option, run_argument
+from seq2seq_kit.cli.options import (
+    FILE,
+    SearchCommand,
+    check_against_config,
+    debug_option,
+    run_argument,
+)
 
 if TYPE_CHECKING:
     from seq2seq_kit.export.folder import LongLines
@@ -33,6 +39,7 @@ def export(run: Path, folder: Path, long_lines: "LongLines", **options: Any) -> 
     from seq2seq_kit.export.folder import check_unused
 
     check_unused(folder)  # before TensorFlow's seconds of start
+    check_against_config(run, options)
     from seq2seq_kit import Seq2Seq
 
     model = Seq2Seq.load(run)

@@ -11,9 +11,11 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from seq2seq_kit import bounds
+from seq2seq_kit.cli.lengths import describe_truncated
 from seq2seq_kit.cli.options import (
     FILE,
     SearchCommand,
+    check_against_config,
     check_text,
     debug_option,
     long_lines_option,
@@ -57,7 +59,9 @@ _STREAM_IS_PLAIN = (
     help="Write a TSV with this many outputs for each input: samples, or the best of the beam.",
 )
 @click.option(
-    "--scores", is_flag=True, help="Write a TSV: line, rank, score, text, `cut` or `ended`."
+    "--scores",
+    is_flag=True,
+    help="Write a TSV: line, number of the output (rank or sample), score, text, `cut` or `ended`.",
 )
 @click.option("--prompt", metavar="TEXT", callback=check_text, help="Use TEXT as the only input.")
 @click.option(
@@ -69,7 +73,7 @@ _STREAM_IS_PLAIN = (
 @click.option(
     "--prefixes",
     type=FILE,
-    help="Begin each output with its line of this file.",
+    help="Begin each output with its line of this file. All inputs are read first.",
 )
 @click.option(
     "--adapt-to",
@@ -111,16 +115,17 @@ def generate(
     line: a newline inside an output is written as \n and a backslash as \\, except with --prompt.
     Options that are not given are as in the run's config.
     """
-    if prompt is not None and input_path is not None:
-        raise click.UsageError(f"Expected INPUT or --prompt. Received both, INPUT: {input_path}.")
+    chunks = _read_inputs(input_path, prompt)
     _check_files(input_path, output, alignments)
-    chunks = read_in_chunks(input_path) if prompt is None else iter([(1, [prompt])])
     plain = as_line if prompt is None else as_text
     layout = as_tsv if scores or num_hypotheses is not None else plain
     given = {name: value for name, value in options.items() if value is not None}
     beginnings = _Beginnings(prefix, prefixes)
+    if prefixes is not None:
+        chunks = beginnings.check_number(list(chunks))
     if long_lines == "truncate":
         given["truncate"] = True
+    check_against_config(run, given)
     if stream:
         if output is not None or layout is as_tsv or beginnings or alignments is not None:
             raise click.UsageError(_STREAM_IS_PLAIN)
@@ -138,6 +143,15 @@ def generate(
         alignments=alignments,
         given=given,
     )
+
+
+def _read_inputs(path: Path | None, prompt: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Returns the inputs in chunks, each with the line number of its first."""
+    if prompt is None:
+        return read_in_chunks(path)
+    if path is not None:
+        raise click.UsageError(f"Expected INPUT or --prompt. Received both, INPUT: {path}.")
+    return iter([(1, [prompt])])
 
 
 def _write_outputs(
@@ -185,7 +199,6 @@ def _write_outputs(
             file.flush()
             if "truncate" in given:
                 counts.truncated += len(model.inputs.overlong(chunk))
-    beginnings.check_end()
     for sentence in counts.notices(model, given):
         click.echo(sentence, err=True)
 
@@ -251,31 +264,28 @@ class _Beginnings:
         return self._prefix is not None or self._path is not None
 
     def options(self, number: int) -> dict[str, list[str]]:
-        """Returns the beginnings of the next outputs as the option of a search, if there are any.
-
-        Raises:
-            InputError: If the file has too few lines.
-        """
+        """Returns the beginnings of the next outputs as an option; nothing where there are none."""
         return {"prefixes": self._take(number)} if self else {}
 
     def _take(self, number: int) -> list[str]:
         if self._path is None:
             return [self._prefix or ""] * number
         first, self._num_taken = self._num_taken, self._num_taken + number
-        if self._num_taken > len(self._lines):
-            raise InputError(
-                f"{self._path} must have a line for each input. It has {len(self._lines)} lines, "
-                f"and there are {self._num_taken} inputs or more."
-            )
         return self._lines[first : self._num_taken]
 
-    def check_end(self) -> None:
-        """Raises InputError if the file has more lines than there were inputs."""
-        if self._path is not None and self._num_taken < len(self._lines):
+    def check_number(self, chunks: list[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+        """Returns the chunks of all inputs again.
+
+        Raises:
+            InputError: If the file does not have as many lines.
+        """
+        number = sum(len(chunk) for _, chunk in chunks)
+        if number != len(self._lines):
             raise InputError(
                 f"{self._path} must have a line for each input. It has {len(self._lines)} lines "
-                f"for {self._num_taken} inputs."
+                f"for {number} inputs."
             )
+        return iter(chunks)
 
 
 def _stream(
@@ -343,7 +353,7 @@ class _Counts:
         # An export that truncates its inputs counts them itself.
         if "truncate" in given or getattr(model, "truncates", False):
             truncated = self.truncated + getattr(model, "num_truncated", 0)
-            yield f"{truncated} over-long inputs were truncated."
+            yield describe_truncated(truncated)
         if self.unanswered:
             shown = ", ".join(map(str, self.unanswered[:_SHOWN_LINES]))
             more = ", ..." * (len(self.unanswered) > _SHOWN_LINES)

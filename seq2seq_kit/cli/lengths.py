@@ -31,7 +31,13 @@ def check_lengths(
     """
     overlong = model.inputs.overlong(sources)
     if long_lines == "truncate":
-        click.echo(f"{len(overlong)} over-long inputs were truncated.", err=True)
+        click.echo(describe_truncated(len(overlong)), err=True)
     elif overlong:
         place, length = overlong[0]
         raise model.inputs.too_long(f"{path}, line {lines[place]}:", length)
+
+
+def describe_truncated(number: int) -> str:
+    """Returns a sentence on how many inputs were truncated."""
+    inputs = "over-long input was" if number == 1 else "over-long inputs were"
+    return f"{number} {inputs} truncated."

@@ -8,6 +8,7 @@ config costs more than all of click.
 import functools
 import os
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,27 @@ def check_text(_context: click.Context, _option: click.Parameter, text: str | No
         except UnicodeError as error:
             raise click.BadParameter(f"must be UTF-8. Received: {text!r}.") from error
     return text
+
+
+def check_against_config(run: Path, options: Mapping[str, Any]) -> None:
+    """Checks options against a run's config, before TensorFlow takes seconds to load.
+
+    Args:
+        run: The run folder, or the name of a packaged model; one that does not exist is left to
+            whoever loads it.
+        options: The options of the search; None means not given. Others are ignored.
+
+    Raises:
+        InputError: If they contradict each other or the config.
+    """
+    from seq2seq_kit.config import DecodingConfig, load_saved_config
+    from seq2seq_kit.pretrained.catalog import run_path
+    from seq2seq_kit.training.run_folder import RunFolder
+
+    path = RunFolder(run_path(run)).config
+    if path.is_file():
+        given = {name: options[name] for name in DecodingConfig.model_fields if name in options}
+        load_saved_config(path).config.decoding.override(**given)
 
 
 class AdaptationCommand(click.Command):

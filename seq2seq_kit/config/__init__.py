@@ -1,7 +1,7 @@
 """What a run is: frozen, checked sections, from and to YAML. Imports no TensorFlow."""
 
 from seq2seq_kit.config.adaptation import AdaptationConfig
-from seq2seq_kit.config.decoding import DecodingConfig
+from seq2seq_kit.config.decoding import DecodingConfig, suggest_option
 from seq2seq_kit.config.load import (
     SavedConfig,
     load_config,
@@ -38,4 +38,5 @@ __all__ = [
     "load_saved_config",
     "package_versions",
     "save_config",
+    "suggest_option",
 ]

@@ -107,6 +107,15 @@ class DecodingConfig(Section):
             if isinstance(mark, GraphNumber)
         }
 
+    @classmethod
+    def sampling_options(cls) -> list[str]:
+        """Returns the fields that have an effect only with `sample: true`."""
+        return [
+            name
+            for name, field in cls.model_fields.items()
+            if any(isinstance(mark, OnlyWhenSampling) for mark in field.metadata)
+        ]
+
     def merge(self, other: Self | None) -> Self:
         """Returns these options with those that were set in another object in place of them."""
         if other is None:
@@ -131,7 +140,7 @@ class DecodingConfig(Section):
         names = [*type(self).model_fields, *other_names]
         for name in options:
             if name not in names:
-                raise InputError(f"`{name}` is an unknown option. {suggest(name, names)}")
+                raise InputError(f"`{name}` is an unknown option. {suggest_option(name, names)}")
         given = {
             name: value.item() if getattr(value, "shape", None) == () else value
             for name, value in options.items()
@@ -166,6 +175,13 @@ class DecodingConfig(Section):
         return {
             name: "has an effect only with `sample: true` (--sample, in Python sample=True)."
             for name in given
-            if any(isinstance(m, OnlyWhenSampling) for m in type(self).model_fields[name].metadata)
+            if name in self.sampling_options()
             and getattr(self, name) != type(self).model_fields[name].default
         }
+
+
+def suggest_option(name: str, known: Sequence[str]) -> str:
+    """Returns what to use in place of an unknown option of a search."""
+    if name == "greedy":  # A flag of the command line.
+        return "Use sample=False, beam_size=1."
+    return suggest(name, known)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from seq2seq_kit import __version__, bounds
 from seq2seq_kit.atomic import write_bytes
+from seq2seq_kit.config.decoding import DecodingConfig
 from seq2seq_kit.config.faults import Fault, explain, list_faults
 from seq2seq_kit.config.section import Section
 from seq2seq_kit.config.sections import Config, DataConfig, as_corpus, as_origin
@@ -77,6 +78,7 @@ def _resolve(
         name = f"{name} with its overrides"
     for override in overrides:
         faults += apply_override(values, override)
+    _drop_sampling_options(values, overrides)
     if faults:
         raise ConfigError(list_faults(name, faults))
     try:
@@ -180,7 +182,7 @@ def save_config(
 
 
 def _sealing(text: str) -> str:
-    """Returns the lines that follow a saved config, by which a damaged or edited one is told."""
+    """Returns the lines that follow a saved config, which identify a damaged or edited one."""
     return (
         f"# SHA-256 of all lines above: {digest(text.encode())}\n"
         "# Remove these lines if you change any of them."
@@ -247,6 +249,16 @@ def _write_out_short_forms(values: dict[str, Any]) -> None:
             data[name] = [as_corpus(corpus) for corpus in corpora]
         else:
             data[name] = as_corpus(corpora)
+
+
+def _drop_sampling_options(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Removes the file's options for sampling where an override turns sampling off."""
+    keys = {override.partition("=")[0] for override in overrides}
+    decoding = values.get("decoding")
+    if "decoding.sample" in keys and isinstance(decoding, dict) and decoding.get("sample") is False:
+        for name in DecodingConfig.sampling_options():
+            if f"decoding.{name}" not in keys:
+                decoding.pop(name, None)
 
 
 def _check_format_version(values: dict[str, Any]) -> list[Fault]:

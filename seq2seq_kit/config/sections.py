@@ -244,8 +244,8 @@ class VocabularyConfig(Section):
     type: Literal["unigram", "bpe", "word", "char"] = "unigram"
     """The SentencePiece algorithm."""
     vocab_size: Annotated[int, Field(ge=8, le=bounds.MAX_VOCAB_SIZE, strict=True)] = 8000
-    """The number of pieces. If the data do not suffice for so many, the largest possible number is
-    used and reported."""
+    """The number of pieces. If the data do not suffice for it, the largest possible number is used
+    and reported."""
     character_coverage: Share = 1.0
     """The share of the characters of the text that are covered by pieces. Lower it (0.9995) for
     Chinese and Japanese."""
@@ -473,7 +473,7 @@ class TrainingConfig(Section):
     """The number of steps between validations. By default an epoch, or 100 steps if that is more.
     Training ends with a validation, unless the last one was less than a tenth of this ago."""
     validation_samples: Annotated[Count, MAY_CHANGE] = 3
-    """The number of outputs that are printed at each validation."""
+    """The number of outputs that are printed at each validation, those of greedy search."""
     precision: Precision = "float32"
     """The precision of the matrix products of a training step; everything else is float32. bfloat16
     is faster on processors that support it (`s2s info RUN` says whether yours does) and slower on
@@ -537,7 +537,7 @@ class TrainingConfig(Section):
 class Config(Section):
     """A whole run.
 
-    What was left out is filled in, also where it hangs on the task: `model.architecture` and the
+    What was left out is filled in, also where it depends on the task: `model.architecture` and the
     `lossless` of each vocabulary are never None here.
     """
 

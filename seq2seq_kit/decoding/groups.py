@@ -1,9 +1,9 @@
 """Runs a search over many lines in groups, so that no line's result depends on its neighbours.
 
 On a CPU the bits of an attention sum depend on the padded length, those of a matrix product on the
-number of rows, and those of a sigmoid on whether it stands among the last numbers of a tensor,
-which fill no vector register. Here each line is always padded to the same length, given by its own,
-and each group has one of a few row counts at which rows come out bit for bit alike (see
+number of rows, and those of a sigmoid on whether it is among the last numbers of a tensor, which do
+not fill a vector register. Here each line is padded to the same length, given by its own, and each
+group has one of a few row counts at which rows come out bit for bit alike (see
 docs/decisions/0004-groups-of-fixed-size.md); missing rows are copies of the group's first.
 """
 
@@ -15,7 +15,7 @@ from seq2seq_kit.decoding.numerics import REGISTER
 from seq2seq_kit.decoding.protocol import SearchResult
 
 LENGTH_STEP = 4
-"""A line is padded to a multiple of so many tokens."""
+"""A line is padded to a multiple of this number of tokens."""
 
 LARGEST_GROUP = 64
 """Lines that are searched together at most."""

@@ -26,9 +26,9 @@ MAX_TOKENS = 24
 """Tokens that are taken back at most."""
 
 MAX_BYTES = 64
-"""Bytes of what is taken back at most; a token's bytes beyond so many are not looked at."""
+"""Bytes of what is taken back at most; a token's bytes beyond this number are ignored."""
 
-# A word is taken back whole, from its space or the line's beginning on, if it has at most so many
+# A word is taken back whole, from its space or the line's beginning on, if it has at most this many
 # bytes; in a longer run, as in Chinese, only from the token in which a longer token could begin.
 _WORD_BYTES = 32
 
@@ -45,7 +45,7 @@ class PromptEnds(NamedTuple):
     num_bytes: tf.Tensor
     """int32 `(lines,)`. Their bytes, and those of a space that the tokenizer dropped."""
     left_after: tf.Tensor
-    """int32 `(lines, MAX_TOKENS + 1)`. Bytes left after so many of these tokens; -1 beyond."""
+    """int32 `(lines, MAX_TOKENS + 1)`. Bytes left after 0, 1, ... of these tokens; -1 beyond."""
     spelling: tf.Tensor
     """int32 `(lines, MAX_BYTES + 1)`. The bytes, the last one in column 1; -1 where there is none.
     """
@@ -90,7 +90,7 @@ class Healer:
         self._longest = max(1, *map(len, surfaces))
         owner: dict[bytes, int] = {}
         for token_id, surface in enumerate(surfaces):
-            # A character that has a piece is never spelt as a byte: of two tokens that add the
+            # A character that has a piece is never spelled as a byte: of two tokens that add the
             # same, the tokenizer takes the piece, whose id is higher.
             if surface:
                 owner[surface] = token_id
@@ -180,7 +180,7 @@ class Healer:
         token = tf.minimum(token, MAX_TOKENS - 1)
         offset = tf.gather(ends, token, batch_dims=1) - left
         inside &= offset < self._longest
-        spelt = tf.gather_nd(
+        spelled = tf.gather_nd(
             self._bytes,
             tf.stack(
                 [
@@ -192,8 +192,8 @@ class Healer:
         )
         in_gap = left <= gap[:, tf.newaxis]
         space = tf.gather(list(SPACE), tf.clip_by_value(len(SPACE) - left, 0, len(SPACE) - 1))
-        spelt = tf.where(in_gap, space, tf.where(inside, spelt, -1))
-        return tf.where(left > 0, spelt, -1)
+        spelled = tf.where(in_gap, space, tf.where(inside, spelled, -1))
+        return tf.where(left > 0, spelled, -1)
 
     def _walk(self, spelling: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Follows the bytes of texts from where 0, 1, ... bytes are left through all tokens.

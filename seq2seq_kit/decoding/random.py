@@ -1,6 +1,6 @@
 """A counter-based random generator: each draw is a pure function of a key and a counter.
 
-Unlike TensorFlow's stateless random ops it takes a key for each row, so that a row's draws do not
+Unlike TensorFlow's stateless random ops it has a key for each row, so that a row's draws do not
 depend on the rows beside it, and it gives the same numbers on every platform: integer arithmetic
 only. It is Threefry-2x32 with 20 rounds (Salmon et al., 2011, https://doi.org/10.1145/2063384.2063405),
 which JAX uses too. Not for secrets.

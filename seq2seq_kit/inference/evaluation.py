@@ -65,7 +65,7 @@ def compare_texts(
         raise InputError(
             f"`tokenize` must be one of {', '.join(_TOKENIZERS)}. Received: {shorten(tokenize)}."
         )
-    # sacrebleu takes one list for each reference; None stands for one that a line lacks.
+    # sacrebleu expects one list for each reference, with None where a line lacks it.
     most = max(map(len, references))
     streams = [
         [line[place] if place < len(line) else None for line in references] for place in range(most)

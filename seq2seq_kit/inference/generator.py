@@ -250,13 +250,26 @@ class Generator:
             state: From `read` or `load_state`.
             max_length: Generated tokens at most; None uses that of `read`.
         """
+        return self._states().write(state, self._next_options(state, max_length))
+
+    def stream_state(self, state: GenerationState, max_length: int | None = None) -> Iterator[str]:
+        """Yields the text that `write` returns piece by piece; the state moves with the pieces.
+
+        Args:
+            state: As in `write`.
+            max_length: As in `write`.
+        """
+        return self._states().stream(state, self._next_options(state, max_length))
+
+    def _next_options(self, state: GenerationState, max_length: int | None) -> DecodingConfig:
+        """Returns the options with which a state goes on."""
         check_not_forked()
         if not isinstance(state, GenerationState):
             raise InputError(f"Expected a state that `read` returned. Received: {shorten(state)}.")
         decoding = state.decoding
-        if max_length is not None:
-            decoding = decoding.model_copy(update=decoding.check_values({"max_length": max_length}))
-        return self._states().write(state, decoding)
+        if max_length is None:
+            return decoding
+        return decoding.model_copy(update=decoding.check_values({"max_length": max_length}))
 
     def load_state(self, path: str | Path) -> GenerationState:
         """Returns a state that `GenerationState.save` wrote.
@@ -361,7 +374,7 @@ class Generator:
 
 
 def check_num_hypotheses(num_hypotheses: int, decoding: DecodingConfig) -> None:
-    """Raises InputError if a search cannot return so many hypotheses of each line."""
+    """Raises InputError if a search cannot return this number of hypotheses of each line."""
     is_whole = isinstance(num_hypotheses, numbers.Integral)
     if not is_whole or not 1 <= num_hypotheses <= bounds.MAX_BEAM_SIZE:
         raise InputError(

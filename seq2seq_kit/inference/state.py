@@ -7,7 +7,7 @@ for bit as if it had never been interrupted.
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ from seq2seq_kit.inference.certain_text import CertainText, Unfinished
 from seq2seq_kit.inference.inputs import Inputs
 from seq2seq_kit.inference.search import Beginning, ModelSearch
 from seq2seq_kit.inference.stepwise import StepwiseSearch, given_ids, graph_numbers
+from seq2seq_kit.options import refuse_unknown_options
 from seq2seq_kit.special_ids import BOS_ID, PAD_ID
 
 _FORMAT_VERSION = 1
@@ -46,6 +47,11 @@ class GenerationState:
         self._text = text
         self._model = model
 
+    def __repr__(self) -> str:
+        how = "sampled" if self._decoding.sample else "greedy"
+        where = ", ended" if self.has_ended else ""
+        return f"<GenerationState: {how}, model {self._model[:8]}{where}>"
+
     @property
     def decoding(self) -> DecodingConfig:
         """The options of the search: those that `read` was given."""
@@ -56,6 +62,7 @@ class GenerationState:
         """Whether the model has ended its text, so that nothing follows."""
         return bool(self._record.ended[0])
 
+    @refuse_unknown_options()
     def fork(self, seed: int | None = None) -> Self:
         """Returns a copy: both go on from here, independently of each other.
 
@@ -149,9 +156,19 @@ class StateKeeper:
             The text that is certain: what the last tokens leave open comes with the next ones.
         """
         self._check_model(state._model, "The state")
-        num_tokens = decoding.max_length
-        if state.has_ended:
-            return ""
+        return "" if state.has_ended else self._advance(state, decoding.max_length)
+
+    def stream(self, state: GenerationState, decoding: DecodingConfig) -> Iterator[str]:
+        """Yields what `write` returns piece by piece; the state moves with the pieces."""
+        self._check_model(state._model, "The state")
+        for _ in range(decoding.max_length):
+            if state.has_ended:
+                return
+            if piece := self._advance(state, 1):
+                yield piece
+
+    def _advance(self, state: GenerationState, num_tokens: int) -> str:
+        """Moves a state on and returns the text that has become certain."""
         search = self._search
         rows = min(search.group_sizes)
         past = state._record.token_ids.shape[1]

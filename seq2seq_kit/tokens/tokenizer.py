@@ -312,7 +312,7 @@ def _is_named(model: Any) -> bool:
 
 
 def _text_rules(model: Any) -> TextRules:
-    """Returns the rules that the name of a model's normalizer stands for."""
+    """Returns the rules that a model's normalizer has, by its name."""
     if not _is_named(model):
         return TextRules("none", escapes=False)
     name = model.normalizer.name.removeprefix(_RULES_NAME)

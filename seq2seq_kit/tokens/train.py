@@ -43,7 +43,7 @@ _TRAINER_OPTIONS: dict[str, Any] = {
     **SPECIAL_IDS,
     "normalization_rule_name": "identity",
     "max_sentence_length": 4 * _MAX_TEXT_CHARACTERS,  # bytes; UTF-8 has at most 4 a character
-    # A space has a piece even if the training texts hold none: spelt in bytes it would be lost.
+    # A space has a piece even if the training texts hold none: spelled in bytes it would be lost.
     "required_chars": SPACE_MARK,
     "hard_vocab_limit": False,
     # Threads add float scores in groups, so that another number of them gives other pieces. A fixed
@@ -230,7 +230,7 @@ def _run_trainer(texts: list[str], options: dict[str, Any]) -> bytes:
 def _run_word_trainer(texts: list[str], options: dict[str, Any]) -> bytes:
     """Trains a word model with a rule that replaces U+2581 by a space after decoding.
 
-    A word without a piece is spelt in bytes, together with the mark of the space before it, and
+    A word without a piece is spelled in bytes, together with the mark of the space before it, and
     decoding would leave that mark in the text.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -238,6 +238,8 @@ def _run_word_trainer(texts: list[str], options: dict[str, Any]) -> bytes:
         rule.write_text(f"{ord(SPACE_MARK):X}\t{ord(' '):X}\n", encoding="ascii")
         options = {**options, "denormalization_rule_tsv": str(rule)}
         model = parse_model(_run_trainer(texts, options))
-    model.denormalizer.remove_extra_whitespaces = True  # An extra space before a spelt first word.
+    model.denormalizer.remove_extra_whitespaces = (
+        True  # An extra space before a spelled first word.
+    )
     model.denormalizer.ClearField("rule_file")
     return bytes(model.SerializeToString())

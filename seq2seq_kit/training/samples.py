@@ -1,4 +1,4 @@
-"""Samples of what a model outputs, logged at each validation."""
+"""Examples of what a model outputs, by greedy search, logged at each validation."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ class SampleLog(TrainingPart):
     Args:
         sources: The inputs of all examples.
         targets: The output that the data have for each.
-        generate: Returns the model's output for each input.
+        generate: Returns the output of greedy search for each input.
         number: Examples to show; they are spread evenly over all of them.
     """
 
@@ -38,7 +38,7 @@ class SampleLog(TrainingPart):
     ) -> None:
         outputs = self._generate(self._sources) if self._sources else []
         for texts in zip(self._sources, outputs, self._targets, strict=True):
-            logger.info("  in:   %s\n  out:  %s\n  want: %s", *map(_in_a_line, texts))
+            logger.info("  in:     %s\n  greedy: %s\n  want:   %s", *map(_in_a_line, texts))
 
 
 def _in_a_line(text: str) -> str:
