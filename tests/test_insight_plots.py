@@ -82,6 +82,8 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         insight.plot_gates(seen, "decoder_1")
     with pytest.raises(InputError, match="from 0 to 3"):
         insight.plot_gates(seen, units=[4])
+    with pytest.raises(InputError, match="from 0 to 3"):
+        insight.plot_gates(seen, units=[])
     with pytest.raises(InputError, match="Received: none"):
         insight.plot_history([])
 
@@ -90,17 +92,31 @@ def test_a_font_that_has_the_characters_is_found(monkeypatch: pytest.MonkeyPatch
     have = {"latin": frozenset("abc"), "chinese": frozenset("春天"), "kana": frozenset("カ")}
     monkeypatch.setattr(fonts, "_characters_of", lambda path: have.get(path, have["latin"]))
     monkeypatch.setattr(fonts, "_candidates", lambda: iter([("K", "kana"), ("C", "chinese")]))
-    assert fonts.families_for(["abc", "春 天"]) == ["DejaVu Sans", "C"]
-    assert fonts.families_for(["abc\n"]) == ["DejaVu Sans"]
+    assert fonts.families_for(["abc", "春 天"]) == ["sans-serif", "C"]
+    assert fonts.families_for(["abc\n"]) == ["sans-serif"]
 
 
 def test_a_missing_font_is_a_warning_with_the_characters(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    # matplotlib brings these, and one that has a box for every character.
+    own = ("DejaVu Sans", "Last Resort High-Efficiency")
+    fonts_of = [font for font in font_manager.fontManager.ttflist if font.name in own]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts_of)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
     with caplog.at_level(logging.WARNING):
-        assert fonts.families_for(["▁a", "春天到了"]) == ["DejaVu Sans"]
+        assert fonts.families_for(["▁a", "春天到了"]) == ["sans-serif"]
     (record,) = caplog.records
     assert "了 到 天 春" in record.getMessage()
     assert "fonts-noto-cjk" in record.getMessage()
+
+
+def test_a_font_installed_later_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    serif = str(font_manager.findfont("DejaVu Serif"))
+    others = [font for font in font_manager.fontManager.ttflist if font.name != "DejaVu Serif"]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", others)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [serif, "/no/such/font.ttf"])
+    assert "DejaVu Serif" in dict(fonts._candidates())
+    number = len(font_manager.fontManager.ttflist)
+    assert "DejaVu Serif" in dict(fonts._candidates())
+    assert len(font_manager.fontManager.ttflist) == number

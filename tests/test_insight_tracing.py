@@ -123,6 +123,12 @@ def test_best_output_is_traced_without_a_target(deep_model: Seq2Seq) -> None:
     np.testing.assert_array_equal(found.attention, given.attention)
 
 
+def test_an_empty_input_has_only_the_end_to_trace(deep_model: Seq2Seq) -> None:
+    found = insight.trace(deep_model, "")
+    assert (found.source_tokens, found.target_tokens) == (("</s>",), ("</s>",))
+    np.testing.assert_array_equal(found.attention, [[1]])
+
+
 def test_a_layer_with_other_equations_is_refused(writer: Seq2Seq) -> None:
     cell = writer.model.lstm.layers[1].cell
     cell.activation = keras.activations.relu

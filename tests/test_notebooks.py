@@ -117,6 +117,21 @@ def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
     assert shown(notebook, "Seq2Seq.load(") == "True"
 
 
+def test_inside_an_lstm(execute: Callable[[str], NotebookNode]) -> None:
+    notebook = execute("03_inside_an_lstm")
+    assert max(numbers(r"([\d.]+e-\d+)", shown(notebook, "np.vstack"))) < 1e-5
+    trained, *held = (row[12:] for row in shown(notebook, "insight.clamped").splitlines())
+    assert len(held) == 3
+    assert trained not in held
+    links = shown(notebook, "insight.Aligner").splitlines()[0].split()
+    assert [int(link.split("-")[1]) for link in links] == list(range(len(trained.split())))
+    changes = numbers(r"(?m)^ +(-?[\d.]+)", shown(notebook, "insight.leave_out"))
+    assert len(changes) == len("▁我不知道他在哪里。")
+    assert min(changes) < -1
+    assert has_picture(notebook, "plot_gates")
+    assert has_picture(notebook, "plot_attention")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_outputs_are_of_one_whole_run_and_name_no_machine(path: Path) -> None:
     cells = code_cells(nbformat.read(path, as_version=4))

@@ -76,9 +76,9 @@ def plot_gates(
         )
     shown = trace.layers[layer]
     number = shown.cell.shape[1]
-    if units is not None and not all(unit in range(number) for unit in units):
+    chosen = range(number) if units is None else units
+    if not len(chosen) or not all(unit in range(number) for unit in chosen):
         raise InputError(f"`units` must be from 0 to {number - 1}. Received: {shorten(units)}.")
-    columns = slice(None) if units is None else list(units)
     height = max(_ROW_HEIGHT, 0.0 if units is None else _UNIT_HEIGHT * len(units))
     figure, all_axes = plt.subplots(
         len(_ROWS),
@@ -87,7 +87,7 @@ def plot_gates(
         layout="constrained",
     )
     for axes, (name, (least, largest, colors)) in zip(all_axes, _ROWS.items(), strict=True):
-        values = getattr(shown, name)[:, columns].T
+        values = getattr(shown, name)[:, list(chosen)].T
         if least is None:
             # Zero is white.
             largest = float(np.abs(values).max(initial=1e-6))

@@ -63,9 +63,10 @@ def target_ids_of(model: TextModel, source: str, target: str | Hypothesis | None
     if isinstance(target, Hypothesis):
         # The tokens that the search chose, not those of its text: a text can have several
         # spellings. Those after a prompt may spell its end again, so there its text counts.
-        if not model.config.joins_texts:
-            return list(target.token_ids)
-        return model.tokenizer.encode([target.text])[0]
+        ids = list(target.token_ids)
+        if model.config.joins_texts:
+            (ids,) = model.tokenizer.encode([target.text])
+        return ids or [model.scorer.ends_with]  # An empty input has an output without tokens.
     if not isinstance(target, str):
         raise InputError(f"`target` must be a text. Received: {shorten(target)}.")
     return [*model.tokenizer.encode([target])[0], model.scorer.ends_with]
