@@ -109,7 +109,7 @@ def pack_run(
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(
             f"The name of a packaged model must be of lower-case letters, digits and hyphens, "
-            f"such as `zh-prose`. Received: {name!r}."
+            f"such as `de-en`. Received: {name!r}."
         )
     head, body = parse_card(card.read_text(encoding="utf-8"), str(card), Card)
     folder = RunFolder(run).open_trained()

@@ -546,7 +546,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=bounds.SEEDS, strict=True)] = 1
     """The seed of the initial weights, the order of the data, and dropout."""
     init_from: Annotated[InitConfig | None, BeforeValidator(as_origin)] = None
-    """The run or packaged model whose weights training starts from, such as `zh-prose`: fine-tuning
+    """The run or packaged model whose weights training starts from, such as `de-en`: fine-tuning
     to other texts. By default, training starts from random weights."""
     data: DataConfig
     """The texts, and how long they may be."""

@@ -1,6 +1,6 @@
 """Models that come with the package: their names, their cards, and how their weights are stored.
 
-`list_models()` lists them; `Seq2Seq.load("zh-prose")` and every command that reads a run accept
+`list_models()` lists them; `Seq2Seq.load("de-en")` and every command that reads a run accept
 their names. `seq2seq_kit.packing` makes one from a run.
 """
 

@@ -93,7 +93,7 @@ def suggest_model(name: str) -> str:
 def run_path(run: str | Path) -> Path:
     """Returns the folder of a run, or of the packaged model that has this name.
 
-    What exists at the path comes first: a folder `zh-prose` is not the model `zh-prose`.
+    What exists at the path comes first: a folder `de-en` is not the model `de-en`.
     """
     path = user_path(run)
     if not path.exists() and str(path) in model_names():
