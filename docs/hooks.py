@@ -34,6 +34,7 @@ _FOLDERS = (
     "inference",
     "export",
     "insight",
+    "serving",
     "speech",
     "cli",
     "samples",
