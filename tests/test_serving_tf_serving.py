@@ -57,6 +57,8 @@ def test_every_documented_way_to_write_the_inputs_is_read(values: dict[str, Any]
         ({"instances": [{"b64": "/w=="}]}, "UTF-8"),
         ({"instances": ["a"], "signature_name": "classify"}, "serving_default, n_best"),
         ({"instances": ["a"], "signature_name": ["n_best"]}, "serving_default, n_best"),
+        ({"instances": ["a"], "signature_name": {}}, "serving_default, n_best"),
+        ({"instances": ["a"], "signature_name": None}, "serving_default, n_best"),
         ({"instance": ["a"]}, "Did you mean `instances`"),
     ],
 )

@@ -68,7 +68,8 @@ def _generate_schema(models: Sequence[str], limits: Limits) -> dict[str, Any]:
     """Returns the schema of the body of `POST /generate`."""
     own = GenerateBody.model_json_schema()["properties"]
     search = DecodingConfig.model_json_schema()["properties"]
-    own["model"] = {"type": "string", "enum": list(models), "description": _text(own["model"])}
+    names: list[str | None] = [*models, *([None] if len(models) == 1 else [])]
+    own["model"] = {"enum": names, "description": _text(own["model"])}
     own["texts"] |= {"maxItems": limits.texts}
     for name in ("texts", "prefixes"):
         own[name]["items"] |= {"maxLength": limits.characters}
@@ -79,8 +80,12 @@ def _generate_schema(models: Sequence[str], limits: Limits) -> dict[str, Any]:
     ):
         fields[name]["maximum"] = most
     search["banned_texts"]["maxItems"] = MAX_BANNED_TEXTS
-    for field in search.values():  # The model's own options are the defaults.
+    for field in search.values():  # The model's own options are the defaults; null is one, too.
         field.pop("default", None)
+        field["type"] = [field["type"], "null"]
+        if "enum" in field:
+            field["enum"] = [*field["enum"], None]
+    search["banned_texts"]["type"].append("string")  # One text needs no list around it.
     properties = own | search
     for field in properties.values():
         field.pop("title", None)
@@ -98,7 +103,7 @@ def _text(field: dict[str, Any]) -> str:
 
 def _predict_schema(limits: Limits) -> dict[str, Any]:
     texts = _TEXTS | {"maxItems": limits.texts}
-    signature = {"type": "string", "enum": ["serving_default", "n_best"]}
+    signature = {"enum": ["", "serving_default", "n_best"]}
     return {
         "oneOf": [
             {
@@ -271,7 +276,7 @@ def _operation_html(
 
 
 def _kind(field: dict[str, Any]) -> str:
-    return " or ".join(field["enum"]) if "enum" in field else "A list of texts."
+    return " or ".join(filter(None, field["enum"])) if "enum" in field else "A list of texts."
 
 
 def _table(rows: dict[str, str]) -> str:

@@ -41,7 +41,9 @@ def parse_predict(body: Mapping[str, Any]) -> PredictRequest:
     for name in body:
         if name not in known:
             raise InputError(f"`{name}` is an unknown key. {suggest(name, known)}")
-    signature = body.get("signature_name", "") or "serving_default"
+    signature = body.get("signature_name", "")
+    if signature == "":
+        signature = "serving_default"
     if signature not in _SIGNATURES:
         raise InputError(
             f"`signature_name` must be one of {', '.join(_SIGNATURES)}. Received: "
