@@ -132,6 +132,24 @@ def test_inside_an_lstm(execute: Callable[[str], NotebookNode]) -> None:
     assert has_picture(notebook, "plot_attention")
 
 
+def test_speech(execute: Callable[[str], NotebookNode]) -> None:
+    pytest.importorskip("espeakng_loader")
+    notebook = execute("04_speech")
+    rows = [re.split(r"  +", row) for row in shown(notebook, "speaker.pronounce(").splitlines()]
+    origins = {word: origin for word, _, origin in rows}
+    assert origins["Doctor"] == "dictionary"
+    assert origins["XKCD"] == "letters"
+    assert origins["snorfblat"] == "model"
+    scores = numbers(r"(?m)^ +(-[\d.]+)", shown(notebook, "num_hypotheses=3"))
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert "HH AH L OW W ER L D" in shown(notebook, '("Hello, world!")\nprint')
+    assert has_picture(notebook, "specgram")
+    normal, fast, slow = numbers(r"([\d.]+) seconds", shown(notebook, "whisper"))
+    assert fast < normal < slow
+    assert shown(notebook, "speech.save") == "['hello.wav']\n"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_outputs_are_of_one_whole_run_and_name_no_machine(path: Path) -> None:
     cells = code_cells(nbformat.read(path, as_version=4))

@@ -37,6 +37,12 @@ def test_words_have_their_origins(speaker: Speaker) -> None:
     ]
 
 
+def test_the_packaged_model_pronounces_unknown_words(speaker: Speaker) -> None:
+    (word,) = speaker.pronounce("Plimbertons")
+    assert word.origin == "model"
+    assert without_stress(word.phones)[:3] == ("P", "L", "IH")
+
+
 def test_punctuation_gives_pauses_and_sentences_are_streamed(speaker: Speaker) -> None:
     assert len(speaker.speak("cats, dogs").samples) > 1.1 * len(speaker.speak("cats dogs").samples)
     pieces = list(speaker.stream("One. Two, three. Four."))
