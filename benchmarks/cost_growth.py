@@ -124,7 +124,7 @@ def decoding(sizes: dict[str, int]) -> float:
 
 
 def write_corpus(bundled: Path, path: Path, number: int) -> None:
-    """Writes so many different pairs."""
+    """Writes `number` different pairs."""
     rows = gzip.decompress(bundled.read_bytes()).decode().split("\n")[:-1]
     with path.open("w", encoding="utf-8") as file:
         for first in range(0, number, len(rows)):
@@ -152,12 +152,12 @@ def corpus_costs(number: int) -> dict[str, float]:
         batch_set(loaded, sets.train, shuffle=True).plan(0)
         planned = time.perf_counter()
         learn_shortlist(loaded, sets.train, tokenizers)
-        learnt = time.perf_counter()
+        learned = time.perf_counter()
     return {
         "encoding": encoded - begun,
         "opening encoded data": opened - encoded,
         "planning an epoch": planned - opened,
-        "learning a shortlist": learnt - planned,
+        "learning a shortlist": learned - planned,
     }
 
 

@@ -216,7 +216,7 @@ def train_killed(
     rng: random.Random,
     unkilled: tuple[float, int, int],
 ) -> Counter[str]:
-    """Trains with so many kills, then to the end; returns how often it died where."""
+    """Trains with a number of kills, then to the end; returns how often it died where."""
     seconds, fsyncs, replaces = unkilled
     deaths: Counter[str] = Counter()
     while True:

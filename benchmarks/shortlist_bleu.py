@@ -2,8 +2,8 @@
 
     python benchmarks/shortlist_bleu.py RUN
 
-Decodes the run's validation data with the whole vocabulary and with lists of so many frequent
-tokens and so many translations of each source token, learnt anew from the run's training data.
+Decodes the run's validation data with the whole vocabulary and with lists of a number of frequent
+tokens and of translations of each source token, learned again from the run's training data.
 Prints BLEU, the share of lines with the output of the whole vocabulary in float32, and lines/s.
 """
 
@@ -61,8 +61,8 @@ def main() -> None:
         show("whole vocabulary", generator, beam_size)
         show("whole vocabulary, bfloat16", generator, beam_size, precision="bfloat16")
     for shortlist._FREQUENT, shortlist._TRANSLATIONS in SIZES:
-        learnt = learn_shortlist(model.config, data.train, tokenizers)
-        generator = Generator(*parts, **options, shortlist=learnt)
+        learned = learn_shortlist(model.config, data.train, tokenizers)
+        generator = Generator(*parts, **options, shortlist=learned)
         name = f"{shortlist._FREQUENT:,}, {shortlist._TRANSLATIONS}"
         for beam_size in (1, 5):
             show(name, generator, beam_size, shortlist=True)

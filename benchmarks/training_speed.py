@@ -4,8 +4,8 @@
         [--rounds 3] [--seconds 40]
 
 DIR is Multi30k's, see `benchmarks/configs/common.yaml`. The contestants take turns, each in a
-process of its own, for so many seconds after its first steps; a process measures the machine's best
-rate of matrix products, too. Prints a table of medians, and writes all numbers as JSON.
+separate process, for a number of seconds after its first steps; a process measures the machine's
+best rate of matrix products, too. Prints a table of medians, and writes all numbers as JSON.
 
 Tokens are real target tokens, EOS counted. The matrix share is the time that the products of the
 model would take at that rate, real tokens only, as a part of the time taken.
@@ -219,7 +219,7 @@ def main() -> None:
         share = statistics.median(speeds) * operations / rate / 1e9
         memory = statistics.median(one["peak_memory_gb"] for one in rounds)
         padding = rounds[0]["padding"]
-        shown_padding = "not told" if padding is None else f"{padding:.1%}"
+        shown_padding = "not reported" if padding is None else f"{padding:.1%}"
         print(
             f"| {name} | {', '.join(f'{speed:,.0f}' for speed in speeds)} | {ratio:.2f} "
             f"| {share:.0%} | {shown_padding} | {memory:.2f} |"

@@ -154,7 +154,7 @@ def test_streams_that_are_closed_or_full(
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_an_encoding_that_cannot_hold_the_text_is_no_matter() -> None:
     cp1252 = {"PYTHONIOENCODING": "cp1252"}
-    # The answer is UTF-8 always; the name in the listing of what was written is spelt out.
+    # The answer is UTF-8 always; the name in the listing of what was written is escaped.
     assert shell("s2s generate run --prompt 春天", **cp1252).stdout == "天春\n".encode()
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert shell("s2s generate run --prompt 春天", **ascii_only).stdout == "天春\n".encode()

@@ -172,7 +172,7 @@ def test_an_encoder_decoder_completes_sentences_too(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_text_without_spaces_is_completed_from_every_character(kind: str) -> None:
     texts = [text + "\n" for text in CHINESE]
-    # Emoji have no pieces of their own: they are spelt in bytes.
+    # Emoji have no pieces of their own: they are spelled in bytes.
     tokenizer = train(
         kind, [*CHINESE[:3], "我喜欢喝绿茶和咖啡。", "今天天气", "公园", "咖啡"] * 3, 330
     )
@@ -293,16 +293,16 @@ def test_the_end_is_spelt_in_the_likeliest_way_of_all(monkeypatch: pytest.Monkey
         healed.lengths.numpy(),
         strict=True,
     ):
-        spelt = b"".join(SURFACES[token] for token in row[k:])
-        if not spelt:
+        spelled = b"".join(SURFACES[token] for token in row[k:])
+        if not spelled:
             assert number == 0
             continue
         scored = {}
-        for way in ways(spelt):
+        for way in ways(spelled):
             pairs = itertools.pairwise([int(first), *way])
             scored[tuple(way)] = math.fsum(log_probs[a, b] for a, b in pairs)
         best = max(scored, key=lambda way: scored[way])
-        goes_beyond = sum(len(SURFACES[token]) for token in best) > len(spelt)
+        goes_beyond = sum(len(SURFACES[token]) for token in best) > len(spelled)
         assert again[:number].tolist() == list(best[: len(best) - goes_beyond])
         assert (bound[0] >= 0) == goes_beyond
 

@@ -174,7 +174,7 @@ def test_an_export_holds_each_weight_once(
     model = translation_run.fitted.model
     variables = tf.train.list_variables(str(translation_export / "variables" / "variables"))
     held = sum(math.prod(shape) for name, shape in variables if name.startswith("_weights"))
-    # But for the tied embeddings, which are looked up and, turned round, multiplied by.
+    # Except the tied embeddings, which are looked up and, transposed, multiplied by.
     assert held == model.count_params() + math.prod(model.embedding.embeddings.shape)
 
 

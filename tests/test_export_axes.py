@@ -4,8 +4,10 @@ Each is made as a run makes it, loaded in one fresh process without this package
 the Python API.
 """
 
+import functools
 import itertools
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,25 +112,43 @@ def is_possible(row: dict[str, Any]) -> bool:
     )
 
 
+@functools.cache
 def pairwise() -> list[dict[str, Any]]:
-    """Returns rows in which any two possible choices of two axes stand together, greedily."""
+    """Returns rows in which any two possible choices of two axes stand together.
+
+    Greedily: of some rows drawn around missing pairs, the one with the most of them. Of many seeds
+    tried, this one needs the fewest rows, 11 instead of 14 without chance.
+    """
+    chance = random.Random(21)
     choices = [(axis, value) for axis, values in AXES.items() for value in values]
     missing = {
         frozenset(pair)
         for pair in itertools.combinations(choices, 2)
         if len(dict(pair)) == 2 and set(dict(pair)) != UNRELATED and is_possible(dict(pair))
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     while missing:
-        # A pair that is missing, with what brings the most others.
-        row = dict(min(missing, key=lambda pair: sorted(map(repr, pair))))
-        for axis, values in AXES.items():
-            if axis not in row:
-                possible = [row | {axis: one} for one in values if is_possible(row | {axis: one})]
-                row = max(possible, key=lambda row: len(pairs_in(row) & missing))
+        row = max(
+            (drawn_row(missing, chance) for _ in range(6)),
+            key=lambda row: len(pairs_in(row) & missing),
+        )
         missing -= pairs_in(row)
         rows.append(row)
     return rows
+
+
+def drawn_row(missing: set[frozenset[Any]], chance: random.Random) -> dict[str, Any]:
+    """Returns a row with a missing pair, whose other choices add the most missing pairs."""
+    row = dict(chance.choice(sorted(missing, key=lambda pair: sorted(map(repr, pair)))))
+    axes = [axis for axis in AXES if axis not in row]
+    chance.shuffle(axes)
+    for axis in axes:
+        possible = [row | {axis: one} for one in AXES[axis] if is_possible(row | {axis: one})]
+        chance.shuffle(possible)
+        if not possible:
+            return {}
+        row = max(possible, key=lambda row: len(pairs_in(row) & missing))
+    return row
 
 
 def pairs_in(row: dict[str, Any]) -> set[frozenset[Any]]:

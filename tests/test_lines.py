@@ -155,7 +155,7 @@ def test_lines_of_any_text_come_back(
     is_packed: bool,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    # A line that begins with a mark or ends in "\r" cannot be told from one with another line end.
+    # A line that begins with a mark or ends in "\r" looks like one with another line end.
     lines = [line.lstrip("\ufeff").rstrip("\r") for line in lines]
     data = "".join(line + end for line in lines).encode()
     data = b"\xef\xbb\xbf" * has_mark + data

@@ -1,4 +1,4 @@
-"""The files that a run starts with: written, loaded, and told from damaged or foreign ones."""
+"""The files that a run starts with: written, loaded, and refused when damaged or foreign."""
 
 import gzip
 import random

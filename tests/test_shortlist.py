@@ -1,4 +1,4 @@
-"""The lexical shortlist: learnt as a plain loop learns it, and obeyed line by line."""
+"""The lexical shortlist: learned as a plain loop learns it, and obeyed line by line."""
 
 import shutil
 from collections import defaultdict
@@ -236,7 +236,7 @@ def test_a_resumed_run_keeps_its_own(
     run = shutil.copytree(translation_run.path, tmp_path / "run")
 
     def learn_again(*_: object) -> None:
-        raise AssertionError("learnt anew")
+        raise AssertionError("learned again")
 
     monkeypatch.setattr("seq2seq_kit.training.start.learn_shortlist", learn_again)
     resumed = Seq2Seq.fit(translation_run.fitted.config, run_dir=run, resume=True)

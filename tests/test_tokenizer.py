@@ -120,8 +120,8 @@ def test_surfaces_joined_are_the_text_as_sentencepiece_spells_it(
     tokenizer: Tokenizer, text: str
 ) -> None:
     (ids,) = tokenizer.encode([text])
-    spelt = ("" if tokenizer.lossless else "\u2581") + text.replace(" ", "\u2581")
-    assert b"".join(tokenizer.surfaces[token_id] for token_id in ids) == spelt.encode()
+    spelled = ("" if tokenizer.lossless else "\u2581") + text.replace(" ", "\u2581")
+    assert b"".join(tokenizer.surfaces[token_id] for token_id in ids) == spelled.encode()
     assert tokenizer.surfaces[:4] == (b"", b"", b"", b"")
 
 
@@ -194,7 +194,7 @@ def test_sentencepiece_itself_reads_the_model(tokenizer: Tokenizer) -> None:
 def test_word_pieces_are_words() -> None:
     tokenizer = train(type="word")
     assert tokenizer.tokenize("The cat sat on") == ["▁The", "▁cat", "▁sat", "▁on"]
-    # A word that was not seen is spelt with its space: U+2581 is E2 96 81 in UTF-8.
+    # A word that was not seen is spelled with its space: U+2581 is E2 96 81 in UTF-8.
     assert tokenizer.tokenize("The é") == [
         "▁The",
         *("<0xE2>", "<0x96>", "<0x81>", "<0xC3>", "<0xA9>"),

@@ -112,7 +112,7 @@ def main() -> None:
     meter = Meter(num_tokens, arguments.seconds, arguments.warmup_steps)
     dataset = make_dataset(data).map(count)
 
-    # `fit` ends an epoch, not a step, when it is told to stop.
+    # `fit` ends an epoch, not a step, when it is asked to stop.
     def until_stopped() -> Any:
         for batch in dataset:
             if model.stop_training:

@@ -154,7 +154,7 @@ def decode(data: Any, beam_size: int, batch_size: int, lines: int | None) -> Non
 
 
 def train(data: Any, seconds: float) -> None:
-    """Trains for about so many seconds and prints what came of it."""
+    """Trains for about `seconds` seconds and prints what came of it."""
     # A report is some 15 seconds on two cores; the first one is the warm-up.
     reports = 1 + max(1, round(seconds / 15))
     with tempfile.TemporaryDirectory() as scratch:

@@ -20,7 +20,7 @@ from seq2seq_kit.decoding.numerics import log_normalizer
 from seq2seq_kit.decoding.protocol import MINUS_INFINITY, Decoder, SearchInputs, StepOutput
 
 SPACE = "\u2581".encode()
-"""How a tokenizer spells a space."""
+"""The bytes with which a tokenizer spells a space."""
 
 MAX_TOKENS = 24
 """Tokens that are taken back at most."""
@@ -52,7 +52,7 @@ class PromptEnds(NamedTuple):
 
 
 class Healed(NamedTuple):
-    """Where a search goes on."""
+    """The start of a search after the ends of prompts were spelled again."""
 
     start_ids: tf.Tensor
     """int32 `(lines,)`. The token to feed first."""
@@ -63,7 +63,7 @@ class Healed(NamedTuple):
     token_ids: tf.Tensor
     """int32 `(lines, MAX_TOKENS)`. The tokens that were taken again, then zeros."""
     lengths: tf.Tensor
-    """int32 `(lines,)`. How many."""
+    """int32 `(lines,)`. The number of these tokens."""
 
 
 class _Loop(NamedTuple):
@@ -275,42 +275,29 @@ class Healer:
         tokens: tf.Tensor,
         beyond: tf.Tensor,
     ) -> _Loop:
+        """Returns the ways with one more token, and the best complete one so far.
+
+        Args:
+            decoder: Feeds one token to each row.
+            memory: What it reads.
+            loop: The ways.
+            ends: What was taken back.
+            tokens: From `_walk`.
+            beyond: int32 `(lines, MAX_BYTES + 1, 2)`. Between which ranks the tokens are that go on
+                beyond the bytes left.
+        """
         output = decoder.step(loop.fed, loop.state, memory)
         lines = tf.shape(loop.left)[0]
         logits = tf.reshape(output.logits, (lines, WAYS, len(self._rank)))
         normalizer = tf.reshape(log_normalizer(output.logits), (lines, WAYS))
-
-        # Which ways are complete, by a last token beyond or because nothing is left?
-        between = tf.gather(beyond, loop.left, batch_dims=1)
-        allowed = self.between(between)
-        last = tf.reduce_max(tf.where(allowed, logits, MINUS_INFINITY), axis=-1) - normalizer
-        is_exact = loop.left == 0
-        score = tf.where(is_exact, loop.log_probs, loop.log_probs + last)
-        is_way = loop.log_probs > MINUS_INFINITY
-        score = tf.where(is_way, tf.maximum(score, MINUS_INFINITY), MINUS_INFINITY)
-        chosen = tf.argmax(score, axis=1, output_type=tf.int32)
-        new = tf.gather(score, chosen, batch_dims=1)
-        is_better = new > loop.best_score
-        row = tf.range(lines) * WAYS + chosen
-        first = tf.where(is_exact[..., tf.newaxis], -1, between)
-        found = Healed(
-            tf.gather(loop.fed, row),
-            tf.nest.map_structure(lambda part: tf.gather(part, row), loop.state),
-            tf.gather(first, chosen, batch_dims=1),
-            tf.gather(loop.token_ids, chosen, batch_dims=1),
-            tf.fill([lines], loop.time),
-        )
-        best = tf.nest.map_structure(
-            lambda new, old: tf.where(expand_like(is_better, new), new, old), found, loop.best
-        )
-        best_score = tf.where(is_better, new, loop.best_score)
+        best_score, best = self._best_complete(loop, logits, normalizer, beyond)
 
         # One token more, for ways that are not complete and may still be better.
         next_ids = tf.gather(tokens, loop.left, batch_dims=1)
         log_probs = tf.gather(logits, tf.maximum(next_ids, 0), batch_dims=2)
         log_probs += (loop.log_probs - normalizer)[..., tf.newaxis]
         left = loop.left[..., tf.newaxis] - 1 - tf.range(self._longest)
-        goes_on = (next_ids >= 0) & (left >= 0) & is_way[..., tf.newaxis]
+        goes_on = (next_ids >= 0) & (left >= 0) & (loop.log_probs > MINUS_INFINITY)[..., tf.newaxis]
         goes_on &= log_probs > best_score[:, tf.newaxis, tf.newaxis]
         given = tf.gather(ends.left_after, tf.minimum(loop.time + 1, MAX_TOKENS), axis=1)
         is_given = loop.is_given[..., tf.newaxis] & (left == given[:, tf.newaxis, tf.newaxis])
@@ -341,6 +328,44 @@ class Healer:
             best_score=best_score,
             best=best,
         )
+
+    def _best_complete(
+        self, loop: _Loop, logits: tf.Tensor, normalizer: tf.Tensor, beyond: tf.Tensor
+    ) -> tuple[tf.Tensor, Healed]:
+        """Returns the best complete way so far, its log-probability float32 `(lines,)` first.
+
+        A way is complete if no bytes are left, or by a last token that goes on beyond them.
+
+        Args:
+            loop: The ways.
+            logits: float32 `(lines, WAYS, vocab_size)`. Of the next token of each.
+            normalizer: float32 `(lines, WAYS)`. Turns them into log-probabilities.
+            beyond: As in `_follow`.
+        """
+        between = tf.gather(beyond, loop.left, batch_dims=1)
+        allowed = self.between(between)
+        last = tf.reduce_max(tf.where(allowed, logits, MINUS_INFINITY), axis=-1) - normalizer
+        is_exact = loop.left == 0
+        score = tf.where(is_exact, loop.log_probs, loop.log_probs + last)
+        is_way = loop.log_probs > MINUS_INFINITY
+        score = tf.where(is_way, tf.maximum(score, MINUS_INFINITY), MINUS_INFINITY)
+        chosen = tf.argmax(score, axis=1, output_type=tf.int32)
+        new = tf.gather(score, chosen, batch_dims=1)
+        is_better = new > loop.best_score
+        lines = tf.shape(loop.left)[0]
+        row = tf.range(lines) * WAYS + chosen
+        first = tf.where(is_exact[..., tf.newaxis], -1, between)
+        found = Healed(
+            tf.gather(loop.fed, row),
+            tf.nest.map_structure(lambda part: tf.gather(part, row), loop.state),
+            tf.gather(first, chosen, batch_dims=1),
+            tf.gather(loop.token_ids, chosen, batch_dims=1),
+            tf.fill([lines], loop.time),
+        )
+        best = tf.nest.map_structure(
+            lambda new, old: tf.where(expand_like(is_better, new), new, old), found, loop.best
+        )
+        return tf.where(is_better, new, loop.best_score), best
 
     def between(self, ranks: tf.Tensor) -> tf.Tensor:
         """Returns which tokens have ranks from the first up to the second, `(..., vocab_size)`."""

@@ -162,7 +162,7 @@ class BanTables(NamedTuple):
 
 
 class LoopState(NamedTuple):
-    """What `NoLoop` remembers of hypotheses without their last token."""
+    """The state of `NoLoop`: repetitions in hypotheses without their last token."""
 
     repeated: tf.Tensor
     """int32 `(rows, periods)`. For each period, from 1 token to `max_length` or `MAX_PERIOD`:

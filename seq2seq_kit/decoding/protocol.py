@@ -13,7 +13,7 @@ MINUS_INFINITY = -1e9
 
 
 class StepOutput(NamedTuple):
-    """What a decoder returns for the tokens that it was fed."""
+    """The output of a decoder for the tokens that it was fed."""
 
     logits: Any
     """float32 `(rows, vocab_size)`. Unnormalized log-probabilities of the next token."""
@@ -70,14 +70,14 @@ class LogitsProcessor(Protocol):
 
 
 class SearchInputs(NamedTuple):
-    """Where a search begins."""
+    """The start of a search: the tokens to feed, the state and the memory."""
 
     token_ids: tf.Tensor
     """int32 `(lines,)`. The first token to feed, such as BOS."""
     state: Any
     """The decoder's state before it, leading axis `lines`."""
     memory: Any = ()
-    """What the decoder reads, leading axis `lines`."""
+    """The tensors that the decoder reads, leading axis `lines`."""
     is_done: tf.Tensor | None = None
     """bool `(lines,)`. True for a line that is not to be searched; its results are undefined."""
 

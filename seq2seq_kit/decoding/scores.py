@@ -1,4 +1,4 @@
-"""How hypotheses of different lengths compare."""
+"""Scores by which hypotheses of different lengths compare."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""From a config to what generates and scores texts."""
+"""Builds the generator and the scorer of a config."""
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.data.shortlist import Shortlist

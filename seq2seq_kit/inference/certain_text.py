@@ -43,7 +43,7 @@ class CertainText:
 
     @property
     def state(self) -> Unfinished:
-        """What a `CertainText` that goes on from here needs."""
+        """The state with which another `CertainText` goes on from here."""
         return Unfinished(tuple(self._ids), self._num_shown)
 
     def add(self, token_ids: Sequence[int]) -> str:

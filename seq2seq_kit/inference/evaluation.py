@@ -17,7 +17,7 @@ _TOKENIZERS = get_args(DataConfig.model_fields["bleu_tokenize"].annotation)
 
 @dataclass(frozen=True)
 class TextScores:
-    """How outputs compare with references, over the whole set."""
+    """Scores of outputs against references, over the whole set."""
 
     bleu: float
     """Corpus BLEU, 0 to 100."""

@@ -49,7 +49,7 @@ from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
 class Found(NamedTuple):
-    """What a search found for some lines."""
+    """The result of a search for some lines."""
 
     hypotheses: SearchResult
     """The outputs. Those of healed prompts begin with tokens that spell the prompt's end again."""
@@ -65,11 +65,11 @@ class Seams(NamedTuple):
     """Inputs without the ends that outputs may join."""
 
     token_ids: tf.Tensor
-    """int32 `(lines, time)`. What is kept, right-padded."""
+    """int32 `(lines, time)`. The tokens that are kept, right-padded."""
     lengths: tf.Tensor
     """int32 `(lines,)`. Tokens that are kept."""
     ends: PromptEnds | None
-    """What was taken back; None where nothing is healed."""
+    """The ends that were taken back; None where nothing is healed."""
     before: Any
     """As in `Found`."""
     taken_back: Any
@@ -77,7 +77,7 @@ class Seams(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """Where the search of the lines of a group begins: tensors only."""
+    """The start of the search of a group of lines: tensors only."""
 
     inputs: SearchInputs
     """The first tokens to feed, and the network's state and memory."""

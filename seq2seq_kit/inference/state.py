@@ -1,4 +1,4 @@
-"""Where the text of a language model goes on: a state that can be kept, copied and saved.
+"""The state of a language model within a text, which can be kept, copied and saved.
 
 An LSTM carries all that it has read in a state of fixed size. With what a search knows besides (the
 last tokens, the place in the random numbers) it is some kilobytes, from which the text goes on bit
@@ -34,7 +34,7 @@ _FORMAT_VERSION = 1
 
 
 class GenerationState:
-    """Where the text of a language model goes on; `Seq2Seq.read` makes one.
+    """The point from which the text of a language model goes on; `Seq2Seq.read` makes one.
 
     `Seq2Seq.generate(state=...)` writes on and moves the state; `fork` keeps a copy.
     """
