@@ -19,11 +19,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from sampling_defaults import distinct, repeated
 from zh_prose_texts import split_pieces
 
 from seq2seq_kit.inference.scorer import perplexity
-from seq2seq_kit.samples.quickstart import longest_copied_span
 from seq2seq_kit.seq2seq import Seq2Seq
 
 DEV = ("dev_older.txt", "dev_present_day.txt")
@@ -32,6 +32,8 @@ NUM_OPENINGS = 200
 NUM_SHOWN = 20
 # A shorter sentence says little about its subject.
 OPENING = re.compile("[^。！？]{7,39}[。！？]+")
+# Any odd number with random digits.
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 SAMPLING = ("temperature", "top_p", "min_p", "repetition_penalty", "seed")
 
 
@@ -61,11 +63,8 @@ def main() -> None:
     show("held-out", [rest[:length] for _, rest in openings])
     show("samples", samples)
     training = "".join(line for name in TRAIN for line in read_paragraphs(options.texts / name))
-    spans = sorted((longest_copied_span(sample, training) for sample in samples), key=len)
-    print(
-        f"The longest span copied from a training text: {len(spans[-1])} characters"
-        f" ({spans[-1]}); the median sample: {len(spans[len(spans) // 2])}"
-    )
+    span = longest_copied_span(samples, training)
+    print(f"The longest span copied from a training text: {len(span)} characters, {span!r}")
     for (opening, _), sample in list(zip(openings, samples, strict=True))[:NUM_SHOWN]:
         print(f"\n{opening} | {sample.strip()}")
 
@@ -88,6 +87,44 @@ def read_openings(texts: Path) -> list[tuple[str, str]]:
         nth = (paragraph for paragraph in nth if paragraph and "“" not in paragraph)
         matches += [match for paragraph in nth if (match := OPENING.match(paragraph))]
     return [(match[0], match.string[match.end() :]) for match in matches[:NUM_OPENINGS]]
+
+
+def longest_copied_span(samples: Sequence[str], training: str) -> str:
+    """Returns the longest span of a sample that is in the training text.
+
+    If a span of a length is there, so is one of each shorter length: a search by halves, in which
+    spans are compared by polynomial hashes.
+    """
+    joined = "\0".join(sample.replace("\n", "") for sample in samples)
+    texts = [prefix_hashes(text) for text in (joined, training)]
+    found, too_long = 0, 1 + max(map(len, samples))
+    place = 0
+    while too_long - found > 1:
+        length = (found + too_long) // 2
+        spans, known = (span_hashes(text, length) for text in texts)
+        copied = np.flatnonzero(np.isin(spans, known))
+        if len(copied):
+            found, place = length, int(copied[0])
+        else:
+            too_long = length
+    return joined[place : place + found]
+
+
+def prefix_hashes(text: str) -> np.ndarray:
+    """Returns the hash of each beginning of a text, uint64 `(characters + 1,)`."""
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64)
+    # Numbers wrap at 2**64: the factors are powers of an odd number.
+    powers = np.cumprod(np.full(len(codes), _FACTOR), dtype=np.uint64)
+    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers, dtype=np.uint64)])
+
+
+def span_hashes(prefixes: np.ndarray, length: int) -> np.ndarray:
+    """Returns the hash of each span of a length, independent of where it begins, uint64."""
+    num_spans = max(0, len(prefixes) - length)
+    differences = prefixes[length:] - prefixes[:num_spans]
+    inverse = np.uint64(pow(int(_FACTOR), -1, 2**64))
+    shifts = np.cumprod(np.full(num_spans, inverse), dtype=np.uint64)
+    return differences * shifts
 
 
 def show(name: str, texts: Sequence[str]) -> None:
