@@ -13,7 +13,7 @@ HAN = re.compile("[\u4e00-\u9fff]")
 
 def test_the_names_of_the_packaged_models() -> None:
     names = {model.name for model in list_models()}
-    assert names >= {"de-en", "en-g2p", "en-zh", "zh-en", "zh-prose"}
+    assert names >= {"de-en", "en-de", "en-g2p", "en-zh", "zh-en", "zh-prose"}
 
 
 def test_a_translator_answers() -> None:
