@@ -104,7 +104,10 @@ def ask_peer(python: str, name: str, train: Path, words: Iterable[str]) -> dict[
 
 
 def print_errors(name: str, right: Pronunciations, guessed: Mapping[str, Phones]) -> None:
-    """Prints a converter's word error rate, compared ever more loosely."""
+    """Prints a converter's word error rate, compared ever more loosely.
+
+    What espeak-ng reports is compared without stress, so its first figure means nothing.
+    """
     keys = (tuple, without_stress, as_spoken, with_one_reduced_vowel)
     rates = [error_rate(right, guessed, key=key) for key in keys]
     print(f"{name:20}", *(f"{rate:8.1f}" for rate in rates), flush=True)
