@@ -1,6 +1,6 @@
 # Works on a fresh machine with make and Python 3.11 to 3.13; everything is installed into .venv.
 #
-#   make quickstart   train a translation and a continuation model, and show what they do
+#   make quickstart   show what the packaged models do, train a translator and fine-tune a writer
 #                     (FRESH=1 trains again)
 #   make test         run the tests
 #   make lint         check style, types and documentation

@@ -15,8 +15,8 @@ def test_init_writes_configs_that_find_their_data(
     from seq2seq_kit.text.checks import check_files
 
     assert main(["init", str(tmp_path / "start")]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
-    for name in ("translation.yaml", "continuation.yaml"):
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    for name in ("translation.yaml", "continuation.yaml", "verse.yaml"):
         check_files(load_config(tmp_path / "start" / name))
 
 

@@ -1,7 +1,8 @@
-"""`make quickstart`: trains both starters, shows their outputs, and exports and queries both.
+"""`make quickstart`: what the packaged models do, then a translator and a fine-tuned writer.
 
-Run as `python -m seq2seq_kit.samples.quickstart [--fresh]`. A second run shows the report of the
-first; a run that was interrupted is resumed.
+Both are trained on the bundled data, shown, exported and queried. Run as
+`python -m seq2seq_kit.samples.quickstart [--fresh]`. A second run shows the report of the first; a
+run that was interrupted is resumed.
 """
 
 import json
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
 PROMPTS = ("春天到了，万物复苏。", "今天天气很好，", "我小的时候，")
-"""The prompts for the continuation model."""
+"""The prompts for both writers."""
+
+_ENGLISH = "The weather is beautiful today, and the children are playing in the garden."
 
 # A continuation may share words with the training text, but no passage of this many characters.
 _COPIED_SPAN = 20
@@ -49,7 +52,7 @@ print(json.dumps([text.decode() for text in found["outputs"].numpy()]))
     help="Folder for the runs, the exports and the report.",
 )
 def main(fresh: bool, folder: Path) -> None:
-    """Train a translation and a continuation model on the bundled data and show their outputs."""
+    """Show what the packaged models do, and train a translator and a writer on bundled text."""
     report = folder / "report.txt"
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -63,31 +66,64 @@ def main(fresh: bool, folder: Path) -> None:
     load_tensorflow()
     started = time.monotonic()
     shown = []
-    for line in _run(folder):
-        click.echo(line)
-        shown.append(line)
-    shown.append(f"\nAll of this took {(time.monotonic() - started) / 60:.1f} minutes.")
-    click.echo(shown[-1])
-    write_bytes(report, ("\n".join(shown) + "\n").encode(), "The report")
+    for piece in _run(folder):
+        click.echo(piece, nl=False)
+        shown.append(piece)
+    shown.append(f"\nAll of this took {(time.monotonic() - started) / 60:.1f} minutes.\n")
+    click.echo(shown[-1], nl=False)
+    write_bytes(report, "".join(shown).encode(), "The report")
 
 
 def _run(folder: Path) -> Iterator[str]:
-    """Trains, shows and exports both models; yields the report line by line."""
-    yield "== German to English, learned from Tatoeba's sentences =="
+    """Yields the report piece by piece while it does what is reported."""
+    yield "== Models that come with the package ==\n"
+    yield from _show_packaged_models(folder)
+    yield "\n== German to English, learned from Tatoeba's sentences ==\n"
     translator = _fit("translation", folder)
     yield from _show_translations(translator)
     yield from _show_export(translator, folder / "export-translation", ["Wo ist der Bahnhof?"])
-    yield "\n== Chinese continuations, learned from short modern sentences =="
-    writer = _fit("continuation", folder)
-    yield from _show_continuations(writer)
-    yield from _show_export(writer, folder / "export-continuation", PROMPTS[:1])
+    yield "\n== Tang verse: zh-prose, trained further on 366 poems ==\n"
+    writer = _fit("verse", folder)
+    yield from _show_verse(writer)
+    yield from _show_export(writer, folder / "export-verse", PROMPTS[:1])
     yield (
         f"\nContinue with:\n"
+        f"  .venv/bin/s2s models\n"
+        f'  .venv/bin/s2s generate zh-prose --echo --seed 2 --prompt "{PROMPTS[0]}"\n'
         f'  .venv/bin/s2s generate {folder}/translation --prompt "Das Wetter ist heute schön."\n'
-        f'  .venv/bin/s2s generate {folder}/continuation --echo --prompt "{PROMPTS[0]}"\n'
-        f'  .venv/bin/s2s generate {folder}/continuation --echo --seed 2 --prompt "{PROMPTS[0]}"\n'
-        f"  .venv/bin/s2s info {folder}/translation"
+        f'  .venv/bin/s2s generate {folder}/verse --echo --prompt "{PROMPTS[0]}"\n'
+        f"  .venv/bin/s2s info {folder}/translation\n"
     )
+
+
+def _show_packaged_models(folder: Path) -> Iterator[str]:
+    from seq2seq_kit.pretrained import list_models
+    from seq2seq_kit.seq2seq import Seq2Seq
+
+    for model in list_models():
+        yield f"  {model.name}, {model.size / 1e6:.1f} MB: {model.metadata.summary}\n"
+    yield f"zh-prose continues, seed 1:\n  {PROMPTS[0]}"
+    for piece in Seq2Seq.load("zh-prose").stream(PROMPTS[0], seed=1):
+        yield piece.replace("\n", " / ")
+    yield "\nen-de and en-zh translate:\n"
+    yield f"  English  {_ENGLISH}\n"
+    for name, language in {"en-de": "German", "en-zh": "Chinese"}.items():
+        (output,) = Seq2Seq.load(name).generate([_ENGLISH])
+        yield f"  {language:<8} {output}\n"
+    yield _speak(folder / "hello.wav")
+
+
+def _speak(path: Path) -> str:
+    """Speaks a sentence with a name that no dictionary has; returns a line for the report."""
+    from seq2seq_kit.errors import InputError
+    from seq2seq_kit.speech import Speaker
+
+    text = "Welcome to Quintopolis!"
+    try:
+        Speaker().speak(text).save(path)
+    except InputError as error:  # espeak-ng is an extra.
+        return f"Not spoken: {error}\n"
+    return f"en-g2p pronounces the name in {text!r}: {path}\n"
 
 
 def _fit(name: str, folder: Path) -> "Seq2Seq":
@@ -108,40 +144,31 @@ def _show_translations(translator: "Seq2Seq") -> Iterator[str]:
     yield (
         f"Trained {results['minutes']:.1f} minutes. The whole held-out file, "
         f"{results['test_num_lines']:,} lines: BLEU {results['test_bleu']:.1f}, "
-        f"chrF {results['test_chrf']:.1f}, {results['test_exact_match']:.0f} % word for word."
+        f"chrF {results['test_chrf']:.1f}, {results['test_exact_match']:.0f} % word for word.\n"
     )
-    yield f"  {results['test_bleu_signature']}"
-    yield f"  {results['test_chrf_signature']}"
-    yield "Its first ten lines of five words or more:"
+    yield f"  {results['test_bleu_signature']}\n  {results['test_chrf_signature']}\n"
+    yield "Its first ten lines of five words or more:\n"
     pairs = zip(*corpus_texts(translator.config.data.test or ()), strict=True)
     chosen = [pair for pair in pairs if len(pair[0].split()) >= 5][:10]
     outputs = translator.generate([source for source, _ in chosen])
     for (source, target), output in zip(chosen, outputs, strict=True):
-        yield f"  German     {source}\n  model      {output}\n  reference  {target}\n"
+        yield f"  German     {source}\n  model      {output}\n  reference  {target}\n\n"
 
 
-def _show_continuations(writer: "Seq2Seq") -> Iterator[str]:
+def _show_verse(writer: "Seq2Seq") -> Iterator[str]:
     yield (
         f"Trained {writer.results['minutes']:.1f} minutes to a perplexity of "
-        f"{writer.results['validation_perplexity']:.1f} per token on held-out text."
+        f"{writer.results['validation_perplexity']:.1f} per token on held-out poems.\n"
     )
     training_text = _training_text(writer)
-    samples = [
-        [one.text for one in found] for found in writer.hypotheses(PROMPTS, num_hypotheses=3)
-    ]
-    for prompt, (first, *_) in zip(PROMPTS, samples, strict=True):
-        yield f"  prompt        {prompt}\n  continuation  {_on_one_line(first)}"
-        span = longest_copied_span(first, training_text)
+    for prompt, output in zip(PROMPTS, writer.generate(PROMPTS), strict=True):
+        yield f"  prompt        {prompt}\n  continuation  {_on_one_line(output)}\n"
+        span = longest_copied_span(output, training_text)
         verdict = "less than" if len(span) < _COPIED_SPAN else "NOT less than"
         yield (
-            f"  The longest span copied from the training text, {len(span)} characters, is "
-            f"{verdict} {_COPIED_SPAN}: {span}\n"
+            f"  The longest span copied from the poems, {len(span)} characters, is "
+            f"{verdict} {_COPIED_SPAN}: {span}\n\n"
         )
-    yield f"Each token is drawn at random: three samples after {PROMPTS[0]}"
-    for text in samples[0]:
-        yield f"  {_on_one_line(text)}"
-    (greedy,) = writer.generate(PROMPTS[:1], sample=False)
-    yield f"The most likely token at each step (--greedy): {_on_one_line(greedy)}\n"
 
 
 def _on_one_line(text: str) -> str:
@@ -175,16 +202,16 @@ def _show_export(model: "Seq2Seq", path: Path, inputs: Sequence[str]) -> Iterato
     try:
         model.export(path)
     except InputError as error:
-        yield f"Not exported: {error}"
+        yield f"Not exported: {error}\n"
         return
     asked = json.dumps(list(inputs))
     ended = subprocess.run(
         [sys.executable, "-c", _ASK_EXPORT, path, asked], capture_output=True, check=True
     )
-    yield f"Exported to {path}. A process without seq2seq_kit queried it:"
+    yield f"Exported to {path}. A process without seq2seq_kit queried it:\n"
     answers = json.loads(ended.stdout.decode("utf-8").splitlines()[-1])
     for text, answer in zip(inputs, answers, strict=True):
-        yield f"  {text} -> {_on_one_line(answer)}"
+        yield f"  {text} -> {_on_one_line(answer)}\n"
 
 
 if __name__ == "__main__":
