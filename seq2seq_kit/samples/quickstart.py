@@ -116,7 +116,7 @@ def _show_packaged_models(folder: Path) -> Iterator[str]:
 def _speak(path: Path) -> str:
     """Speaks a sentence with a name that no dictionary has; returns a line for the report."""
     from seq2seq_kit.errors import InputError
-    from seq2seq_kit.speech import Speaker
+    from seq2seq_kit.speech.speaker import Speaker
 
     text = "Welcome to Quintopolis!"
     try:
