@@ -92,7 +92,8 @@ def test_everything_has_a_dtype_of_its_own(
 
 @pytest.mark.parametrize("change", [lambda: set_policy("float64", "float64"), set_all_else])
 def test_training_has_the_same_bits(tmp_path: Path, change: Callable[[], None]) -> None:
-    options: dict[str, Any] = {"dropout": 0.1, "warmup_steps": 3, "validate_every": 2}
+    options: dict[str, Any] = {"warmup_steps": 3, "validate_every": 2}
+    options["model"] = {"dropout": 0.1}
     make_trainer(tmp_path / "plain", **options).fit()
     change()
     settings = all_settings()

@@ -175,10 +175,11 @@ class Calls:
         self.found: list[tuple[keras.layers.LSTM, Any]] = []
         call = keras.layers.LSTM.call
 
-        def note(layer: keras.layers.LSTM, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def note(
+            layer: keras.layers.LSTM, inputs: Any, initial_state: Any = None, **kwargs: Any
+        ) -> Any:
             self.found.append((layer, kwargs.get("mask")))
-            assert not args
-            return call(layer, inputs, **kwargs)
+            return call(layer, inputs, initial_state, **kwargs)
 
         monkeypatch.setattr(keras.layers.LSTM, "call", note)
 

@@ -26,7 +26,9 @@ def test_examples_are_spread_over_all_and_the_same_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sources = [f"a{index}" for index in range(10)]
-    expected = [f"  in:   a{index}\n  out:  A{index}\n  want: {index}a" for index in (0, 3, 6)]
+    expected = [
+        f"  in:     a{index}\n  greedy: A{index}\n  want:   {index}a" for index in (0, 3, 6)
+    ]
     assert shown(caplog, sources, 3, times=2) == 2 * expected
 
 
@@ -41,4 +43,4 @@ def test_an_example_is_three_lines_of_limited_length(caplog: pytest.LogCaptureFi
     (message,) = shown(caplog, ["a\nb" + 300 * "c"], 1)
     lines = message.split("\n")
     assert len(lines) == 3
-    assert lines[0] == "  in:   a\\nb" + 236 * "c" + "…"
+    assert lines[0] == "  in:     a\\nb" + 236 * "c" + "…"
