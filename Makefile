@@ -61,7 +61,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	fi; \
 	echo "Installing into $(VENV); TensorFlow is some 600 MB, which takes a few minutes."; \
 	$$python -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speech]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

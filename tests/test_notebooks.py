@@ -62,11 +62,11 @@ def numbers(pattern: str, text: str) -> list[float]:
 
 
 def assert_learnt(notebook: NotebookNode, at_most: float) -> None:
-    """The validation loss fell by a quarter and more, to a perplexity of `at_most`."""
+    """The validation loss fell by a fifth and more, to a perplexity of `at_most`."""
     log = shown(notebook, 'run_dir=folder / "run")')
     losses = numbers(r"validation loss ([\d.]+)", log)
     assert len(losses) >= 5
-    assert min(losses) < 0.75 * losses[0]
+    assert min(losses) < 0.8 * losses[0]
     assert min(numbers(r"perplexity ([\d.]+)", log)) < at_most
     assert has_picture(notebook, '"val_loss", "validation"')
     assert "Trainable params" in shown(notebook, ".summary()")
@@ -95,7 +95,7 @@ def test_translation(execute: Callable[[str], NotebookNode]) -> None:
 def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
     notebook = execute("02_continuation")
     assert_learnt(notebook, at_most=60)
-    continued = shown(notebook, "echo=True").strip().split("\n\n")
+    continued = shown(notebook, "writer.generate(prompts, echo=True)").strip().split("\n\n")
     prompts = ["春天到了，万物复苏。", "今天天气很好，", "我小的时候，", "他喜欢"]
     for prompt, text in zip(prompts, continued, strict=True):
         assert text.startswith(prompt)
@@ -113,8 +113,13 @@ def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
     sentence, backwards = numbers(r"([\d.]+)\n", shown(notebook, "perplexity(writer"))
     assert 10 * sentence < backwards
     assert has_picture(notebook, "plt.bar")
-    assert has_picture(notebook, "plt.imshow")
-    assert shown(notebook, "Seq2Seq.load(") == "True"
+    for cell in ("prose.generate(", "verse.generate("):
+        for prompt, text in zip(prompts, shown(notebook, cell).strip().split("\n\n"), strict=True):
+            assert text.startswith(prompt)
+    # A poem is lines of five or seven characters.
+    verse = shown(notebook, "verse.generate(").replace("\n", "")
+    assert re.search(r"[，。]([^，。]{5}|[^，。]{7})[，。]", verse)
+    assert shown(notebook, "loaded = Seq2Seq.load(") == "True"
 
 
 def test_inside_an_lstm(execute: Callable[[str], NotebookNode]) -> None:
