@@ -61,9 +61,12 @@ def test_padding_reaches_neither_outputs_nor_states() -> None:
         assert_states_equal(tuple(found), list(states))
 
 
-@pytest.mark.parametrize("num_layers", [1, 3])
-def test_steps_give_what_the_whole_sequence_gives(num_layers: int) -> None:
-    stack, inputs = make_stack(num_layers), random_inputs(BATCH, TIME, FEATURES)
+@pytest.mark.parametrize(
+    ("num_layers", "options"),
+    [(1, {}), (3, {}), (3, {"layer_normalization": True}), (3, {"inner_units": 7})],
+)
+def test_steps_give_what_the_whole_sequence_gives(num_layers: int, options: dict[str, int]) -> None:
+    stack, inputs = make_stack(num_layers, **options), random_inputs(BATCH, TIME, FEATURES)
     outputs, finals = stack(inputs)
     states = stack.zero_state(BATCH)
     for time in range(TIME):
@@ -147,17 +150,6 @@ def test_layers_are_normalized_before_the_residual_connection() -> None:
         outputs = gain * centered / np.sqrt(outputs.var(axis=-1, keepdims=True) + 1e-5) + shift
         expected = outputs + expected if layer else outputs
     np.testing.assert_allclose(stack(inputs)[0], expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("options", [{"layer_normalization": True}, {"inner_units": 7}])
-def test_steps_with_options_give_what_the_whole_sequence_gives(options: dict[str, int]) -> None:
-    stack, inputs = make_stack(3, **options), random_inputs(BATCH, TIME, FEATURES)
-    outputs, finals = stack(inputs)
-    states = stack.zero_state(BATCH)
-    for time in range(TIME):
-        output, states = stack.step(inputs[:, time], states)
-        np.testing.assert_allclose(output, outputs[:, time], atol=1e-5)
-    assert_states_equal(states, list(finals))
 
 
 def test_inner_layers_are_wider_and_only_equal_sizes_are_added() -> None:

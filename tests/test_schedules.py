@@ -66,36 +66,31 @@ def test_a_plateau_goes_on_over_a_resumption(tmp_path: Path) -> None:
 # ---- Schedules of the counters
 
 
-def test_cosine_follows_its_formula_after_a_straight_rise(tmp_path: Path) -> None:
+def rates_of(folder: Path, schedule: str, warmup_steps: int) -> list[float]:
+    """The learning rate of each of eight steps, the highest being 0.5."""
     trainer = make_trainer(
-        tmp_path,
+        folder,
         epochs=2,
         validate_every=1,
         learning_rate=0.5,
-        schedule="cosine",
-        warmup_steps=2,
+        schedule=schedule,
+        warmup_steps=warmup_steps,
         steps=without_network(),
     )
     trainer.fit()
+    return recorded(trainer, "learning_rate")
+
+
+def test_cosine_follows_its_formula_after_a_straight_rise(tmp_path: Path) -> None:
     expected = [0.25 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
     expected[0] /= 2
-    np.testing.assert_allclose(recorded(trainer, "learning_rate"), expected, rtol=1e-6)
+    np.testing.assert_allclose(rates_of(tmp_path, "cosine", 2), expected, rtol=1e-6)
 
 
 def test_inverse_square_root_follows_its_formula(tmp_path: Path) -> None:
-    trainer = make_trainer(
-        tmp_path,
-        epochs=2,
-        validate_every=1,
-        learning_rate=0.5,
-        schedule="inverse_sqrt",
-        warmup_steps=3,
-        steps=without_network(),
-    )
-    trainer.fit()
     # Vaswani et al., 2017, equation 3, with a highest value of 0.5.
     expected = [0.5 * math.sqrt(3) * min(step**-0.5, step * 3**-1.5) for step in range(1, 9)]
-    np.testing.assert_allclose(recorded(trainer, "learning_rate"), expected, rtol=1e-6)
+    np.testing.assert_allclose(rates_of(tmp_path, "inverse_sqrt", 3), expected, rtol=1e-6)
 
 
 def test_one_cycle_rises_for_three_tenths_and_falls_to_nearly_nothing() -> None:

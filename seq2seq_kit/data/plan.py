@@ -142,11 +142,7 @@ class BatchSet:
     0, and the same in every epoch."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.window < 1:
-            raise ValueError(
-                "`batch_size` and `window` must be 1 or more. "
-                f"Received: batch_size={self.batch_size}, window={self.window}."
-            )
+        check_sizes(self.batch_size, self.window)
 
     @property
     def carried_rows(self) -> int:
@@ -212,6 +208,15 @@ class BatchSet:
                     part = _split_at_random(part, rng)
                 parts.append(part)
         return Examples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def check_sizes(batch_size: int, window: int) -> None:
+    """Raises ValueError if a size of batches or windows is not positive."""
+    if batch_size < 1 or window < 1:
+        raise ValueError(
+            "`batch_size` and `window` must be 1 or more. "
+            f"Received: batch_size={batch_size}, window={window}."
+        )
 
 
 def padded_length(lengths: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq_kit.data.encoded import CorpusRows, EncodedData
-from seq2seq_kit.data.plan import BatchUnit, passes
+from seq2seq_kit.data.plan import BatchUnit, check_sizes, passes
 
 # Merity et al., 2018, section 5 (https://arxiv.org/abs/1708.02182): one window in twenty is half as
 # long, so that texts are cut at other places in each epoch, and lengths vary a little.
@@ -136,11 +136,7 @@ class StreamSet:
     in every epoch."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.window < 1:
-            raise ValueError(
-                "`batch_size` and `window` must be 1 or more. "
-                f"Received: batch_size={self.batch_size}, window={self.window}."
-            )
+        check_sizes(self.batch_size, self.window)
 
     @property
     def carried_rows(self) -> int:
