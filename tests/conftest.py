@@ -89,6 +89,21 @@ def translation_run(
 
 
 @pytest.fixture(scope="session")
+def translation_export(
+    translation_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An export of the translation run with its own options."""
+    import keras
+
+    # What a notebook may do at any time.
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(5)
+    path = tmp_path_factory.mktemp("exports") / "translation"
+    translation_run.fitted.export(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def continuation_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """A language model that has read the same line again and again."""
     from seq2seq_kit.seq2seq import Seq2Seq

@@ -88,9 +88,15 @@ class Backwards:
         self.may_answer.set()
 
     def options(
-        self, given: dict[str, Any], *, num_hypotheses: int = 1, truncate: bool = False
+        self,
+        given: dict[str, Any],
+        *,
+        num_hypotheses: int = 1,
+        truncate: bool = False,
+        alignments: bool = False,
     ) -> SearchOptions:
-        return SearchOptions(DecodingConfig().override(**given), num_hypotheses, truncate)
+        decoding = DecodingConfig().override(**given)
+        return SearchOptions(decoding, num_hypotheses, truncate, alignments)
 
     def batch_lines(self, options: SearchOptions) -> int:
         assert options.decoding

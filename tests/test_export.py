@@ -75,18 +75,6 @@ print(json.dumps(answers))
 
 
 @pytest.fixture(scope="module")
-def translation_export(
-    translation_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    # What a notebook may do at any time.
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(5)
-    path = tmp_path_factory.mktemp("exports") / "translation"
-    translation_run.fitted.export(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def continuation_export(
     continuation_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -1,9 +1,11 @@
 """The bodies of `POST /generate`."""
 
+import json
 from typing import Any
 
 import pytest
 
+from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.serving.bodies import Limits, parse_body, parse_json
 
@@ -16,6 +18,15 @@ def test_a_body_is_split_into_its_own_fields_and_options_of_the_search() -> None
     assert (body.texts, body.prefixes, body.num_hypotheses) == (("a", "b"), ("", "c"), 1)
     assert (body.model, body.truncate, body.stream) == (None, False, False)
     assert given == {"beam_size": 2, "banned_texts": ["x"]}
+
+
+def test_every_option_of_the_search_is_accepted_by_its_name() -> None:
+    every = DecodingConfig(max_length=50).model_dump(mode="json")
+    assert len(every) == len(DecodingConfig.model_fields)
+    body = parse_json(json.dumps({"texts": ["a"], **every}).encode())
+    _, given = parse_body(body, LIMITS)
+    assert DecodingConfig().override(**given) == DecodingConfig(max_length=50)
+    assert given.keys() == DecodingConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize(
@@ -36,6 +47,7 @@ def test_a_body_is_split_into_its_own_fields_and_options_of_the_search() -> None
         ({"stream": 1}, "`stream` must be true or false"),
         ({"stream": True, "num_hypotheses": 2}, "best output of one text"),
         ({"stream": True, "texts": ["a", "b"]}, "best output of one text"),
+        ({"stream": True, "alignments": True}, "best output of one text"),
     ],
 )
 def test_a_wrong_body_is_refused_with_the_reason(changes: dict[str, Any], message: str) -> None:

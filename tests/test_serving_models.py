@@ -2,14 +2,18 @@
 
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from untrained import untrained_writer
 
 from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.serving.models import SearchOptions, ServedExport, ServedRun
+from seq2seq_kit.insight import Aligner
+from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.serving.models import AlignedHypothesis, SearchOptions, ServedExport, ServedRun
 
 PAIRS = {"data": {"train": {"tsv": "pairs.tsv"}}}
 
@@ -43,7 +47,7 @@ def test_a_run_is_asked_with_its_options_and_those_of_the_request() -> None:
     recorder, run = served_run(beam_size=4, max_length=9)
     options = run.options({"batch_size": 7}, num_hypotheses=2, truncate=True)
     expected = DecodingConfig(beam_size=4, max_length=9, batch_size=7)
-    assert options == SearchOptions(expected, 2, truncate=True)
+    assert options == SearchOptions(expected, 2, truncate=True, alignments=False)
     assert run.batch_lines(options) == 7
     run.check(["a"], options)
     assert recorder.asked == [(["a"], True)]
@@ -76,6 +80,24 @@ def test_wrong_options_of_a_run_are_refused(given: dict[str, Any], message: str)
         served_run()[1].options(given, num_hypotheses=3)
 
 
+def test_alignments_are_those_of_the_aligner(deep_model: Seq2Seq) -> None:
+    run = ServedRun(deep_model)
+    options = run.options({"beam_size": 2}, num_hypotheses=2, alignments=True)
+    ((first, second),) = run.hypotheses(["ab ba"], (), options)
+    align = Aligner(deep_model)
+    for found in (first, second):
+        assert isinstance(found, AlignedHypothesis)
+        assert found.alignment == align("ab ba", found)
+        assert found.alignment.source_words == ("ab", "ba")
+
+
+def test_a_model_that_aligns_no_words_refuses_to(tmp_path: Path) -> None:
+    run = ServedRun(untrained_writer(tmp_path))
+    options = run.options({}, alignments=True)
+    with pytest.raises(InputError, match="Only a translation model"):
+        run.hypotheses(["0"], (), options)
+
+
 def test_an_export_is_asked_for_hypotheses_only() -> None:
     recorder: Any = Recorder()
     export = ServedExport(recorder)
@@ -87,6 +109,8 @@ def test_an_export_is_asked_for_hypotheses_only() -> None:
         export.options({}, num_hypotheses=4)
     with pytest.raises(InputError, match="Received: beam_size, truncate"):
         export.options({"beam_size": 2}, truncate=True)
+    with pytest.raises(InputError, match="Received: alignments"):
+        export.options({"beam_size": None}, alignments=True)
     with pytest.raises(InputError, match="Did you mean `beam_size`"):
         export.options({"beam_sise": 2})
     with pytest.raises(InputError, match="whole outputs"):

@@ -94,6 +94,14 @@ def test_parallel_requests_good_and_bad_get_the_answers_of_the_model(
     assert total / count > 2  # Requests did share batches.
 
 
+def test_alignments_are_sent_as_words_and_pairs(translator: Translator) -> None:
+    ((found,),) = generate(translator.client, TEXTS[0], alignments=True).json["hypotheses"]
+    alignment = found["alignment"]
+    assert alignment["source_words"] == [TEXTS[0]]
+    assert " ".join(alignment["target_words"]) == found["text"].strip()
+    assert alignment["links"] == [[0, place] for place in range(len(alignment["target_words"]))]
+
+
 def test_a_streamed_text_is_that_of_the_model(translator: Translator) -> None:
     for text in TEXTS[:3]:
         answer = generate(translator.client, text, stream=True)

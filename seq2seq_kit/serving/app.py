@@ -8,6 +8,7 @@ import json
 import math
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -30,6 +31,7 @@ from seq2seq_kit.serving.bodies import (
     parse_json,
 )
 from seq2seq_kit.serving.metrics import MeasureRequests, Metrics
+from seq2seq_kit.serving.models import AlignedHypothesis
 from seq2seq_kit.serving.openapi import as_html, openapi_document
 from seq2seq_kit.serving.tf_serving import (
     VERSION,
@@ -122,7 +124,10 @@ class _Answers:
         body, given = parse_body(await self._read(request), self._limits)
         worker = self._worker(body.model)
         options = worker.model.options(
-            given, num_hypotheses=body.num_hypotheses, truncate=body.truncate
+            given,
+            num_hypotheses=body.num_hypotheses,
+            truncate=body.truncate,
+            alignments=body.alignments,
         )
         if body.stream:
             stream = _OpenStream(body.texts[0], options)
@@ -299,12 +304,15 @@ def _event(name: str, data: Mapping[str, Any]) -> bytes:
 
 def _as_dict(one: Hypothesis) -> dict[str, Any]:
     """Returns a hypothesis as JSON has it: no score for an input that an export marks."""
-    return {
+    values: dict[str, Any] = {
         "text": one.text,
         "score": one.score if math.isfinite(one.score) else None,
         "log_prob": one.log_prob if math.isfinite(one.log_prob) else None,
         "is_cut": one.is_cut,
     }
+    if isinstance(one, AlignedHypothesis):
+        values["alignment"] = asdict(one.alignment)
+    return values
 
 
 async def _until_gone(request: Request) -> None:

@@ -52,6 +52,9 @@ class GenerateBody(Section):
     """A text for each input with which its output must begin; "" forces nothing."""
     truncate: Switch = False
     """Cut inputs that have too many tokens instead of refusing them."""
+    alignments: Switch = False
+    """Align the words of each hypothesis with those of its text, by the attention of the model.
+    Translation only."""
     stream: Switch = False
     """Send the best output piece by piece, as server-sent events. What was sent is never taken
     back."""
@@ -94,10 +97,11 @@ def parse_body(values: Mapping[str, Any], limits: Limits) -> tuple[GenerateBody,
             f"`prefixes` must be one text for each of the {len(body.texts)} inputs. Received: "
             f"{len(body.prefixes)}."
         )
-    if body.stream and (len(body.texts) > 1 or body.num_hypotheses > 1 or body.prefixes):
+    is_more = len(body.texts) > 1 or body.num_hypotheses > 1 or body.prefixes or body.alignments
+    if body.stream and is_more:
         raise InputError(
-            "`stream` sends the best output of one text, without `prefixes`. Leave `stream` out, "
-            "or send one text."
+            "`stream` sends the best output of one text, without `prefixes` and `alignments`. "
+            "Leave `stream` out, or send one text."
         )
     return body, given
 

@@ -3,13 +3,16 @@
 Knows nothing of HTTP. Options are checked in any thread; texts are searched in the model's own.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.inference.generator import Hypothesis, check_num_hypotheses
+from seq2seq_kit.insight.alignments import Aligner, Alignment
 from seq2seq_kit.seq2seq import Seq2Seq
 
 _LINES_OF_AN_EXPORT = 64
@@ -24,6 +27,16 @@ class SearchOptions(NamedTuple):
     """Hypotheses of each text."""
     truncate: bool = False
     """Whether inputs that are too long are cut."""
+    alignments: bool = False
+    """Whether each hypothesis is an `AlignedHypothesis`."""
+
+
+@dataclass(frozen=True)
+class AlignedHypothesis(Hypothesis):
+    """A translation with the words of the source that its words come from."""
+
+    alignment: Alignment = field(kw_only=True)
+    """The words and the links between them."""
 
 
 class ServedModel(Protocol):
@@ -33,7 +46,12 @@ class ServedModel(Protocol):
     """Hypotheses of each text that the model's own options give: the signature `n_best`."""
 
     def options(
-        self, given: dict[str, Any], *, num_hypotheses: int = 1, truncate: bool = False
+        self,
+        given: dict[str, Any],
+        *,
+        num_hypotheses: int = 1,
+        truncate: bool = False,
+        alignments: bool = False,
     ) -> SearchOptions:
         """Returns checked options.
 
@@ -41,6 +59,7 @@ class ServedModel(Protocol):
             given: Fields of `DecodingConfig` to use in place of the model's own.
             num_hypotheses: Hypotheses of each text.
             truncate: Whether to cut inputs that are too long.
+            alignments: Whether to align the words of each hypothesis with those of its input.
 
         Raises:
             InputError: If one is unknown or not allowed.
@@ -83,12 +102,17 @@ class ServedRun:
         self.beam = 1 if self._defaults.sample else self._defaults.beam_size
 
     def options(
-        self, given: dict[str, Any], *, num_hypotheses: int = 1, truncate: bool = False
+        self,
+        given: dict[str, Any],
+        *,
+        num_hypotheses: int = 1,
+        truncate: bool = False,
+        alignments: bool = False,
     ) -> SearchOptions:
         """Implements `ServedModel.options`."""
         decoding = self._defaults.override(**given)
         check_num_hypotheses(num_hypotheses, decoding)
-        return SearchOptions(decoding, num_hypotheses, truncate)
+        return SearchOptions(decoding, num_hypotheses, truncate, alignments)
 
     def batch_lines(self, options: SearchOptions) -> int:
         """Implements `ServedModel.batch_lines`."""
@@ -101,7 +125,12 @@ class ServedRun:
     def hypotheses(
         self, texts: Sequence[str], prefixes: Sequence[str], options: SearchOptions
     ) -> list[list[Hypothesis]]:
-        """Implements `ServedModel.hypotheses`."""
+        """Implements `ServedModel.hypotheses`.
+
+        Raises:
+            InputError: Also if the model aligns no words.
+        """
+        align = self._aligner if options.alignments else None  # Its error comes first.
         found = self._model.hypotheses(
             texts,
             decoding=options.decoding,
@@ -109,7 +138,20 @@ class ServedRun:
             truncate=options.truncate,
             prefixes=prefixes or None,
         )
-        return list(found)
+        if align is None:
+            return list(found)
+
+        def aligned(text: str, one: Hypothesis) -> AlignedHypothesis:
+            alignment = align(text, one, truncate=options.truncate)
+            return AlignedHypothesis(**vars(one), alignment=alignment)
+
+        return [
+            [aligned(text, one) for one in line] for text, line in zip(texts, found, strict=True)
+        ]
+
+    @functools.cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self._model)
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
         """Implements `ServedModel.stream`."""
@@ -128,12 +170,20 @@ class ServedExport:
         self.beam = int(model.metadata.get("num_hypotheses", 1))
 
     def options(
-        self, given: dict[str, Any], *, num_hypotheses: int = 1, truncate: bool = False
+        self,
+        given: dict[str, Any],
+        *,
+        num_hypotheses: int = 1,
+        truncate: bool = False,
+        alignments: bool = False,
     ) -> SearchOptions:
         """Implements `ServedModel.options`; an export accepts `num_hypotheses` only."""
-        names = [*given, *(["truncate"] if truncate else [])]
+        given = {name: value for name, value in given.items() if value is not None}
+        names = [*given, *["truncate"] * truncate, *["alignments"] * alignments]
         if names:
-            DecodingConfig().override(("truncate",), **given)  # A misspelled name is one first.
+            DecodingConfig().override(
+                ("truncate", "alignments"), **given
+            )  # A misspelled name is one first.
             raise InputError(
                 f"This model is an exported SavedModel, whose search is fixed. Received: "
                 f"{', '.join(names)}. Leave these options out, or serve the run."

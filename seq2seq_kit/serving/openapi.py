@@ -19,6 +19,28 @@ _ERRORS = {
     "504": "The answer took too long.",
 }
 
+_WORDS = {"type": "array", "items": {"type": "string"}}
+
+_ALIGNMENT = {
+    "type": "object",
+    "description": "Which word of the source each word of the text comes from.",
+    "required": ["source_words", "target_words", "links"],
+    "properties": {
+        "source_words": _WORDS,
+        "target_words": _WORDS,
+        "links": {
+            "type": "array",
+            "description": "The places, from 0, of a source word and of a target word.",
+            "items": {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 2,
+                "items": {"type": "integer", "minimum": 0},
+            },
+        },
+    },
+}
+
 _HYPOTHESIS = {
     "type": "object",
     "required": ["text", "score", "log_prob", "is_cut"],
@@ -30,6 +52,7 @@ _HYPOTHESIS = {
         },
         "log_prob": {"type": ["number", "null"], "description": "In nats."},
         "is_cut": {"type": "boolean", "description": "Whether `max_length` cut the text."},
+        "alignment": _ALIGNMENT,
     },
 }
 
