@@ -1,6 +1,7 @@
 """The thread of a model: its queue, its batches, its streams."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from serving import Backwards
 
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.serving.worker import Job, ModelFailedError, QueueFullError, Stream, Worker
+from seq2seq_kit.serving.worker import Call, Job, ModelFailedError, QueueFullError, Stream, Worker
 
 
 @pytest.fixture
@@ -169,3 +170,29 @@ def test_closing_answers_what_waits_and_refuses_the_rest(model: Backwards) -> No
     assert not worker.is_running
     with pytest.raises(QueueFullError):
         worker.submit(job(model, "cd"))
+
+
+def test_calls_run_in_the_thread_of_the_model(worker: Worker, model: Backwards) -> None:
+    busy = hold(worker, model)
+    calls = [Call(lambda _model: threading.current_thread().name), Call(len), Call(id)]
+    for call in calls:
+        worker.run(call)
+    assert worker.waiting == 3
+    calls[2].answer.cancel()
+    model.may_answer.set()
+    assert best(busy) == ["ysub"]
+    assert calls[0].answer.result(10) == "model backwards"
+    with pytest.raises(ModelFailedError):  # A model has no length: the log says so.
+        calls[1].answer.result(10)
+    after = Call(id)
+    worker.run(after)
+    assert after.answer.result(10) == id(model)
+    assert not worker.waiting
+
+
+def test_a_call_is_refused_when_the_queue_is_full(worker: Worker, model: Backwards) -> None:
+    hold(worker, model)
+    for _ in range(10):
+        worker.run(Call(id))
+    with pytest.raises(QueueFullError):
+        worker.run(Call(id))

@@ -21,18 +21,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from seq2seq_kit.errors import InputError, suggest
+from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.serving.bodies import (
-    MAX_BODY_BYTES,
-    Limits,
-    check_texts,
-    parse_body,
-    parse_json,
-)
+from seq2seq_kit.serving.bodies import Limits, check_texts, parse_body
 from seq2seq_kit.serving.metrics import MeasureRequests, Metrics
 from seq2seq_kit.serving.models import AlignedHypothesis
 from seq2seq_kit.serving.openapi import as_html, openapi_document
+from seq2seq_kit.serving.requests import RequestReader, too_slow
 from seq2seq_kit.serving.tf_serving import (
     VERSION,
     model_status,
@@ -117,12 +112,13 @@ class _Answers:
         self._workers = workers
         self._metrics = metrics
         self._limits = limits
+        self._requests = RequestReader(workers, limits)
         self._document = openapi_document(list(workers), limits)
 
     async def generate(self, request: Request) -> Response:
         """Answers texts with their hypotheses, or streams the output of one."""
-        body, given = parse_body(await self._read(request), self._limits)
-        worker = self._worker(body.model)
+        body, given = parse_body(await self._requests.read(request), self._limits)
+        worker = self._requests.worker(body.model)
         options = worker.model.options(
             given,
             num_hypotheses=body.num_hypotheses,
@@ -134,7 +130,9 @@ class _Answers:
             worker.open(stream.stream)
             return await self._send_stream(request, stream)
         prefixes = body.prefixes if any(body.prefixes) else ()
-        found = await self._wait(request, worker, Job(body.texts, options, prefixes))
+        job = Job(body.texts, options, prefixes)
+        worker.submit(job)
+        found = await self._requests.wait(request, job.answer)
         return _JSON(
             {
                 "model": worker.name,
@@ -145,11 +143,13 @@ class _Answers:
     async def predict(self, request: Request) -> Response:
         """Answers as TensorFlow Serving's Predict API does."""
         worker = self._served(request)
-        wanted = parse_predict(parse_json(await self._read_bytes(request)))
+        wanted = parse_predict(await self._requests.read(request))
         check_texts(wanted.texts, self._limits)
         beam = worker.model.beam if wanted.is_n_best else 1
         options = worker.model.options({}, num_hypotheses=beam)
-        found = await self._wait(request, worker, Job(wanted.texts, options))
+        job = Job(wanted.texts, options)
+        worker.submit(job)
+        found = await self._requests.wait(request, job.answer)
         return _JSON(predict_response(wanted, found))
 
     async def status(self, request: Request) -> Response:
@@ -175,69 +175,19 @@ class _Answers:
         """Describes the interface to people."""
         return HTMLResponse(as_html(self._document))
 
-    def _worker(self, name: str | None) -> Worker:
-        """Returns the model that a body names."""
-        names = list(self._workers)
-        if name is None and len(names) == 1:
-            return self._workers[names[0]]
-        if name is None:
-            raise InputError(f"`model` is required. Known: {', '.join(names)}.")
-        if name not in self._workers:
-            raise HTTPException(404, f"There is no model `{name}` here. {suggest(name, names)}")
-        return self._workers[name]
-
     def _served(self, request: Request) -> Worker:
         """Returns the model that a path names."""
-        worker = self._worker(request.path_params["name"])
+        worker = self._requests.worker(request.path_params["name"])
         if (version := request.path_params.get("version", VERSION)) != VERSION:
             raise HTTPException(
                 404, f"`{worker.name}` has no version {version}, only version {VERSION}."
             )
         return worker
 
-    async def _read(self, request: Request) -> dict[str, Any]:
-        return parse_json(await self._read_bytes(request))
-
-    async def _read_bytes(self, request: Request) -> bytes:
-        """Returns the body of a request, if it is small and arrives in time."""
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        raise HTTPException(
-                            413, f"The body must have at most {MAX_BODY_BYTES:,} bytes."
-                        )
-        except TimeoutError as error:
-            raise HTTPException(408, "The body did not arrive in time.") from error
-        return bytes(body)
-
-    async def _wait(self, request: Request, worker: Worker, job: Job) -> list[list[Hypothesis]]:
-        """Returns the answer to a job; takes it back if the client leaves or time is over."""
-        worker.submit(job)
-        return await self._in_time(request, asyncio.wrap_future(job.answer))
-
-    async def _in_time(self, request: Request, answer: "asyncio.Future[Any]") -> Any:
-        """Returns the result of a future unless the client leaves or time is over before."""
-        gone = asyncio.ensure_future(_until_gone(request))
-        try:
-            await asyncio.wait(
-                {answer, gone}, timeout=self._limits.seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if answer.done():
-                return answer.result()
-            if gone.done():
-                raise ClientDisconnect
-            raise HTTPException(504, _too_slow(self._limits))
-        finally:
-            gone.cancel()
-            answer.cancel()
-
     async def _send_stream(self, request: Request, stream: "_OpenStream") -> Response:
         """Returns the response that sends a stream; an error before its first piece is raised."""
         try:
-            first = await self._in_time(request, asyncio.ensure_future(stream.next()))
+            first = await self._requests.wait(request, asyncio.ensure_future(stream.next()))
         except BaseException:
             stream.cancel()
             raise
@@ -259,7 +209,7 @@ class _Answers:
                 )
             yield _event("end", {"text": text})
         except TimeoutError:
-            yield _event("error", {"error": _too_slow(self._limits)})
+            yield _event("error", {"error": too_slow(self._limits)})
         except Exception as error:  # The status has been sent: this is the only way left.
             yield _event("error", {"error": _message(error)})
         finally:
@@ -315,12 +265,6 @@ def _as_dict(one: Hypothesis) -> dict[str, Any]:
     return values
 
 
-async def _until_gone(request: Request) -> None:
-    """Returns when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 class _RequireToken:
     """Refuses requests without the token, other than `GET /health`.
 
@@ -344,13 +288,6 @@ class _RequireToken:
     def _is_allowed(self, scope: Scope) -> bool:
         given = dict(scope["headers"]).get(b"authorization", b"")
         return secrets.compare_digest(given, self._expected)
-
-
-def _too_slow(limits: Limits) -> str:
-    return (
-        f"The answer took longer than {limits.seconds:g} seconds. Send fewer or shorter texts, or "
-        f"lower `max_length` or `beam_size`."
-    )
 
 
 def _message(error: Exception) -> str:

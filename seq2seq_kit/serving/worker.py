@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
@@ -65,6 +66,16 @@ class Stream:
     """The pieces that are left; None before the first."""
 
 
+@dataclass(eq=False)
+class Call:
+    """Any other work with the model, which shares its thread and its queue."""
+
+    work: Callable[[ServedModel], Any]
+    """Is called with the model, in its thread."""
+    answer: "Future[Any]" = field(default_factory=Future)
+    """What it returned, or the error. A cancelled call is skipped when its turn comes."""
+
+
 class Worker:
     """A model with its thread and its queue.
 
@@ -91,6 +102,7 @@ class Worker:
         self._max_wait = max_wait
         self._on_batch = on_batch
         self._jobs: deque[Job] = deque()
+        self._calls: deque[Call] = deque()
         self._streams: list[Stream] = []
         self._is_closing = False
         self._changed = threading.Condition()
@@ -109,7 +121,8 @@ class Worker:
             return self._waiting()
 
     def _waiting(self) -> int:
-        return sum(len(job.texts) for job in self._jobs) + len(self._streams)
+        lines = sum(len(job.texts) for job in self._jobs)
+        return lines + len(self._calls) + len(self._streams)
 
     def submit(self, job: Job) -> None:
         """Adds a job to the queue.
@@ -134,6 +147,17 @@ class Worker:
             self._streams.append(stream)
             self._changed.notify()
 
+    def run(self, call: Call) -> None:
+        """Adds a call to the queue; it counts as a line.
+
+        Raises:
+            QueueFullError: If there is no room.
+        """
+        with self._changed:
+            self._make_room(1)
+            self._calls.append(call)
+            self._changed.notify()
+
     def close(self) -> None:
         """Answers what waits, and ends the thread."""
         with self._changed:
@@ -154,6 +178,7 @@ class Worker:
         self._warm_up()
         while (jobs := self._next()) is not None:
             self._answer(jobs)
+            self._run_call()
             self._advance_streams()
 
     def _warm_up(self) -> None:
@@ -166,12 +191,13 @@ class Worker:
     def _next(self) -> list[Job] | None:
         """Waits for work; returns jobs for one batch, or None when there will be no more."""
         with self._changed:
-            while not (self._jobs or self._streams or self._is_closing):
+            while not (self._jobs or self._calls or self._streams or self._is_closing):
                 self._changed.wait()
-            if not self._streams:
+            if not (self._calls or self._streams):
                 self._wait_for_more()
             if not self._jobs:
-                return None if self._is_closing and not self._streams else []
+                is_idle = not (self._calls or self._streams)
+                return None if self._is_closing and is_idle else []
             return self._take()
 
     def _wait_for_more(self) -> None:
@@ -227,7 +253,18 @@ class Worker:
         for job in jobs:
             job.answer.set_result([next(found) for _ in job.texts])
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def _run_call(self) -> None:
+        """Answers the oldest call, if there is one."""
+        with self._changed:
+            call = self._calls.popleft() if self._calls else None
+        if call is None or not call.answer.set_running_or_notify_cancel():
+            return
+        try:
+            call.answer.set_result(call.work(self.model))
+        except Exception as error:
+            self._fail(call, error)
+
+    def _fail(self, job: Job | Call, error: Exception) -> None:
         job.answer.set_exception(self._told(error))
 
     def _told(self, error: Exception) -> Exception:
