@@ -1,14 +1,12 @@
 """Texts in, generated texts out: joins tokenizer, model and search."""
 
-import functools
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from seq2seq_kit import bounds
 from seq2seq_kit.config import DecodingConfig
@@ -17,19 +15,11 @@ from seq2seq_kit.decoding import SearchResult
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
-from seq2seq_kit.inference.inputs import (
-    PREFIX_SIGNATURE,
-    SIGNATURE,
-    InputEncoder,
-    Inputs,
-    Prefixes,
-    as_texts,
-    encode_prefixes,
-)
+from seq2seq_kit.inference.graphs import SearchGraphs
+from seq2seq_kit.inference.inputs import InputEncoder, Inputs, as_texts, encode_prefixes
 from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.inference.state import GenerationState, StateKeeper
-from seq2seq_kit.inference.stepwise import StepwiseSearch, graph_numbers
-from seq2seq_kit.model.memory import check_search
+from seq2seq_kit.inference.stepwise import StepwiseSearch
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
@@ -95,8 +85,7 @@ class Generator:
             model, tokenizer, continues=continues, heals=heals, shortlist=shortlist
         )
         self.stepwise = StepwiseSearch(self.search)
-        # One graph for each set of the options that are no tensors in it.
-        self._graph = functools.lru_cache(maxsize=8)(self._trace)
+        self._run = SearchGraphs(self.search)
 
     def hypotheses(
         self,
@@ -132,59 +121,48 @@ class Generator:
         check_num_hypotheses(num_hypotheses, decoding)
         check_not_forked()
         texts = as_texts(texts)
-        beginnings = self._beginnings(prefixes, len(texts), decoding)
+        beginnings = _beginnings(prefixes, len(texts), decoding)
         if beginnings and self.search.heals:  # The end of a prompt is the beginning of its output.
             texts = [text + start for text, start in zip(texts, beginnings, strict=True)]
-        is_forced = bool(beginnings) and not self.search.heals
-        numbers = graph_numbers(decoding)
-        graph = self._graph(
-            decoding.model_copy(update=dict.fromkeys(numbers)), num_hypotheses, is_forced
-        )
         at_once = _BATCHES_AT_ONCE * decoding.batch_size
         for first in range(0, len(texts), at_once):
-            chunk = texts[first : first + at_once]
+            here = slice(first, first + at_once)
             inputs = self.inputs.encode(
-                chunk,
+                texts[here],
                 truncate=truncate,
                 first_line=first_line + first,
                 is_hashed=decoding.sample,
             )
-            self._check_memory(inputs.lengths, decoding, num_hypotheses)
-            starts = beginnings[first : first + at_once]
-            forced = encode_prefixes(self.tokenizer, starts) if is_forced else None
-            tensors = tf.nest.map_structure(tf.constant, (inputs, forced or ()))
-            found = Found(*graph(*tensors, numbers))
-            decoded = self._decode(found, inputs.lost_space)
-            is_empty = self.inputs.is_empty(inputs)
-            for place, (empty, hypotheses) in enumerate(zip(is_empty, decoded, strict=True)):
-                if empty:
-                    hypotheses = [Hypothesis("", (), 0.0, 0.0)] * num_hypotheses
-                elif beginnings and not is_forced:
-                    hypotheses = [replace(h, text=starts[place] + h.text) for h in hypotheses]
-                yield hypotheses
+            yield from self._search_lines(inputs, beginnings[here], decoding, num_hypotheses)
 
-    def _beginnings(
-        self, prefixes: str | Iterable[str] | None, number: int, decoding: DecodingConfig
-    ) -> list[str]:
-        """Returns the forced beginning of each output; nothing where none is forced.
+    def _search_lines(
+        self,
+        inputs: Inputs,
+        beginnings: Sequence[str],
+        decoding: DecodingConfig,
+        num_hypotheses: int,
+    ) -> Iterator[list[Hypothesis]]:
+        """Yields the hypotheses of lines that are handed to the graph at once.
 
-        Raises:
-            InputError: If their number is not that of the inputs, or outputs have a shortlist.
+        Args:
+            inputs: The lines.
+            beginnings: The forced beginning of each output; nothing where none is forced.
+            decoding: The options.
+            num_hypotheses: As in `hypotheses`.
         """
-        if prefixes is None or prefixes == "":
-            return []
-        found = [prefixes] * number if isinstance(prefixes, str) else as_texts(prefixes)
-        if len(found) != number or not all(isinstance(one, str) for one in found):
-            raise InputError(
-                f"`prefixes` must be one text, or one for each of the {number} inputs. Received: "
-                f"{len(found)}."
-            )
-        if decoding.shortlist:
-            raise InputError(
-                "`prefixes` cannot be used with a shortlist, which may lack their tokens. Generate "
-                "without (--no-shortlist, in Python shortlist=False)."
-            )
-        return found if any(found) else []
+        self.search.check_memory(inputs.lengths, decoding, num_hypotheses=num_hypotheses)
+        is_in_prompt = bool(beginnings) and self.search.heals
+        is_forced = bool(beginnings) and not is_in_prompt
+        forced = encode_prefixes(self.tokenizer, beginnings) if is_forced else None
+        found = self._run(inputs, decoding, num_hypotheses=num_hypotheses, prefixes=forced)
+        decoded = self._decode(found, inputs.lost_space)
+        is_empty = self.inputs.is_empty(inputs)
+        for place, (empty, hypotheses) in enumerate(zip(is_empty, decoded, strict=True)):
+            if empty:
+                hypotheses = [Hypothesis("", (), 0.0, 0.0)] * num_hypotheses
+            elif is_in_prompt:
+                hypotheses = [replace(h, text=beginnings[place] + h.text) for h in hypotheses]
+            yield hypotheses
 
     def stream(
         self,
@@ -216,7 +194,7 @@ class Generator:
         if not isinstance(text, str):
             raise InputError(f"Expected a text. Received: {shorten(text)}.")
         inputs = self.inputs.encode([text], truncate=truncate, first_line=first_line)
-        self._check_memory(inputs.lengths, decoding, 1)
+        self.search.check_memory(inputs.lengths, decoding)
         if self.inputs.is_empty(inputs)[0]:
             return iter(())
         return self.stepwise.stream(inputs, decoding)
@@ -288,49 +266,6 @@ class Generator:
             )
         return StateKeeper(self.search, self.stepwise)
 
-    def _check_memory(
-        self, lengths: np.ndarray, decoding: DecodingConfig, num_hypotheses: int
-    ) -> None:
-        """Raises InputError if the search of a chunk of lines does not fit into memory."""
-        model = self.model
-        is_translator = isinstance(model, EncoderDecoder)
-        check_search(
-            lengths,
-            self.search.group_sizes,
-            decoding,
-            num_hypotheses=num_hypotheses,
-            units=model.units,
-            layers=model.decoder_layers,
-            # A shortlist's columns are few.
-            columns=0 if decoding.shortlist else model.vocab_size,
-            compares_units=is_translator and model.attention == "additive",
-            heals=self.search.heals,
-        )
-
-    def _trace(self, decoding: DecodingConfig, num_hypotheses: int, is_forced: bool) -> Any:
-        """Returns the graph of a search, which takes the graph numbers at each call."""
-        specs = {
-            name: tf.TensorSpec([], dtype) for name, dtype in DecodingConfig.graph_numbers().items()
-        }
-
-        @tf.function(
-            input_signature=[SIGNATURE, PREFIX_SIGNATURE if is_forced else (), specs],
-            autograph=False,  # Its loops are TensorFlow's own already.
-        )
-        def search(
-            inputs: Inputs, forced: Prefixes | tuple[()], numbers: dict[str, tf.Tensor]
-        ) -> Found:
-            options = decoding.model_copy(update=numbers)
-            return self.search(
-                inputs,
-                options,
-                num_hypotheses=num_hypotheses,
-                prefixes=forced if isinstance(forced, Prefixes) else None,
-            )
-
-        # As a graph, even where other code has functions run eagerly.
-        return search.get_concrete_function()
-
     def _decode(self, found: Found, lost_space: np.ndarray) -> Iterator[list[Hypothesis]]:
         """Yields the hypotheses of each line."""
         result = SearchResult(*(part.numpy() for part in found.hypotheses))
@@ -340,7 +275,7 @@ class Generator:
         ]
         if self.search.heals:
             before, taken = found.before.to_list(), found.taken_back.to_list()
-            texts = self._texts_after(ids, before, taken, lost_space)
+            texts = _texts_after(self.tokenizer, ids, before, taken, lost_space)
         else:
             texts = iter(self.tokenizer.decode([row for rows in ids for row in rows]))
         columns = (result.log_probs.tolist(), result.scores.tolist(), result.is_cut.tolist())
@@ -350,27 +285,53 @@ class Generator:
                 for row, *of_row in zip(rows, *values, strict=True)
             ]
 
-    def _texts_after(
-        self,
-        ids: list[list[list[int]]],
-        before: list[list[int]],
-        taken: list[list[int]],
-        lost_space: np.ndarray,
-    ) -> Iterator[str]:
-        """Yields what each hypothesis adds to the text of its prompt.
 
-        Args:
-            ids: Of each line's hypotheses.
-            before: The last token that was kept of each prompt, if any.
-            taken: The tokens that were taken back of each prompt.
-            lost_space: Whether a prompt ends with a space that has no token.
-        """
-        decode = self.tokenizer.decode
-        given = decode([a + b for a, b in zip(before, taken, strict=True)])
-        prompts = [text + " " * bool(lost) for text, lost in zip(given, lost_space, strict=True)]
-        whole = decode([a + row for a, rows in zip(before, ids, strict=True) for row in rows])
-        starts = [len(text) for text, rows in zip(prompts, ids, strict=True) for _ in rows]
-        yield from (text[start:] for text, start in zip(whole, starts, strict=True))
+def _texts_after(
+    tokenizer: Tokenizer,
+    ids: list[list[list[int]]],
+    before: list[list[int]],
+    taken: list[list[int]],
+    lost_space: np.ndarray,
+) -> Iterator[str]:
+    """Yields what each hypothesis adds to the text of its prompt.
+
+    Args:
+        tokenizer: The tokenizer of the outputs.
+        ids: Of each line's hypotheses.
+        before: The last token that was kept of each prompt, if any.
+        taken: The tokens that were taken back of each prompt.
+        lost_space: Whether a prompt ends with a space that has no token.
+    """
+    decode = tokenizer.decode
+    given = decode([a + b for a, b in zip(before, taken, strict=True)])
+    prompts = [text + " " * bool(lost) for text, lost in zip(given, lost_space, strict=True)]
+    whole = decode([a + row for a, rows in zip(before, ids, strict=True) for row in rows])
+    starts = [len(text) for text, rows in zip(prompts, ids, strict=True) for _ in rows]
+    yield from (text[start:] for text, start in zip(whole, starts, strict=True))
+
+
+def _beginnings(
+    prefixes: str | Iterable[str] | None, number: int, decoding: DecodingConfig
+) -> list[str]:
+    """Returns the forced beginning of each output; nothing where none is forced.
+
+    Raises:
+        InputError: If their number is not that of the inputs, or outputs have a shortlist.
+    """
+    if prefixes is None or prefixes == "":
+        return []
+    found = [prefixes] * number if isinstance(prefixes, str) else as_texts(prefixes)
+    if len(found) != number or not all(isinstance(one, str) for one in found):
+        raise InputError(
+            f"`prefixes` must be one text, or one for each of the {number} inputs. Received: "
+            f"{len(found)}."
+        )
+    if decoding.shortlist:
+        raise InputError(
+            "`prefixes` cannot be used with a shortlist, which may lack their tokens. Generate "
+            "without (--no-shortlist, in Python shortlist=False)."
+        )
+    return found if any(found) else []
 
 
 def check_num_hypotheses(num_hypotheses: int, decoding: DecodingConfig) -> None:

@@ -23,10 +23,12 @@ from seq2seq_kit.decoding.processors import MAX_PERIOD
 from seq2seq_kit.decoding.random import threefry
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.files import make_parents, user_path
+from seq2seq_kit.inference.beginnings import Given
 from seq2seq_kit.inference.certain_text import CertainText, Unfinished
+from seq2seq_kit.inference.graphs import graph_numbers
 from seq2seq_kit.inference.inputs import Inputs
 from seq2seq_kit.inference.search import Beginning, ModelSearch
-from seq2seq_kit.inference.stepwise import StepwiseSearch, given_ids, graph_numbers
+from seq2seq_kit.inference.stepwise import StepwiseSearch, given_ids
 from seq2seq_kit.options import refuse_unknown_options
 from seq2seq_kit.special_ids import BOS_ID, PAD_ID
 
@@ -243,7 +245,7 @@ class StateKeeper:
         rows = tf.size(record.fed)
         given = None
         if self._search.heals:
-            given = (tf.zeros([rows, MAX_TOKENS], tf.int32), tf.zeros([rows], tf.int32))
+            given = Given(tf.zeros([rows, MAX_TOKENS], tf.int32), tf.zeros([rows], tf.int32))
         return Beginning(SearchInputs(record.fed, record.state, (), record.done), None, given)
 
     def _digest(self) -> str:

@@ -17,6 +17,7 @@ from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.decoding.healing import PromptEnds
 from seq2seq_kit.decoding.loop import run_while
 from seq2seq_kit.inference.certain_text import CertainText
+from seq2seq_kit.inference.graphs import graph_number_specs, graph_numbers
 from seq2seq_kit.inference.inputs import SIGNATURE, Inputs
 from seq2seq_kit.inference.search import Beginning, ModelSearch
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
@@ -31,9 +32,9 @@ class Begun(NamedTuple):
     record: Any
     """The record of the search."""
     before: Any
-    """As in `Found`."""
+    """As in `Seams`."""
     taken_back: Any
-    """As in `Found`."""
+    """As in `Seams`."""
 
 
 class StepwiseSearch:
@@ -108,11 +109,8 @@ class _Graphs:
     def __init__(self, search: ModelSearch, decoding: DecodingConfig) -> None:
         self._search = search
         self._decoding = decoding
-        specs = {
-            name: tf.TensorSpec([], dtype) for name, dtype in DecodingConfig.graph_numbers().items()
-        }
         self._begin = tf.function(
-            self._trace_begin, input_signature=[SIGNATURE, specs], autograph=False
+            self._trace_begin, input_signature=[SIGNATURE, graph_number_specs()], autograph=False
         )
         self._step = tf.function(self._trace_step, reduce_retracing=True, autograph=False)
         self._run = tf.function(self._trace_run, reduce_retracing=True, autograph=False)
@@ -189,15 +187,6 @@ class _Graphs:
                 lambda record: (search.step(record, memory),),
                 (record,),
             )[0]
-
-
-@functools.lru_cache(maxsize=64)  # Making these tensors takes 3 % of the time of a short line.
-def graph_numbers(decoding: DecodingConfig) -> dict[str, tf.Tensor]:
-    """Returns the options that graphs take as tensors."""
-    return {
-        name: tf.constant(getattr(decoding, name), dtype)
-        for name, dtype in DecodingConfig.graph_numbers().items()
-    }
 
 
 def given_ids(beginning: Beginning) -> list[int]:
