@@ -51,6 +51,10 @@ MAX_LENGTH_PENALTY = 5.0
 """The exponent of `(5 + length) / 6`. For an output of `MAX_TOKENS` that is 1e26, which float32
 holds; from 8 on it would be infinite and all scores equal. Usual values are 0 to 2."""
 
+MAX_INTERVENTION = 10_000.0
+"""What a part of a layer is held at or scaled by when a model is looked into: far beyond any cell
+that training leads to, and its products stay finite in float32."""
+
 MAX_TEMPERATURE = 100.0
 """Divides logits in sampling. From about 10 on, all tokens are nearly equally likely."""
 

@@ -110,7 +110,8 @@ class Seq2Seq:
         """What encodes inputs, and knows which ones are too long."""
         self._shortlist = shortlist
         # One that has already been used has its graphs traced.
-        self._generator = generator or build_generator(config, model, tokenizers, shortlist)
+        self.generator = generator or build_generator(config, model, tokenizers, shortlist)
+        """What generates texts."""
         self.scorer = build_scorer(config, model, tokenizers)
         """What scores texts."""
 
@@ -203,7 +204,7 @@ class Seq2Seq:
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def hypotheses(self, texts: Iterable[str], **options: Any) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text; options as in `Generator.hypotheses`."""
-        return self._generator.hypotheses(texts, **options)
+        return self.generator.hypotheses(texts, **options)
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def generate(
@@ -229,7 +230,7 @@ class Seq2Seq:
             InputError: If there are neither texts nor a state, or as `Generator.hypotheses`.
         """
         if state is not None:
-            return [self._generator.write(state, self._max_length(texts == (), **options))]
+            return [self.generator.write(state, self._max_length(texts == (), **options))]
         if texts == ():
             raise InputError(
                 'Expected texts, such as generate(["one", "two"]), or a state. Received: nothing.'
@@ -275,10 +276,10 @@ class Seq2Seq:
                 print(piece, end="", flush=True)
         """
         if state is not None:
-            return self._generator.stream_state(state, self._max_length(text is None, **options))
+            return self.generator.stream_state(state, self._max_length(text is None, **options))
         if text is None:
             raise InputError("Expected a text or a state. Received: nothing.")
-        return self._generator.stream(text, **options)
+        return self.generator.stream(text, **options)
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def read(self, prompt: str, **options: Any) -> GenerationState:
@@ -291,11 +292,11 @@ class Seq2Seq:
             state.save("story.state")
             second, = model.generate(state=model.load_state("story.state"), max_length=50)
         """
-        return self._generator.read(prompt, **options)
+        return self.generator.read(prompt, **options)
 
     def load_state(self, path: str | Path) -> GenerationState:
         """Returns a state that was saved; errors as in `Generator.load_state`."""
-        return self._generator.load_state(path)
+        return self.generator.load_state(path)
 
     def _best(self, texts: Iterable[str], **options: Any) -> list[Hypothesis]:
         if "num_hypotheses" in options:
@@ -350,9 +351,15 @@ class Seq2Seq:
             model.adapted(lines).generate(["Dear"])
         """
         adaptation = self.config.adaptation.override(**options)
+        adapted = self.copy()
+        adapted.scorer.adapt(lines, adaptation)
+        return adapted
+
+    def copy(self) -> Self:
+        """Returns the same model with weights that can be changed without changing these."""
         model = build_network(self.config, self._tokenizers)
         model.set_weights(self.model.get_weights())
-        copy = type(self)(
+        return type(self)(
             model,
             self._tokenizers,
             self.config,
@@ -360,8 +367,6 @@ class Seq2Seq:
             history=self.history,
             results=self.results,
         )
-        copy.scorer.adapt(lines, adaptation)
-        return copy
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def evaluate(
@@ -432,7 +437,7 @@ class Seq2Seq:
         export_run(
             path,
             self.config,
-            self._generator,
+            self.generator,
             self._tokenizers,
             self._shortlist,
             decoding=decoding,

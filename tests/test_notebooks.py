@@ -125,7 +125,7 @@ def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
 def test_inside_an_lstm(execute: Callable[[str], NotebookNode]) -> None:
     notebook = execute("03_inside_an_lstm")
     assert max(numbers(r"([\d.]+e-\d+)", shown(notebook, "np.vstack"))) < 1e-5
-    trained, *held = (row[12:] for row in shown(notebook, "insight.clamped").splitlines())
+    trained, *held = (row[12:] for row in shown(notebook, "insight.intervene(").splitlines())
     assert len(held) == 3
     assert trained not in held
     links = shown(notebook, "insight.Aligner").splitlines()[0].split()

@@ -89,6 +89,9 @@ class InputEncoder:
         self.keep_end = keep_end
         self.answers_empty = answers_empty
         self.marks_spaces = marks_spaces and not tokenizer.lossless
+        self.num_tokens: int | None = None
+        """The tokens that every input must have because something was said of each of them, such
+        as forced attention; None for any number."""
 
     def encode(
         self,
@@ -131,6 +134,13 @@ class InputEncoder:
                     f"Expected texts. Received {shorten(text)} as line {first_line + index}."
                 )
         rows = self.tokenizer.encode(texts)
+        for index, row in enumerate(rows):
+            if self.num_tokens not in (None, len(row)):
+                raise InputError(
+                    f"Line {first_line + index} has {len(row)} tokens and the end, and attention "
+                    f"is forced for {self.num_tokens} tokens and the end. Force as many weights "
+                    f"as the input has tokens (`Trace.source_tokens`)."
+                )
         if self.max_length is None:
             return rows
         for index, row in enumerate(rows):

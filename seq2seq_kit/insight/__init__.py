@@ -1,4 +1,4 @@
-"""A look inside a trained model: attention, gates, states, surprise, alignments, clamped gates.
+"""A look inside a trained model: attention, gates, states, surprise, alignments, interventions.
 
 Made for `Seq2Seq`, of a run or a packaged model. The names are loaded on first use.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seq2seq_kit.insight.alignments import Aligner, Alignment
-    from seq2seq_kit.insight.clamps import clamped
+    from seq2seq_kit.insight.interventions import ForcedAttention, Intervention, intervene
     from seq2seq_kit.insight.plots import plot_attention, plot_gates, plot_history
     from seq2seq_kit.insight.scores import Omissions, Surprise, leave_out, surprise
     from seq2seq_kit.insight.tracing import LayerTrace, Trace, trace
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Aligner",
     "Alignment",
+    "ForcedAttention",
+    "Intervention",
     "LayerTrace",
     "Omissions",
     "Surprise",
     "Trace",
-    "clamped",
+    "intervene",
     "leave_out",
     "plot_attention",
     "plot_gates",
@@ -32,11 +34,13 @@ __all__ = [
 _MODULES = {
     "Aligner": "alignments",
     "Alignment": "alignments",
+    "ForcedAttention": "interventions",
+    "Intervention": "interventions",
     "LayerTrace": "tracing",
     "Omissions": "scores",
     "Surprise": "scores",
     "Trace": "tracing",
-    "clamped": "clamps",
+    "intervene": "interventions",
     "leave_out": "scores",
     "plot_attention": "plots",
     "plot_gates": "plots",

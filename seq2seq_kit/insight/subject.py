@@ -1,11 +1,11 @@
 """The model that is looked at, and the ids of a text as it reads and writes them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 from seq2seq_kit.config import Config
 from seq2seq_kit.errors import InputError, shorten
-from seq2seq_kit.inference.generator import Hypothesis
+from seq2seq_kit.inference.generator import Generator, Hypothesis
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.scorer import Scorer
 from seq2seq_kit.model.fast_lstm import FastLSTM
@@ -21,10 +21,18 @@ class TextModel(Protocol):
     source_tokenizer: Tokenizer
     config: Config
     inputs: InputEncoder
+    generator: Generator
     scorer: Scorer
 
     def hypotheses(self, texts: Iterable[str], **options: Any) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text."""
+
+    def copy(self) -> Self:
+        """Returns the same model with weights that can be changed without changing these."""
+
+
+AnyModel = TypeVar("AnyModel", bound=TextModel)
+"""Of what a function returns a model of the same class."""
 
 
 def check_is_run(model: Any) -> None:

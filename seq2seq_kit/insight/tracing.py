@@ -5,6 +5,7 @@ gates are computed from that and its weights by the equations of the LSTM in Num
 states that they give must be those of the layer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from seq2seq_kit.insight.subject import (
     target_ids_of,
     texts_of,
 )
+from seq2seq_kit.model.alteration import unaltered
 from seq2seq_kit.model.fast_lstm import FastLSTM, LayerCall, observe_layers
 from seq2seq_kit.model.networks import LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID
@@ -165,20 +167,32 @@ def _run_equations(
         np.asarray(weight, np.float64)
         for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias)
     )
+    alter = _alteration_of(layer)
     # Keras's order of the gates.
     names = ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden")
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for features in inputs.astype(np.float64):
         sums = np.split(features @ kernel + hidden @ recurrent_kernel + bias, 4)
-        input_gate, forget_gate, output_gate = (_sigmoid(sums[place]) for place in (0, 1, 3))
-        candidate = np.tanh(sums[2])
-        cell = forget_gate * cell + input_gate * candidate
-        hidden = output_gate * np.tanh(cell)
+        input_gate = alter("input_gate", _sigmoid(sums[0]))
+        forget_gate = alter("forget_gate", _sigmoid(sums[1]))
+        candidate = alter("candidate", np.tanh(sums[2]))
+        output_gate = alter("output_gate", _sigmoid(sums[3]))
+        cell = alter("cell", forget_gate * cell + input_gate * candidate)
+        hidden = alter("hidden", output_gate * np.tanh(cell))
         values = (input_gate, forget_gate, candidate, output_gate, cell, hidden)
         for name, value in zip(names, values, strict=True):
             rows[name].append(value)
     empty = np.zeros((0, layer.units))
     return {name: np.stack(values) if values else empty for name, values in rows.items()}
+
+
+def _alteration_of(layer: FastLSTM) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Returns what the alteration of a layer does with an array of a part."""
+    if layer.alteration is None:
+        return unaltered
+    parts = layer.alteration.parts
+    scales, offsets = layer.alteration.scales.numpy(), layer.alteration.offsets.numpy()
+    return lambda part, value: value * scales[parts.index(part)] + offsets[parts.index(part)]
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from seq2seq_kit.model.alteration import AttentionOverride
 from seq2seq_kit.model.lstm import uniform
 from seq2seq_kit.model.matmul import Projection
 
@@ -44,6 +45,17 @@ class Attention(keras.layers.Layer):
         self.units = units
         self.init_scale = init_scale
         self.key_projection = self._projection("key_projection")
+        self.override: AttentionOverride | None = None
+        """Replaces the weights of some steps, if `alter` was called."""
+
+    def alter(self) -> AttentionOverride:
+        """Returns the override of the weights, with which the layer computes from now on.
+
+        Graphs that were traced before do not have it.
+        """
+        if self.override is None:
+            self.override = AttentionOverride()
+        return self.override
 
     def _projection(self, name: str) -> Projection:
         return Projection(
@@ -66,9 +78,11 @@ class Attention(keras.layers.Layer):
     def call(self, query: Any, memory: Memory) -> tuple[Any, Any]:
         scores = _masked(self.score(query, memory.keys), memory.mask)
         weights = ops.softmax(scores, axis=-1)
+        if self.override is not None:
+            weights = self.override(weights, tf.range(tf.shape(weights)[1]))
         return ops.matmul(ops.cast(weights, memory.values.dtype), memory.values), weights
 
-    def step(self, query: Any, memory: Memory) -> tuple[Any, Any]:
+    def step(self, query: Any, memory: Memory, steps: Any = None) -> tuple[Any, Any]:
         """Computes what a call does, faster for few queries of each source, as in decoding.
 
         Each query is multiplied alone. oneDNN, which computes the products and the softmax of a
@@ -77,6 +91,7 @@ class Attention(keras.layers.Layer):
         Args:
             query: float `(batch, rows, features)`.
             memory: A `Memory` made by `memorize`.
+            steps: int32 `(batch, rows)`. The step of each row; only an override needs it.
 
         Returns:
             As a call does, for `rows` instead of `time`.
@@ -84,6 +99,8 @@ class Attention(keras.layers.Layer):
         scores = _masked(self.score_each(query, memory.keys), memory.mask)
         exps = tf.exp(scores - tf.reduce_max(scores, axis=-1, keepdims=True))
         weights = exps / tf.reduce_sum(exps, axis=-1, keepdims=True)
+        if self.override is not None:
+            weights = self.override(weights, steps)
         values = memory.values[:, None]
         context = _product_each(ops.cast(weights, values.dtype)[:, :, None, :], values)
         return context[:, :, 0], weights

@@ -113,6 +113,15 @@ class LSTMDecoder(keras.layers.Layer):
         self.combine.build((*input_shape[:-1], self.units + values_dim))
         self.built = True
 
+    def first_state(self, states: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Returns the state before the first `step`, made from the first states of the layers.
+
+        Where steps are counted for an override of the attention, the counter comes last.
+        """
+        if self.attend.override is None:
+            return states
+        return (*states, ops.zeros_like(states[0].hidden[:, 0], dtype="int32"))
+
     def memorize(self, values: Any, mask: Any) -> Memory:
         """Returns the `Memory` of encoder outputs `(batch, source_time, features)`."""
         return self.attend.memorize(values, mask)
@@ -144,27 +153,31 @@ class LSTMDecoder(keras.layers.Layer):
         Args:
             inputs: float `(batch * rows, features)`: the rows of a source are adjacent.
             memory: The `Memory` of `batch` sources.
-            states: One `LSTMState` for each layer, `(batch * rows, units)`.
+            states: One `LSTMState` for each layer, `(batch * rows, units)`, as in `first_state`.
 
         Returns:
             The output `(batch * rows, output_dim)`, the new states and the attention weights
             `(batch * rows, source_time)`.
         """
         num_below = self.below.num_layers
+        counters: tuple[Any, ...] = states[self.decoder_layers :]
         outputs, below_states = self.below.step(inputs, states[:num_below])
         # The rows of a source query the same memory, which need not be copied for each of them.
         # (batch * rows, units) -> (batch, rows, units)
         query = ops.reshape(outputs, (ops.shape(memory.mask)[0], -1, self.units))
-        context, weights = self.attend.step(query, memory)
+        steps = ops.reshape(counters[0], ops.shape(query)[:2]) if counters else None
+        context, weights = self.attend.step(query, memory, steps)
         context = ops.reshape(context, (-1, context.shape[-1]))
         weights = ops.reshape(weights, (-1, ops.shape(weights)[-1]))
         above_states: tuple[LSTMState, ...] = ()
         if self.above.num_layers:
             above, above_states = self.above.step(
-                ops.concatenate([outputs, context], axis=-1), states[num_below:]
+                ops.concatenate([outputs, context], axis=-1),
+                states[num_below : self.decoder_layers],
             )
             outputs = outputs + above
-        return self._output(outputs, context, False), below_states + above_states, weights
+        new_states = (*below_states, *above_states, *(counter + 1 for counter in counters))
+        return self._output(outputs, context, False), new_states, weights
 
     def _output(self, outputs: Any, context: Any, training: bool) -> Any:
         combined = self.combine(ops.concatenate([outputs, context], axis=-1))

@@ -13,7 +13,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq_kit.model.alteration import LayerAlteration, unaltered
 from seq2seq_kit.model.matmul import as_operand, product, weight_operand
+
+# In a step's order; the gates are in Keras's order in the weights.
+PARTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden")
+"""What an alteration can change in a step."""
 
 
 class LayerCall(NamedTuple):
@@ -77,6 +82,17 @@ class FastLSTM(keras.layers.LSTM):
                 f"recurrent_dropout={self.recurrent_dropout}. Drop the layer's inputs instead."
             )
         self.weight_drop = weight_drop
+        self.alteration: LayerAlteration | None = None
+        """What is changed in each step, by `alter`."""
+
+    def alter(self) -> LayerAlteration:
+        """Returns the layer's alteration, with which it computes from now on.
+
+        Graphs that were traced before do not have it.
+        """
+        if self.alteration is None:
+            self.alteration = LayerAlteration(PARTS, self.units)
+        return self.alteration
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
@@ -102,7 +118,8 @@ class FastLSTM(keras.layers.LSTM):
     def _inner_loop(
         self, sequences: Any, initial_state: Any, mask: Any, training: bool
     ) -> tuple[Any, Any, list[Any]]:
-        if not self._is_covered() or (self.use_cudnn and tf.config.list_physical_devices("GPU")):
+        uses_cudnn = self.use_cudnn and tf.config.list_physical_devices("GPU")
+        if not self._is_covered() or (uses_cudnn and self.alteration is None):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if training and self.dropout:
             # The same dropout mask for all steps, as in the stock cell.
@@ -119,6 +136,7 @@ class FastLSTM(keras.layers.LSTM):
             weight_operand(self.cell.recurrent_kernel),
             tf.cast(self.cell.bias, sequences.dtype),
             mask=mask,
+            alteration=self.alteration,
         )
         if mask is not None:
             # A masked step repeats the previous output, or zero if there is none; the loop repeats
@@ -147,7 +165,7 @@ class FastLSTM(keras.layers.LSTM):
             return output, hidden, cell
         kernel = weight_operand(self.cell.kernel, self.cell.recurrent_kernel)
         sums = product(tf.concat([inputs, hidden], axis=1), kernel)
-        hidden, cell, _ = _activate(sums + self.cell.bias, cell)
+        hidden, cell, _ = _activate(sums + self.cell.bias, cell, self.alteration)
         return hidden, hidden, cell
 
     def get_config(self) -> dict[str, Any]:
@@ -192,6 +210,7 @@ def run_lstm(
     bias: tf.Tensor,
     *,
     mask: tf.Tensor | None = None,
+    alteration: LayerAlteration | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Runs an LSTM over sequences.
 
@@ -206,6 +225,7 @@ def run_lstm(
         recurrent_kernel: float `(units, 4 * units)`.
         bias: float `(4 * units,)`.
         mask: bool `(batch, time)`. At False a row keeps its state and repeats it as its output.
+        alteration: What is changed in each step; the gradients are then TensorFlow's.
 
     Returns:
         The outputs `(batch, time, units)`, and the last `hidden` and `cell`.
@@ -214,6 +234,12 @@ def run_lstm(
     step_mask = None
     if mask is not None:
         step_mask = tf.cast(tf.transpose(mask), inputs.dtype)[:, :, tf.newaxis]
+    if alteration is not None:
+        projected = product(tf.transpose(inputs, [1, 0, 2]), kernel) + bias
+        altered = _run_forward(projected, hidden, cell, recurrent_kernel, step_mask, alteration)
+        outputs = tf.transpose(altered.outputs, [1, 0, 2])
+        outputs.set_shape([*inputs.shape[:2], hidden.shape[-1]])
+        return outputs, altered.hidden, altered.cell
 
     @tf.custom_gradient
     def run(
@@ -261,6 +287,7 @@ def _run_forward(
     cell: tf.Tensor,
     recurrent_kernel: tf.Tensor,
     step_mask: tf.Tensor | None,
+    alteration: LayerAlteration | None = None,
 ) -> _Forward:
     """Runs the steps on projected inputs `(time, batch, 4 * units)`."""
     num_steps = tf.shape(projected)[0]
@@ -271,7 +298,7 @@ def _run_forward(
     ) -> tuple[Any, ...]:
         # Indexing the first axis copies nothing.
         sums = projected[time] + product(hidden, operand)
-        new_hidden, new_cell, gates = _activate(sums, cell)
+        new_hidden, new_cell, gates = _activate(sums, cell, alteration)
         if step_mask is not None:
             new_cell = cell + step_mask[time] * (new_cell - cell)
             new_hidden = hidden + step_mask[time] * (new_hidden - hidden)
@@ -298,20 +325,26 @@ def _run_forward(
     return _Forward(outputs.stack(), hidden, cell, cells_before.stack(), gates)
 
 
-def _activate(sums: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, _Gates]:
+def _activate(
+    sums: tf.Tensor, cell: tf.Tensor, alteration: LayerAlteration | None = None
+) -> tuple[tf.Tensor, tf.Tensor, _Gates]:
     """Returns the new hidden state, the new cell and the gates of one step.
 
     Args:
         sums: `(batch, 4 * units)`. The gates before their activations.
         cell: `(batch, units)`. The cell before the step.
+        alteration: What is changed in the step.
     """
+    alter = alteration or unaltered
     input_gate, forget_gate, candidate, output_gate = tf.split(sums, 4, axis=1)
-    input_gate, forget_gate, output_gate = map(tf.sigmoid, (input_gate, forget_gate, output_gate))
-    candidate = tf.tanh(candidate)
-    new_cell = forget_gate * cell + input_gate * candidate
+    input_gate = alter("input_gate", tf.sigmoid(input_gate))
+    forget_gate = alter("forget_gate", tf.sigmoid(forget_gate))
+    candidate = alter("candidate", tf.tanh(candidate))
+    output_gate = alter("output_gate", tf.sigmoid(output_gate))
+    new_cell = alter("cell", forget_gate * cell + input_gate * candidate)
     cell_tanh = tf.tanh(new_cell)
     gates = _Gates(input_gate, forget_gate, candidate, output_gate, cell_tanh)
-    return output_gate * cell_tanh, new_cell, gates
+    return alter("hidden", output_gate * cell_tanh), new_cell, gates
 
 
 def _run_backward(

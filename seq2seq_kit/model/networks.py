@@ -314,7 +314,7 @@ class EncoderDecoder(TokenModel):
         """Encodes the sources; returns the start of decoding, with BOS as the first token."""
         memory, states = self.encode(source_ids)
         bos = ops.full((ops.shape(source_ids)[0],), BOS_ID, dtype="int32")
-        return Start(bos, states, memory)
+        return Start(bos, self.decoder.first_state(states), memory)
 
     def step(
         self,
