@@ -164,6 +164,18 @@ def run(mutants: list[Mutant], timeout: int) -> None:
                 file.write(json.dumps({"mutant": asdict(mutant), **result}) + "\n")
             outcome = result["outcome"]
             print(f"{number}/{len(mutants)} {mutant.path}:{mutant.line} {outcome}", flush=True)
+        check_unbroken(copy, timeout)
+
+
+def check_unbroken(copy: Path, timeout: int) -> None:
+    """Exits if tests fail without any mutant; those that a mutant survived have passed."""
+    modules = {result["mutant"]["module"] for result in results()}
+    passed = [
+        TESTS[result["mutant"]["module"]] for result in results() if result["outcome"] == "survived"
+    ]
+    for module in modules:
+        if TESTS[module] not in passed and run_tests(TESTS[module], copy, timeout) != "survived":
+            sys.exit(f"The tests of {module} fail without a mutant: the results mean nothing.")
 
 
 def copy_repository(folder: Path) -> None:
