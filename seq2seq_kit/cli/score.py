@@ -1,7 +1,8 @@
 """`s2s score`: writes how probable a model finds given outputs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from seq2seq_kit.cli.options import (
     long_lines_option,
     run_argument,
 )
+
+if TYPE_CHECKING:
+    from seq2seq_kit.inference.scorer import Score
 
 
 @click.command(cls=AdaptationCommand)
@@ -64,8 +68,6 @@ def score(
     model = Seq2Seq.load(run)
     if text is not None and model.config.task != "continuation":
         raise click.UsageError(f"--text is for continuation; {run} translates: give --source.")
-    from seq2seq_kit.inference.scorer import perplexity
-
     sources = [pair.source for pair in pairs]
     targets = [pair.target for pair in pairs]
     if text is not None and (adapt or model.config.reads_streams):
@@ -73,13 +75,23 @@ def score(
     else:
         check_lengths(model, sources, [pair.line for pair in pairs], source, long_lines)
         scores = model.score(sources, targets, truncate=True)
+    _print_scores(scores, [model.tokenizer.normalize(line) for line in targets])
+
+
+def _print_scores(scores: Sequence["Score"], targets: Sequence[str]) -> None:
+    """Prints a line for each score, and the perplexities of all to standard error.
+
+    Args:
+        scores: The scores.
+        targets: What was scored, normalized.
+    """
+    from seq2seq_kit.inference.scorer import perplexity
+
     for line in scores:
         click.echo(f"{line.log_prob:.6f}\t{line.num_tokens}")
     # A line that separates texts has no tokens.
     scored = [pair for pair in zip(scores, targets, strict=True) if pair[0].num_tokens]
-    whole = perplexity(
-        [score for score, _ in scored], [model.tokenizer.normalize(line) for _, line in scored]
-    )
+    whole = perplexity([score for score, _ in scored], [line for _, line in scored])
     units = {
         "token": whole.per_token,
         "word": whole.per_word,

@@ -188,25 +188,7 @@ class BeamSearch:
 
         Finished ones are among them: any of them may win.
         """
-        time = int(record.time)
-        rows = [
-            row[:time]
-            for row, ranked in zip(
-                record.alive.token_ids[0].numpy().tolist(), record.alive.ranked[0], strict=True
-            )
-            if ranked > MINUS_INFINITY / 2 and not record.done[0]
-        ]
-        finished = record.finished
-        rows += [
-            row[:length]
-            for row, length, score in zip(
-                finished.token_ids[0].numpy().tolist(),
-                finished.lengths[0].numpy().tolist(),
-                finished.scores[0],
-                strict=True,
-            )
-            if score > MINUS_INFINITY / 2
-        ]
+        rows = _live_rows(record) + _finished_rows(record.finished)
         same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
         return [column[0] for column in same]
 
@@ -287,32 +269,8 @@ class BeamSearch:
             shorter = normalize_log_probs(candidates.ranked, time, self.length_penalty)
             scores = tf.where(candidates.is_cut, shorter, scores)
         scores = tf.where(ends, scores, MINUS_INFINITY)
-        best, chosen = tf.math.top_k(tf.concat([before.scores, scores], axis=1), self.beam_size)
-        is_new = chosen >= self.beam_size
-        # The row of each one's tokens in those of both, joined.
-        kept = tf.broadcast_to(tf.range(self.beam_size), tf.shape(before.lengths))
-        rows = tf.concat([kept, self.beam_size + candidates.parents], axis=1)
-        both_ids = tf.concat([before.token_ids, record.alive.token_ids], axis=1)
-        token_ids = tf.gather(both_ids, tf.gather(rows, chosen, batch_dims=1), batch_dims=1)
-        lengths = tf.fill(tf.shape(scores), time + 1) - tf.cast(candidates.is_cut, tf.int32)
-        lengths, log_probs, is_cut = (
-            tf.gather(tf.concat(both, axis=1), chosen, batch_dims=1)
-            for both in (
-                (before.lengths, lengths),
-                (before.log_probs, candidates.log_probs),
-                (before.is_cut, candidates.is_cut),
-            )
-        )
-        is_here = tf.range(tf.shape(token_ids)[-1]) == time
-        token_ids = tf.where((is_new & ~is_cut)[..., tf.newaxis] & is_here, self.eos_id, token_ids)
-        is_empty = best <= MINUS_INFINITY / 2
-        return SearchResult(
-            tf.where(is_empty[..., tf.newaxis], before.token_ids, token_ids),
-            tf.where(is_empty, 0, lengths),
-            tf.where(is_empty, MINUS_INFINITY, log_probs),
-            best,
-            is_cut & ~is_empty,
-        )
+        alive_ids = record.alive.token_ids
+        return _keep_best(before, candidates, scores, alive_ids, time, eos_id=self.eos_id)
 
     def _go_on(
         self, record: BeamRecord, candidates: Candidates
@@ -350,6 +308,70 @@ class BeamSearch:
         worst_returned = finished.scores[:, self.num_hypotheses - 1]
         is_decided = worst_returned >= tf.reduce_max(bounds, axis=1)
         return is_decided | ((num_finished >= self.beam_size) & ~greedy_can_win)
+
+
+def _keep_best(
+    before: SearchResult,
+    candidates: Candidates,
+    scores: tf.Tensor,
+    alive_ids: tf.Tensor,
+    time: tf.Tensor,
+    *,
+    eos_id: int,
+) -> SearchResult:
+    """Returns the best of finished hypotheses and of candidates, as many as were finished.
+
+    Args:
+        before: The finished hypotheses.
+        candidates: The others.
+        scores: float32 `(lines, candidates)`. Of the candidates; MINUS_INFINITY: not finished.
+        alive_ids: int32 `(lines, beam, max_length + 1)`. The tokens of what candidates extend.
+        time: int32 `()`. How many these are.
+        eos_id: Ends a candidate that is not cut.
+    """
+    beam_size = before.scores.shape[1]
+    best, chosen = tf.math.top_k(tf.concat([before.scores, scores], axis=1), beam_size)
+    is_new = chosen >= beam_size
+    # The row of each one's tokens in those of both, joined.
+    kept = tf.broadcast_to(tf.range(beam_size), tf.shape(before.lengths))
+    rows = tf.concat([kept, beam_size + candidates.parents], axis=1)
+    both_ids = tf.concat([before.token_ids, alive_ids], axis=1)
+    token_ids = tf.gather(both_ids, tf.gather(rows, chosen, batch_dims=1), batch_dims=1)
+    lengths = tf.fill(tf.shape(scores), time + 1) - tf.cast(candidates.is_cut, tf.int32)
+    lengths, log_probs, is_cut = (
+        tf.gather(tf.concat(both, axis=1), chosen, batch_dims=1)
+        for both in (
+            (before.lengths, lengths),
+            (before.log_probs, candidates.log_probs),
+            (before.is_cut, candidates.is_cut),
+        )
+    )
+    is_here = tf.range(tf.shape(token_ids)[-1]) == time
+    token_ids = tf.where((is_new & ~is_cut)[..., tf.newaxis] & is_here, eos_id, token_ids)
+    is_empty = best <= MINUS_INFINITY / 2
+    return SearchResult(
+        tf.where(is_empty[..., tf.newaxis], before.token_ids, token_ids),
+        tf.where(is_empty, 0, lengths),
+        tf.where(is_empty, MINUS_INFINITY, log_probs),
+        best,
+        is_cut & ~is_empty,
+    )
+
+
+def _live_rows(record: BeamRecord) -> list[list[int]]:
+    """Returns the tokens of the first line's hypotheses that go on."""
+    if record.done[0]:
+        return []
+    rows = record.alive.token_ids[0, :, : int(record.time)].numpy().tolist()
+    is_alive = record.alive.ranked[0].numpy() > MINUS_INFINITY / 2
+    return list(itertools.compress(rows, is_alive))
+
+
+def _finished_rows(finished: SearchResult) -> list[list[int]]:
+    """Returns the tokens of the first line's hypotheses that ended."""
+    rows = zip(finished.token_ids[0].numpy().tolist(), finished.lengths[0].numpy(), strict=True)
+    has_ended = finished.scores[0].numpy() > MINUS_INFINITY / 2
+    return [row[:length] for row, length in itertools.compress(rows, has_ended)]
 
 
 def _extend_greedily(

@@ -8,6 +8,7 @@ docs/decisions/0004-groups-of-fixed-size.md); missing rows are copies of the gro
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -59,12 +60,7 @@ def search_in_groups(
     """
     num_lines = tf.shape(source_ids)[0]
     batch_size = tf.minimum(batch_size, max(sizes))
-    padded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
-    source_ids = tf.pad(
-        source_ids,
-        [[0, 0], [0, tf.maximum(0, tf.reduce_max(padded, 0) - tf.shape(source_ids)[1])]],
-        constant_values=pad_id,
-    )
+    source_ids, padded = _pad_to_steps(source_ids, lengths, pad_id)
     order = tf.argsort(padded, stable=True)
     padded = tf.gather(padded, order)
 
@@ -82,14 +78,28 @@ def search_in_groups(
             for part, new in zip(parts, found, strict=True)
         )
 
-    empty = SearchResult(
-        tf.fill([num_lines, num_hypotheses, max_length + 1], pad_id),
-        tf.zeros([num_lines, num_hypotheses], tf.int32),
-        tf.zeros([num_lines, num_hypotheses]),
-        tf.zeros([num_lines, num_hypotheses]),
-        tf.zeros([num_lines, num_hypotheses], tf.bool),
-    )
+    empty = _no_results([num_lines, num_hypotheses], max_length, pad_id)
     _, *found = tf.while_loop(
         lambda first, *_: first < num_lines, group, (tf.constant(0), *empty), parallel_iterations=1
     )
     return SearchResult(*found)
+
+
+def _pad_to_steps(
+    source_ids: tf.Tensor, lengths: tf.Tensor, pad_id: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns ids that are wide enough for each line's padded length, and these lengths."""
+    padded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
+    missing = tf.maximum(0, tf.reduce_max(padded, 0) - tf.shape(source_ids)[1])
+    return tf.pad(source_ids, [[0, 0], [0, missing]], constant_values=pad_id), padded
+
+
+def _no_results(shape: Sequence[Any], max_length: tf.Tensor | int, pad_id: int) -> SearchResult:
+    """Returns a result to be filled, of empty hypotheses in a shape `(lines, hypotheses)`."""
+    return SearchResult(
+        tf.fill([*shape, max_length + 1], pad_id),
+        tf.zeros(shape, tf.int32),
+        tf.zeros(shape),
+        tf.zeros(shape),
+        tf.zeros(shape, tf.bool),
+    )

@@ -12,21 +12,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
+from seq2seq_kit.decoding.byte_tree import MAX_BYTES, MAX_TOKENS, SPACE, ByteTree
 from seq2seq_kit.decoding.loop import run_while
 from seq2seq_kit.decoding.numerics import log_normalizer
 from seq2seq_kit.decoding.protocol import MINUS_INFINITY, Decoder, SearchInputs, StepOutput
-
-SPACE = "\u2581".encode()
-"""The bytes with which a tokenizer spells a space."""
-
-MAX_TOKENS = 24
-"""Tokens that are taken back at most."""
-
-MAX_BYTES = 64
-"""Bytes of what is taken back at most; a token's bytes beyond this number are ignored."""
 
 # A word is taken back whole, from its space or the line's beginning on, if it has at most this many
 # bytes; in a longer run, as in Chinese, only from the token in which a longer token could begin.
@@ -78,6 +69,16 @@ class _Loop(NamedTuple):
     best: Healed
 
 
+class _Added(NamedTuple):
+    """Ways with one more token; `(lines, ways)` each."""
+
+    parents: tf.Tensor  # int32: the places of the ways that they extend
+    token_ids: tf.Tensor  # int32: the tokens added
+    log_probs: tf.Tensor  # float32, as in _Loop
+    left: tf.Tensor  # int32, as in _Loop
+    is_given: tf.Tensor  # bool, as in _Loop
+
+
 class Healer:
     """Takes the ends of prompts back and spells them again.
 
@@ -86,43 +87,7 @@ class Healer:
     """
 
     def __init__(self, surfaces: Sequence[bytes]) -> None:
-        surfaces = [surface[:MAX_BYTES] for surface in surfaces]
-        self._longest = max(1, *map(len, surfaces))
-        owner: dict[bytes, int] = {}
-        for token_id, surface in enumerate(surfaces):
-            # A character that has a piece is never spelled as a byte: of two tokens that add the
-            # same, the tokenizer takes the piece, whose id is higher.
-            if surface:
-                owner[surface] = token_id
-        order = sorted(owner)
-        rank = np.full(len(surfaces), -1, np.int32)
-        rank[[owner[surface] for surface in order]] = np.arange(len(order))
-        # The tree of all beginnings of tokens. Those below a node have neighbouring ranks.
-        nodes: dict[bytes, int] = {b"": 0}
-        first, last = [0], [len(order)]
-        for place, surface in enumerate(order):
-            for length in range(1, len(surface) + 1):
-                node = nodes.setdefault(surface[:length], len(nodes))
-                if node == len(first):
-                    first.append(place)
-                    last.append(place)
-                last[node] = place + 1
-        pieces = np.array([owner.get(beginning, -1) for beginning in nodes], np.int32)
-        beyond = np.stack([np.array(first) + (pieces >= 0), np.array(last)], axis=1)
-        branches = {nodes[b[:-1]] * 256 + b[-1]: node for b, node in nodes.items() if b}
-        keys = np.array(sorted(branches), np.int64)
-        # The node after the last is where no token goes on.
-        self._keys = np.append(keys, np.iinfo(np.int64).max)
-        self._children = np.array([*(branches[key] for key in keys.tolist()), len(nodes)], np.int32)
-        self._pieces = np.append(pieces, np.int32(-1))
-        self._beyond = np.append(beyond, [[0, 0]], axis=0).astype(np.int32)
-        self._rank = rank
-        self._lengths = np.array(list(map(len, surfaces)), np.int32)
-        self._bytes = np.zeros((len(surfaces), self._longest), np.int32)
-        for token_id, surface in enumerate(surfaces):
-            self._bytes[token_id, : len(surface)] = list(surface)
-        space = nodes.get(SPACE, len(nodes))
-        self._joins_spaces = bool(np.diff(self._beyond[space])[0] > 0)
+        self.tree = ByteTree(surfaces)
 
     def take_back(
         self, token_ids: tf.Tensor, lengths: tf.Tensor, lost_space: tf.Tensor
@@ -138,14 +103,14 @@ class Healer:
         # The last tokens, the very last one first; 0, which has no surface, where there is none.
         places = lengths[:, tf.newaxis] - 1 - tf.range(MAX_TOKENS)
         tail = tf.gather(token_ids, tf.maximum(places, 0), batch_dims=1)
-        sizes = tf.gather(self._lengths, tf.where(places >= 0, tail, 0))
+        sizes = self.tree.sizes(tf.where(places >= 0, tail, 0))
         known = tf.cast(tf.cumsum(tf.cast(sizes == 0, tf.int32), axis=1) == 0, tf.int32)
-        gap = len(SPACE) * tf.cast(lost_space & (lengths > 0) & self._joins_spaces, tf.int32)
+        gap = len(SPACE) * tf.cast(lost_space & (lengths > 0) & self.tree.joins_spaces, tf.int32)
         # Bytes from where a token begins to the end of the text.
         ends = gap[:, tf.newaxis] + tf.cumsum(sizes * known, axis=1)
-        spelling = self._spell(tail, ends, gap)
+        spelling = self.tree.spell(tail, ends, gap)
 
-        first, last = tf.unstack(tf.gather(self._beyond, self._walk(spelling)[0]), axis=-1)
+        first, last = tf.unstack(self.tree.walk(spelling)[0], axis=-1)
         left = tf.range(MAX_BYTES + 1)
         could_go_on = (last > first) & (left > 0) & (left <= ends[:, -1:])
         reach = tf.reduce_max(tf.where(could_go_on, left, 0), axis=1, keepdims=True)
@@ -169,57 +134,6 @@ class Healer:
             spelling,
         )
 
-    def _spell(self, tail: tf.Tensor, ends: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
-        """Returns `PromptEnds.spelling` of tokens, the last one first, and a gap after them."""
-        left = tf.range(MAX_BYTES + 1)
-        # (lines, bytes): the token that a byte belongs to.
-        token = tf.reduce_sum(
-            tf.cast(ends[:, tf.newaxis, :] < left[:, tf.newaxis], tf.int32), axis=-1
-        )
-        inside = token < MAX_TOKENS
-        token = tf.minimum(token, MAX_TOKENS - 1)
-        offset = tf.gather(ends, token, batch_dims=1) - left
-        inside &= offset < self._longest
-        spelled = tf.gather_nd(
-            self._bytes,
-            tf.stack(
-                [
-                    tf.gather(tail, token, batch_dims=1),
-                    tf.clip_by_value(offset, 0, self._longest - 1),
-                ],
-                axis=-1,
-            ),
-        )
-        in_gap = left <= gap[:, tf.newaxis]
-        space = tf.gather(list(SPACE), tf.clip_by_value(len(SPACE) - left, 0, len(SPACE) - 1))
-        spelled = tf.where(in_gap, space, tf.where(inside, spelled, -1))
-        return tf.where(left > 0, spelled, -1)
-
-    def _walk(self, spelling: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Follows the bytes of texts from where 0, 1, ... bytes are left through all tokens.
-
-        Returns:
-            int32 `(lines, MAX_BYTES + 1)`, the node of all bytes left; and int32 `(lines,
-            MAX_BYTES + 1, longest)`, the token of 1, 2, ... bytes that begins there, or -1.
-        """
-        left = tf.range(MAX_BYTES + 1)
-        nothing = len(self._pieces) - 1
-        node = whole = tf.zeros_like(spelling)
-        tokens = []
-        for length in range(1, self._longest + 1):
-            byte = tf.gather(spelling, tf.maximum(left - length + 1, 0), axis=1)
-            key = tf.cast(node, tf.int64) * 256 + tf.cast(byte, tf.int64)
-            place = tf.reshape(
-                tf.searchsorted(self._keys, tf.reshape(key, [-1]), out_type=tf.int32),
-                tf.shape(key),
-            )
-            found = (tf.gather(self._keys, place) == key) & (byte >= 0) & (node < nothing)
-            node = tf.where(found, tf.gather(self._children, place), nothing)
-            whole = tf.where(left == length, node, whole)
-            tokens.append(tf.gather(self._pieces, node))
-        whole = tf.where(left <= self._longest, whole, nothing)
-        return whole, tf.stack(tokens, axis=-1)
-
     def spell_again(self, decoder: Decoder, inputs: SearchInputs, ends: PromptEnds) -> Healed:
         """Returns the likeliest way to spell what was taken back, as the start of a search.
 
@@ -240,8 +154,7 @@ class Healer:
         is_healed = ends.num_bytes > 0
 
         def search() -> Healed:
-            whole, tokens = self._walk(ends.spelling)
-            beyond = tf.gather(self._beyond, whole)
+            beyond, tokens = self.tree.walk(ends.spelling)
             only_first = tf.concat([[True], tf.fill([WAYS - 1], False)], axis=0)
             is_way = is_healed[:, tf.newaxis] & only_first
             rows = tf.nest.map_structure(lambda part: tf.repeat(part, WAYS, axis=0), state)
@@ -288,45 +201,71 @@ class Healer:
         """
         output = decoder.step(loop.fed, loop.state, memory)
         lines = tf.shape(loop.left)[0]
-        logits = tf.reshape(output.logits, (lines, WAYS, len(self._rank)))
+        logits = tf.reshape(output.logits, (lines, WAYS, self.tree.vocab_size))
         normalizer = tf.reshape(log_normalizer(output.logits), (lines, WAYS))
         best_score, best = self._best_complete(loop, logits, normalizer, beyond)
 
-        # One token more, for ways that are not complete and may still be better.
+        added = self._extend(loop, logits, normalizer, ends, tokens, best_score)
+        rows = tf.reshape(tf.range(lines)[:, tf.newaxis] * WAYS + added.parents, [-1])
+        here = tf.range(MAX_TOKENS) == loop.time
+        before = tf.gather(loop.token_ids, added.parents, batch_dims=1)
+        return _Loop(
+            time=loop.time + 1,
+            fed=tf.reshape(added.token_ids, [-1]),
+            state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
+            log_probs=added.log_probs,
+            left=added.left,
+            is_given=added.is_given,
+            token_ids=tf.where(here, added.token_ids[..., tf.newaxis], before),
+            best_score=best_score,
+            best=best,
+        )
+
+    def _extend(
+        self,
+        loop: _Loop,
+        logits: tf.Tensor,
+        normalizer: tf.Tensor,
+        ends: PromptEnds,
+        tokens: tf.Tensor,
+        best_score: tf.Tensor,
+    ) -> _Added:
+        """Adds a token to the ways that are not complete and may still be better than the best.
+
+        Args:
+            loop: The ways.
+            logits: As in `_best_complete`.
+            normalizer: As in `_best_complete`.
+            ends: As in `_follow`.
+            tokens: As in `_follow`.
+            best_score: float32 `(lines,)`. The log-probability of the best complete way.
+        """
+        longest = self.tree.longest
         next_ids = tf.gather(tokens, loop.left, batch_dims=1)
         log_probs = tf.gather(logits, tf.maximum(next_ids, 0), batch_dims=2)
         log_probs += (loop.log_probs - normalizer)[..., tf.newaxis]
-        left = loop.left[..., tf.newaxis] - 1 - tf.range(self._longest)
+        left = loop.left[..., tf.newaxis] - 1 - tf.range(longest)
         goes_on = (next_ids >= 0) & (left >= 0) & (loop.log_probs > MINUS_INFINITY)[..., tf.newaxis]
         goes_on &= log_probs > best_score[:, tf.newaxis, tf.newaxis]
         given = tf.gather(ends.left_after, tf.minimum(loop.time + 1, MAX_TOKENS), axis=1)
         is_given = loop.is_given[..., tf.newaxis] & (left == given[:, tf.newaxis, tf.newaxis])
 
         def flat(part: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(part, (lines, WAYS * self._longest))
+            return tf.reshape(part, (tf.shape(loop.left)[0], WAYS * longest))
 
         order = tf.where(is_given, -MINUS_INFINITY, log_probs)
         value, place = tf.math.top_k(flat(tf.where(goes_on, order, MINUS_INFINITY)), WAYS)
-        parent = place // self._longest
+        is_taken = value > MINUS_INFINITY
 
         def take(part: tf.Tensor) -> tf.Tensor:
             return tf.gather(flat(part), place, batch_dims=1)
 
-        is_taken = value > MINUS_INFINITY
-        fed = take(tf.maximum(next_ids, 0))
-        rows = tf.reshape(tf.range(lines)[:, tf.newaxis] * WAYS + parent, [-1])
-        here = tf.range(MAX_TOKENS) == loop.time
-        before = tf.gather(loop.token_ids, parent, batch_dims=1)
-        return _Loop(
-            time=loop.time + 1,
-            fed=tf.reshape(fed, [-1]),
-            state=tf.nest.map_structure(lambda part: tf.gather(part, rows), output.state),
+        return _Added(
+            parents=place // longest,
+            token_ids=take(tf.maximum(next_ids, 0)),
             log_probs=tf.where(is_taken, take(log_probs), MINUS_INFINITY),
             left=tf.where(is_taken, take(left), 0),
             is_given=take(is_given) & is_taken,
-            token_ids=tf.where(here, fed[..., tf.newaxis], before),
-            best_score=best_score,
-            best=best,
         )
 
     def _best_complete(
@@ -343,7 +282,7 @@ class Healer:
             beyond: As in `_follow`.
         """
         between = tf.gather(beyond, loop.left, batch_dims=1)
-        allowed = self.between(between)
+        allowed = self.tree.between(between)
         last = tf.reduce_max(tf.where(allowed, logits, MINUS_INFINITY), axis=-1) - normalizer
         is_exact = loop.left == 0
         score = tf.where(is_exact, loop.log_probs, loop.log_probs + last)
@@ -366,11 +305,6 @@ class Healer:
             lambda new, old: tf.where(expand_like(is_better, new), new, old), found, loop.best
         )
         return tf.where(is_better, new, loop.best_score), best
-
-    def between(self, ranks: tf.Tensor) -> tf.Tensor:
-        """Returns which tokens have ranks from the first up to the second, `(..., vocab_size)`."""
-        first, last = ranks[..., :1], ranks[..., 1:]
-        return (self._rank >= tf.maximum(first, 0)) & (self._rank < last)
 
 
 class HealedDecoder:
@@ -396,7 +330,7 @@ class HealedDecoder:
         logits = tf.cond(
             tf.reduce_any(is_bound),
             lambda: tf.where(
-                self._healer.between(first) | ~is_bound, output.logits, MINUS_INFINITY
+                self._healer.tree.between(first) | ~is_bound, output.logits, MINUS_INFINITY
             ),
             lambda: output.logits,
         )

@@ -41,11 +41,7 @@ def run(search: Search, inputs: SearchInputs, *, row_counts: Sequence[int] = ())
             found,
             search.finish(record),
         )
-        # Missing rows are filled with the first line that goes on: it comes to the same result in
-        # each of its rows.
-        left = tf.cast(tf.where(~record.done)[:, 0], tf.int32)
-        fill = tf.fill([tf.maximum(fewer - tf.size(left), 0)], tf.concat([left, [0]], 0)[0])
-        chosen = tf.concat([left, fill], 0)
+        chosen = _rows_going_on(record, fewer)
         memory = tf.nest.map_structure(lambda part: tf.gather(part, chosen), memory)
         return search.take(record, chosen), memory, tf.gather(lines, chosen), found
 
@@ -87,3 +83,14 @@ def run_while(condition: Callable[..., tf.Tensor], body: Callable[..., Any], sta
 
 def _num_going_on(record: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(~record.done, tf.int32))
+
+
+def _rows_going_on(record: Any, count: tf.Tensor) -> tf.Tensor:
+    """Returns the rows that are not done, as many as `count`.
+
+    Missing ones are copies of the first line's that goes on: it comes to the same result in each of
+    its rows.
+    """
+    rows = tf.cast(tf.where(~record.done)[:, 0], tf.int32)
+    fill = tf.fill([tf.maximum(count - tf.size(rows), 0)], tf.concat([rows, [0]], 0)[0])
+    return tf.concat([rows, fill], 0)

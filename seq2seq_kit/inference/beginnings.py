@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from seq2seq_kit.decoding import Decoder, SearchInputs, SearchResult
-from seq2seq_kit.decoding.healing import MAX_TOKENS, Healer, PromptEnds, expand_like
+from seq2seq_kit.decoding.byte_tree import MAX_TOKENS
+from seq2seq_kit.decoding.healing import Healer, PromptEnds, expand_like
 from seq2seq_kit.decoding.loop import run_while
 from seq2seq_kit.inference.inputs import Inputs, Prefixes
 from seq2seq_kit.special_ids import EOS_ID, PAD_ID

@@ -21,7 +21,8 @@ from seq2seq_kit.decoding import (
     run,
     search_in_groups,
 )
-from seq2seq_kit.decoding.healing import MAX_TOKENS, HealedDecoder, PromptEnds, healer_of
+from seq2seq_kit.decoding.byte_tree import MAX_TOKENS
+from seq2seq_kit.decoding.healing import HealedDecoder, PromptEnds, healer_of
 from seq2seq_kit.decoding.random import line_key
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.beginnings import (

@@ -17,8 +17,8 @@ import tensorflow as tf
 from seq2seq_kit.archive import load_archive, save_archive
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchInputs
+from seq2seq_kit.decoding.byte_tree import MAX_TOKENS
 from seq2seq_kit.decoding.greedy import OneTokenRecord
-from seq2seq_kit.decoding.healing import MAX_TOKENS
 from seq2seq_kit.decoding.processors import MAX_PERIOD
 from seq2seq_kit.decoding.random import threefry
 from seq2seq_kit.errors import InputError, RunError

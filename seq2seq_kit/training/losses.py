@@ -83,57 +83,74 @@ def projected_cross_entropy(
     _check_smoothing(label_smoothing)
     targets = tf.reshape(target_ids, [-1])
     weights = tf.reshape(weights, [-1])
-    num_rows = tf.size(targets)
-
-    def of_part(
-        first: tf.Tensor | int, rows: tf.Tensor, layer: OutputLayer
-    ) -> tuple[tf.Tensor, ...]:
-        """Returns the loss of the rows from `first` on, and their part of the gradients."""
-        here = slice(first, first + _ROWS_AT_ONCE)
-        rows, weight = rows[here], weights[here]
-        losses, probabilities = _losses_and_probabilities(
-            layer.logits(rows), targets[here], label_smoothing
-        )
-        logits_grad = _logits_gradient(probabilities, targets[here], label_smoothing)
-        # Weights are applied to small tensors: a pass over the logits costs as much as a product.
-        by_row = weight[:, tf.newaxis]
-        return (
-            tf.reduce_sum(losses.loss * weight),
-            product(logits_grad, layer.kernel, transpose_b=True) * by_row,
-            product(rows * by_row, logits_grad, transpose_a=True),
-            tf.linalg.matvec(logits_grad, weight, transpose_a=True),
-        )
 
     @tf.custom_gradient
     def compute(
         rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
         layer = OutputLayer(as_operand(kernel), bias)
-        loss, rows_grad, *layer_grads = of_part(0, rows, layer)
-        rows_grads = tf.TensorArray(
-            rows_grad.dtype,
-            size=-(-num_rows // _ROWS_AT_ONCE),
-            element_shape=[None, rows.shape[1]],
-            infer_shape=False,
-        ).write(0, rows_grad)
-
-        def add_part(first: tf.Tensor, rows_grads: tf.TensorArray, *sums: tf.Tensor) -> Any:
-            loss, rows_grad, *layer_grads = of_part(first, rows, layer)
-            rows_grads = rows_grads.write(first // _ROWS_AT_ONCE, rows_grad)
-            parts = zip(sums, (loss, *layer_grads), strict=True)
-            return first + _ROWS_AT_ONCE, rows_grads, *(total + part for total, part in parts)
-
-        _, rows_grads, loss, *layer_grads = tf.while_loop(
-            lambda first, *_: first < num_rows,
-            add_part,
-            (_ROWS_AT_ONCE, rows_grads, loss, *layer_grads),
-            parallel_iterations=1,  # Two parts at a time would need twice the memory.
-        )
-        rows_grad = rows_grads.concat()
-        return loss, lambda loss_grad: tuple(part * loss_grad for part in (rows_grad, *layer_grads))
+        loss, *grads = _sum_over_parts(rows, layer, targets, weights, label_smoothing)
+        return loss, lambda loss_grad: tuple(part * loss_grad for part in grads)
 
     rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
     return compute(rows, output_layer.kernel, output_layer.bias)
+
+
+def _sum_over_parts(
+    rows: tf.Tensor, layer: OutputLayer, targets: tf.Tensor, weights: tf.Tensor, smoothing: float
+) -> tuple[tf.Tensor, ...]:
+    """Returns the weighted loss of rows, and its gradients: of the rows, the kernel and the bias.
+
+    Args:
+        rows: float `(rows, output_dim)`.
+        layer: The output layer.
+        targets: int32 `(rows,)`.
+        weights: float32 `(rows,)`.
+        smoothing: The share `e` of `cross_entropy`.
+    """
+    num_rows = tf.size(targets)
+
+    def part_from(first: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
+        here = slice(first, first + _ROWS_AT_ONCE)
+        return _loss_and_gradients(rows[here], layer, targets[here], weights[here], smoothing)
+
+    loss, rows_grad, *layer_grads = part_from(0)
+    rows_grads = tf.TensorArray(
+        rows_grad.dtype,
+        size=-(-num_rows // _ROWS_AT_ONCE),
+        element_shape=[None, rows.shape[1]],
+        infer_shape=False,
+    ).write(0, rows_grad)
+
+    def add_part(first: tf.Tensor, rows_grads: tf.TensorArray, *sums: tf.Tensor) -> Any:
+        loss, rows_grad, *layer_grads = part_from(first)
+        rows_grads = rows_grads.write(first // _ROWS_AT_ONCE, rows_grad)
+        parts = zip(sums, (loss, *layer_grads), strict=True)
+        return first + _ROWS_AT_ONCE, rows_grads, *(total + part for total, part in parts)
+
+    _, rows_grads, loss, *layer_grads = tf.while_loop(
+        lambda first, *_: first < num_rows,
+        add_part,
+        (_ROWS_AT_ONCE, rows_grads, loss, *layer_grads),
+        parallel_iterations=1,  # Two parts at a time would need twice the memory.
+    )
+    return loss, rows_grads.concat(), *layer_grads
+
+
+def _loss_and_gradients(
+    rows: tf.Tensor, layer: OutputLayer, targets: tf.Tensor, weights: tf.Tensor, smoothing: float
+) -> tuple[tf.Tensor, ...]:
+    """Computes `_sum_over_parts` for rows whose logits fit into memory."""
+    losses, probabilities = _losses_and_probabilities(layer.logits(rows), targets, smoothing)
+    logits_grad = _logits_gradient(probabilities, targets, smoothing)
+    # Weights are applied to small tensors: a pass over the logits costs as much as a product.
+    by_row = weights[:, tf.newaxis]
+    return (
+        tf.reduce_sum(losses.loss * weights),
+        product(logits_grad, layer.kernel, transpose_b=True) * by_row,
+        product(rows * by_row, logits_grad, transpose_a=True),
+        tf.linalg.matvec(logits_grad, weights, transpose_a=True),
+    )
 
 
 def activation_penalty(

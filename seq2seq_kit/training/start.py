@@ -15,6 +15,7 @@ from seq2seq_kit.config import Config, SavedConfig, load_saved_config
 from seq2seq_kit.config.init_from import check_sides, take_over
 from seq2seq_kit.config.resumption import changed_settings
 from seq2seq_kit.config.rules import Choice, choose_defaults, keep_chosen
+from seq2seq_kit.data.encoded import EncodedData
 from seq2seq_kit.data.sets import DataSets, encode_data, learn_shortlist
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers, build_tokenizers
@@ -27,7 +28,7 @@ from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.text.statistics import measure_corpora
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.distribution import is_chief, mean_over_workers
-from seq2seq_kit.training.origin import open_origin, start_from
+from seq2seq_kit.training.origin import Origin, open_origin, start_from
 from seq2seq_kit.training.run_files import changed_data, load_shortlist, load_tokenizers, save_run
 from seq2seq_kit.training.run_folder import RunFolder
 
@@ -173,15 +174,22 @@ def start_run(
     check_training_memory(config, data, tokenizers.target.vocab_size)
     shortlist = _saved_shortlist(run, before, tokenizers) if before else None
     if shortlist is None:
-        shortlist = learn_shortlist(config, data.train, tokenizers)
-        if shortlist is not None and origin is not None and origin.init.tokenizer:
-            # Few texts for fine-tuning say nothing of most tokens.
-            known = origin.shortlist
-            shortlist = shortlist if known is None else shortlist.joined(known)
+        shortlist = _learn_shortlist(config, data.train, tokenizers, origin)
     run_name = before.run if before else None
     if is_chief(strategy):
         run_name = save_run(run, config, tokenizers, shortlist, digests, before)
     return RunStart(tokenizers, data, model, shortlist, run_name, digests)
+
+
+def _learn_shortlist(
+    config: Config, train: EncodedData, tokenizers: Tokenizers, origin: Origin | None
+) -> Shortlist | None:
+    """Returns the shortlist of the training data, joined with that of the run to start from."""
+    shortlist = learn_shortlist(config, train, tokenizers)
+    if shortlist is None or origin is None or not origin.init.tokenizer:
+        return shortlist
+    # Few texts for fine-tuning say nothing of most tokens.
+    return shortlist if origin.shortlist is None else shortlist.joined(origin.shortlist)
 
 
 def _check_same_run(run: RunFolder, config: Config, digests: FileDigests) -> SavedConfig:

@@ -1,13 +1,12 @@
 """The training loop: fills a run folder with the best weights, the newest state and the history.
 
-`Trainer` runs the steps, decides when a validation is due and saves. Everything else that happens
+`Trainer` runs the steps, validates and saves. Everything else that happens
 during training, such as learning-rate schedules and early stopping, is a `TrainingPart`. The loop
 is our own because `keras.Model.fit` fails with several workers. It knows ids only: what needs
 texts, such as BLEU, is passed in.
 """
 
 import logging
-import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.training.averaging import AveragedWeights
 from seq2seq_kit.training.checkpoint import Checkpoint
 from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
-from seq2seq_kit.training.history import History, Record, validation_results
+from seq2seq_kit.training.history import History, Record
 from seq2seq_kit.training.keras_callbacks import KerasCallbacks, need_validation_in_each_epoch
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.progress import Progress
@@ -33,6 +32,7 @@ from seq2seq_kit.training.schedules import make_schedules
 from seq2seq_kit.training.step import TrainingSteps
 from seq2seq_kit.training.stopping import EarlyStopping, FiniteLoss, StopAtLimit, limits_of
 from seq2seq_kit.training.tensorboard import TensorBoardEvents
+from seq2seq_kit.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,6 @@ class Trainer:
         self._steps = steps
         self._config = config
         self._train_set = train_set
-        self._validation_set = validation_set
-        self._text_metrics = text_metrics
         self._strategy = steps.strategy
         writes = is_chief(self._strategy)
         limits = limits_of(config, train_set)
@@ -86,6 +84,7 @@ class Trainer:
         self._callbacks = KerasCallbacks(callbacks, self.model, self._history, limits)
         self._epochs_need_validation = need_validation_in_each_epoch(callbacks, config, train_set)
         self._progress = Progress(limits)
+        self._validation = Validation(steps, config, validation_set, text_metrics)
         self._parts: list[TrainingPart] = [
             StopAtLimit(limits),
             self._history,
@@ -211,7 +210,7 @@ class Trainer:
         state.step_is_open = True
         epoch_has_ended = state.batch == 0
         self._check_whether_finished()
-        is_due = self._validation_is_due(epoch_has_ended)
+        is_due = self._validation.is_due(state, epoch_has_ended)
         if state.validated_step < state.step and (is_due or self._needs_last_validation()):
             self._validate(counts=is_due)
             self._note_time()
@@ -235,12 +234,6 @@ class Trainer:
             if reason := part.reason_to_stop(self.state):
                 self.state.finished = reason
                 return
-
-    def _validation_is_due(self, epoch_has_ended: bool) -> bool:
-        state, interval = self.state, self._config.validation_interval
-        if self._config.validate_every is not None:
-            return state.step % interval == 0
-        return epoch_has_ended and state.step - state.validated_step >= interval
 
     def _needs_last_validation(self) -> bool:
         """Whether training is finished and the weights have changed since the last validation.
@@ -267,7 +260,8 @@ class Trainer:
                 self._averaged.applied(),
                 self._signals.released() if is_alone else nullcontext(),
             ):
-                record = self._measure()
+                speed = self._progress.tokens_per_second(state)
+                record = self._validation.measure(state, speed, self._callbacks.list)
         except Interrupted as interrupted:
             self._stop(interrupted.signal)
         state.loss_sum = state.num_tokens = 0.0
@@ -276,26 +270,6 @@ class Trainer:
             for part in self._parts:
                 part.after_validation(state, record, counts)
         state.validation_seconds = mean_over_workers(self._strategy, time.monotonic() - began)
-
-    def _measure(self) -> Record:
-        """Returns the record of a validation. Changes nothing, so that it can be interrupted."""
-        state, callbacks = self.state, self._callbacks.list
-        callbacks.on_test_begin()
-        record = {
-            "step": state.step,
-            "epoch": state.last_epoch + 1,
-            "seconds": round(state.seconds, 1),
-            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-            "tokens_per_second": round(self._progress.tokens_per_second(state), 1),
-            "loss": state.loss_sum / max(state.num_tokens, 1.0),
-            "val_loss": self._steps.mean_loss(self._validation_set, callbacks=callbacks),
-        }
-        record["val_perplexity"] = math.exp(min(record["val_loss"], 700.0))
-        if self._text_metrics is not None:
-            record |= {f"val_{name}": value for name, value in self._text_metrics().items()}
-        results = validation_results(record)
-        callbacks.on_test_end({name.removeprefix("val_"): results[name] for name in results})
-        return record
 
     def _stop(self, number: int) -> NoReturn:
         """Saves and raises TrainingInterrupted."""
