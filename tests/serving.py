@@ -12,7 +12,8 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
 from seq2seq_kit.serving.bodies import Limits
-from seq2seq_kit.serving.models import SearchOptions, ServedModel
+from seq2seq_kit.serving.models import ServedModel
+from seq2seq_kit.serving.options import SearchOptions
 from seq2seq_kit.serving.server import Server, address_of, listen
 
 
@@ -73,7 +74,7 @@ def serving(models: Mapping[str, ServedModel], **options: Any) -> Iterator[Clien
 
 
 @dataclass
-class Backwards:
+class Backwards(ServedModel):
     """Writes each input backwards once `may_answer` is set.
 
     `bad` is an input that only the search finds out to be bad, and `broken` breaks it.
@@ -102,20 +103,26 @@ class Backwards:
         assert options.decoding
         return options.decoding.batch_size
 
-    def check(self, texts: Sequence[str], options: SearchOptions) -> None:
+    def lengths(self, texts: Sequence[str], options: SearchOptions) -> list[int]:
         for number, text in enumerate(texts, start=1):
             if len(text) > 20 and not options.truncate:
                 raise InputError(f"Line {number} has {len(text)} tokens.")
+        return [0] * len(texts)
 
     def hypotheses(
-        self, texts: Sequence[str], prefixes: Sequence[str], options: SearchOptions
+        self,
+        texts: Sequence[str],
+        prefixes: Sequence[str],
+        options: SearchOptions,
+        *,
+        first_line: int = 1,
     ) -> list[list[Hypothesis]]:
         self.may_answer.wait(30)
         if texts == [""]:  # The first call of every worker.
             return [[Hypothesis("", (), 0.0, 0.0)]]
         self.batches.append(list(texts))
         if "bad" in texts:
-            raise InputError(f"Line {list(texts).index('bad') + 1} is bad.")
+            raise InputError(f"Line {list(texts).index('bad') + first_line} is bad.")
         if "broken" in texts:
             raise RuntimeError("secret details")
         starts = prefixes or [""] * len(texts)
@@ -128,7 +135,7 @@ class Backwards:
         ]
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
-        self.check([text], options)
+        self.lengths([text], options)
         for character in reversed(text):
             self.may_answer.wait(30)
             if character == "!":

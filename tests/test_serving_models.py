@@ -13,7 +13,8 @@ from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
 from seq2seq_kit.insight import Aligner
 from seq2seq_kit.seq2seq import Seq2Seq
-from seq2seq_kit.serving.models import AlignedHypothesis, SearchOptions, ServedExport, ServedRun
+from seq2seq_kit.serving.models import AlignedHypothesis, ServedExport, ServedRun
+from seq2seq_kit.serving.options import SearchOptions
 
 PAIRS = {"data": {"train": {"tsv": "pairs.tsv"}}}
 
@@ -26,7 +27,7 @@ class Recorder:
         self.metadata = {"num_hypotheses": 3}
         self.asked: list[Any] = []
         self.inputs = types.SimpleNamespace(
-            encode_rows=lambda texts, *, truncate: self.asked.append((texts, truncate))
+            encode_rows=lambda texts, *, truncate: [[4] * len(text) for text in texts]
         )
 
     def hypotheses(self, texts: list[str], **options: Any) -> Iterator[list[Hypothesis]]:
@@ -49,17 +50,18 @@ def test_a_run_is_asked_with_its_options_and_those_of_the_request() -> None:
     expected = DecodingConfig(beam_size=4, max_length=9, batch_size=7)
     assert options == SearchOptions(expected, 2, truncate=True, alignments=False)
     assert run.batch_lines(options) == 7
-    run.check(["a"], options)
-    assert recorder.asked == [(["a"], True)]
+    # Each has one special token more, and is padded to a multiple of four.
+    assert run.lengths(["abc", "abcd", "abcdefg", "abcdefgh"], options) == [1, 2, 2, 3]
     assert [line[0].text for line in run.hypotheses(["a", "b"], ["", "c"], options)] == ["a", "b"]
-    assert recorder.asked[1][1] == {
+    assert recorder.asked[0][1] == {
         "decoding": options.decoding,
+        "first_line": 1,
         "num_hypotheses": 2,
         "truncate": True,
         "prefixes": ["", "c"],
     }
     assert list(run.stream("ab", options)) == ["a", "b"]
-    assert recorder.asked[2][1] == {"decoding": options.decoding, "truncate": True}
+    assert recorder.asked[1][1] == {"decoding": options.decoding, "truncate": True}
 
 
 @pytest.mark.parametrize(("decoding", "beam"), [({"beam_size": 4}, 4), ({"sample": True}, 1)])
@@ -103,8 +105,8 @@ def test_an_export_is_asked_for_hypotheses_only() -> None:
     export = ServedExport(recorder)
     options = export.options({}, num_hypotheses=3)
     assert export.beam == 3
-    assert export.hypotheses(["a"], (), options)
-    assert recorder.asked == [(["a"], {"num_hypotheses": 3})]
+    assert export.hypotheses(["a"], (), options, first_line=2)
+    assert recorder.asked == [(["a"], {"num_hypotheses": 3, "first_line": 2})]
     with pytest.raises(InputError, match="at most 3"):
         export.options({}, num_hypotheses=4)
     with pytest.raises(InputError, match="Received: beam_size, truncate"):

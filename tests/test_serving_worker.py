@@ -10,7 +10,8 @@ import pytest
 from serving import Backwards
 
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.serving.worker import Call, Job, ModelFailedError, QueueFullError, Stream, Worker
+from seq2seq_kit.serving.batching import Job
+from seq2seq_kit.serving.worker import Call, ModelFailedError, QueueFullError, Stream, Worker
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_a_batch_has_no_more_lines_than_the_model_wants(worker: Worker, model: B
         worker.submit(one)
     model.may_answer.set()
     assert [best(one) for one in jobs] == [["a", "b"], ["c", "d"], ["e"], ["f", "g", "h", "i"]]
-    assert model.batches[1:] == [["a", "b", "e"], ["c", "d"], ["f", "g", "h", "i"]]
+    assert model.batches[1:] == [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]]
 
 
 def test_a_job_waits_for_others_for_a_while_only(model: Backwards) -> None:

@@ -1,7 +1,8 @@
 """`s2s serve`: answers HTTP requests with models."""
 
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,14 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
     show_default=True,
     help="The largest `beam_size` and `num_hypotheses` that a request may ask for.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Processes that search, each on one core with all models in its own memory; 1 searches in "
+    "the process of the server.",
+)
 @debug_option
 def serve(
     runs: Sequence[Path],
@@ -98,6 +107,7 @@ def serve(
     max_characters: int,
     max_length: int,
     max_beam: int,
+    workers: int,
 ) -> None:
     """Answer HTTP requests with one or more models, until Ctrl-C or SIGTERM.
 
@@ -121,13 +131,22 @@ def serve(
 
     load_tensorflow()
     from seq2seq_kit.serving.bodies import Limits
+    from seq2seq_kit.serving.process import SearchProcess
     from seq2seq_kit.serving.server import Server, address_of, listen
 
+    paths = dict(zip(names, runs, strict=True))
     with listen(host, port) as listener:  # First, since loading a model takes longer.
-        models = {name: _load(run) for name, run in zip(names, runs, strict=True)}
+        models = {name: _load(run) for name, run in paths.items()}
         limits = Limits(max_texts, max_characters, max_length, max_beam, timeout)
+        load = functools.partial(load_for_one_core, paths)
+        numbers = range(workers if workers > 1 else 0)
         server = Server(
-            models, limits=limits, queue_size=queue_size, max_wait=max_wait / 1000, token=token
+            models,
+            limits=limits,
+            queue_size=queue_size,
+            max_wait=max_wait / 1000,
+            token=token,
+            processes=[SearchProcess(number, load) for number in numbers],
         )
         if host not in _LOOPBACK and token is None:
             logger.warning("Whoever reaches %s can use this server: it has no --token.", host)
@@ -150,6 +169,18 @@ def _names(runs: Sequence[Path]) -> list[str]:
                 f"{', '.join(map(str, runs))}. Rename a folder, or link to it."
             )
     return names
+
+
+def load_for_one_core(paths: Mapping[str, Path]) -> "dict[str, ServedModel]":
+    """Returns models by name, in a process whose operations use one core each."""
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return {name: _load(run) for name, run in paths.items()}
 
 
 def _load(run: Path) -> "ServedModel":

@@ -23,10 +23,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
+from seq2seq_kit.serving.batching import Job
 from seq2seq_kit.serving.bodies import Limits, check_texts, parse_body
 from seq2seq_kit.serving.metrics import MeasureRequests, Metrics
 from seq2seq_kit.serving.models import AlignedHypothesis
 from seq2seq_kit.serving.openapi import as_html, openapi_document
+from seq2seq_kit.serving.process import ProcessLostError
 from seq2seq_kit.serving.requests import RequestReader, too_slow
 from seq2seq_kit.serving.tf_serving import (
     VERSION,
@@ -35,7 +37,6 @@ from seq2seq_kit.serving.tf_serving import (
     predict_response,
 )
 from seq2seq_kit.serving.worker import (
-    Job,
     ModelFailedError,
     QueueFullError,
     Stream,
@@ -43,7 +44,7 @@ from seq2seq_kit.serving.worker import (
 )
 
 _RETRY_AFTER = 1
-"""Seconds after which a client may try again when the queue was full."""
+"""Seconds after which a client may try again: the queue was full, or a process has ended."""
 
 _CLIENT_GONE = 499
 """The status, for the metrics alone, of a request whose client has left; nginx's number."""
@@ -86,6 +87,7 @@ def build_app(
             QueueFullError: _explain_full,
             ClientDisconnect: _explain_gone,
             ModelFailedError: _explain_failure,
+            ProcessLostError: _explain_lost,
         },
     )
 
@@ -292,9 +294,9 @@ class _RequireToken:
 
 def _message(error: Exception) -> str:
     """Returns what a client is told about an error; details of a failure are in the log only."""
-    return (
-        str(error) if isinstance(error, InputError) else "The model failed; see the server's log."
-    )
+    if isinstance(error, InputError | ProcessLostError):
+        return str(error)
+    return "The model failed; see the server's log."
 
 
 async def _explain(_request: Request, error: Any) -> Response:
@@ -312,6 +314,10 @@ async def _explain_failure(_request: Request, error: Exception) -> Response:
 async def _explain_full(_request: Request, _error: Exception) -> Response:
     message = "The queue is full. Try again later."
     return _JSON({"error": message}, 503, {"Retry-After": str(_RETRY_AFTER)})
+
+
+async def _explain_lost(_request: Request, error: Exception) -> Response:
+    return _JSON({"error": _message(error)}, 503, {"Retry-After": str(_RETRY_AFTER)})
 
 
 async def _explain_gone(_request: Request, _error: Exception) -> Response:

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seq2seq_kit.serving.process import SearchProcess
 from seq2seq_kit.serving.worker import Worker
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -39,9 +41,10 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch(self, workers: Iterable[Worker]) -> None:
-        """Adds the length of each worker's queue."""
+    def watch(self, workers: Iterable[Worker], processes: Iterable[SearchProcess]) -> None:
+        """Adds the length of each worker's queue, and memory and CPU time of each process."""
         self.registry.register(_Queues(list(workers)))
+        self.registry.register(_Processes(list(processes)))
 
 
 class _Queues(Collector):
@@ -57,6 +60,36 @@ class _Queues(Collector):
         for worker in self._workers:
             gauge.add_metric([worker.name], worker.waiting)
         return [gauge]
+
+
+class _Processes(Collector):
+    """Reads what the system knows of each process that searches."""
+
+    def __init__(self, processes: list[SearchProcess]) -> None:
+        self._processes = processes
+
+    def collect(self) -> Iterable[Metric]:
+        restarts = CounterMetricFamily(
+            "s2s_worker_restarts", "Starts of a process after it had ended.", labels=["worker"]
+        )
+        families: dict[str, Metric] = {}
+        for process in self._processes:
+            worker = str(process.number)
+            restarts.add_metric([worker], process.num_restarts)
+            for family in _read(process.pid):
+                seen = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    seen.add_sample(sample.name, {"worker": worker}, sample.value)
+        return [restarts, *families.values()]
+
+
+def _read(pid: int | None) -> Iterable[Metric]:
+    """Returns the metrics of a process; nothing if it has not been started."""
+    if pid is None:
+        return []
+    return ProcessCollector("s2s_worker", pid=lambda: pid, registry=None).collect()
 
 
 class MeasureRequests:

@@ -6,29 +6,18 @@ Knows nothing of HTTP. Options are checked in any thread; texts are searched in 
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.inference.generator import Hypothesis, check_num_hypotheses
 from seq2seq_kit.insight.alignments import Aligner, Alignment
 from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.serving.options import SearchOptions
 
 _LINES_OF_AN_EXPORT = 64
-
-
-class SearchOptions(NamedTuple):
-    """The options of a search: requests that share them can be answered in one batch."""
-
-    decoding: DecodingConfig | None
-    """None for an export, whose search is fixed."""
-    num_hypotheses: int = 1
-    """Hypotheses of each text."""
-    truncate: bool = False
-    """Whether inputs that are too long are cut."""
-    alignments: bool = False
-    """Whether each hypothesis is an `AlignedHypothesis`."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +28,44 @@ class AlignedHypothesis(Hypothesis):
     """The words and the links between them."""
 
 
-class ServedModel(Protocol):
-    """A model that a `Worker` runs."""
+class Searcher(Protocol):
+    """What searches with a model: the model itself, or a process that has loaded it too."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can search now."""
+
+    def wait_until_ready(self) -> None:
+        """Returns when it can search, or never will again."""
+
+    def hypotheses(
+        self,
+        texts: Sequence[str],
+        prefixes: Sequence[str],
+        options: SearchOptions,
+        *,
+        first_line: int = 1,
+    ) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each text, best first.
+
+        Args:
+            texts: The inputs.
+            prefixes: A forced beginning for each output, "" for none; or nothing at all.
+            options: The options.
+            first_line: The number of the first text, for messages.
+
+        Raises:
+            InputError: If an input cannot be answered.
+        """
+
+    def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
+        """Yields the best output of a text piece by piece; errors as in `Generator.stream`."""
+
+
+class ServedModel(Searcher, Protocol):
+    """A model that a `Worker` serves; it can search itself."""
+
+    is_ready: bool = True  # It is loaded before it is served.
 
     beam: int
     """Hypotheses of each text that the model's own options give: the signature `n_best`."""
@@ -68,28 +93,19 @@ class ServedModel(Protocol):
     def batch_lines(self, options: SearchOptions) -> int:
         """Returns how many lines are worth searching together."""
 
-    def check(self, texts: Sequence[str], options: SearchOptions) -> None:
-        """Raises InputError if an input is too long, where that can be known before the search."""
-
-    def hypotheses(
-        self, texts: Sequence[str], prefixes: Sequence[str], options: SearchOptions
-    ) -> list[list[Hypothesis]]:
-        """Returns the hypotheses of each text, best first.
-
-        Args:
-            texts: The inputs.
-            prefixes: A forced beginning for each output, "" for none; or nothing at all.
-            options: The options.
+    def lengths(self, texts: Sequence[str], options: SearchOptions) -> list[int]:
+        """Returns for each text a number that is equal where a search pads texts alike.
 
         Raises:
-            InputError: If an input cannot be answered.
+            InputError: If an input is too long, where that can be known before the search.
         """
 
-    def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
-        """Yields the best output of a text piece by piece; errors as in `Generator.stream`."""
+    def wait_until_ready(self) -> None:
+        """Returns at once."""
+        return
 
 
-class ServedRun:
+class ServedRun(ServedModel):
     """A trained run, or a packaged model.
 
     Args:
@@ -118,14 +134,21 @@ class ServedRun:
         """Implements `ServedModel.batch_lines`."""
         return (options.decoding or self._defaults).batch_size
 
-    def check(self, texts: Sequence[str], options: SearchOptions) -> None:
-        """Implements `ServedModel.check`."""
-        self._model.inputs.encode_rows(texts, truncate=options.truncate)
+    def lengths(self, texts: Sequence[str], options: SearchOptions) -> list[int]:
+        """Implements `ServedModel.lengths`."""
+        rows = self._model.inputs.encode_rows(texts, truncate=options.truncate)
+        # With the special token that is added to each.
+        return [-(-(len(row) + 1) // LENGTH_STEP) for row in rows]
 
     def hypotheses(
-        self, texts: Sequence[str], prefixes: Sequence[str], options: SearchOptions
+        self,
+        texts: Sequence[str],
+        prefixes: Sequence[str],
+        options: SearchOptions,
+        *,
+        first_line: int = 1,
     ) -> list[list[Hypothesis]]:
-        """Implements `ServedModel.hypotheses`.
+        """Implements `Searcher.hypotheses`.
 
         Raises:
             InputError: Also if the model aligns no words.
@@ -137,6 +160,7 @@ class ServedRun:
             num_hypotheses=options.num_hypotheses,
             truncate=options.truncate,
             prefixes=prefixes or None,
+            first_line=first_line,
         )
         if align is None:
             return list(found)
@@ -154,11 +178,11 @@ class ServedRun:
         return Aligner(self._model)
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
-        """Implements `ServedModel.stream`."""
+        """Implements `Searcher.stream`."""
         return self._model.stream(text, decoding=options.decoding, truncate=options.truncate)
 
 
-class ServedExport:
+class ServedExport(ServedModel):
     """An exported SavedModel. Its search is fixed, and it cannot stream.
 
     Args:
@@ -199,19 +223,27 @@ class ServedExport:
         """Implements `ServedModel.batch_lines`."""
         return _LINES_OF_AN_EXPORT
 
-    def check(self, texts: Sequence[str], options: SearchOptions) -> None:
-        """Implements `ServedModel.check`: only the graph of an export knows its tokens."""
+    def lengths(self, texts: Sequence[str], options: SearchOptions) -> list[int]:
+        """Implements `ServedModel.lengths`: only the graph of an export knows its tokens."""
+        return [0] * len(texts)
 
     def hypotheses(
-        self, texts: Sequence[str], prefixes: Sequence[str], options: SearchOptions
+        self,
+        texts: Sequence[str],
+        prefixes: Sequence[str],
+        options: SearchOptions,
+        *,
+        first_line: int = 1,
     ) -> list[list[Hypothesis]]:
-        """Implements `ServedModel.hypotheses`, without prefixes."""
+        """Implements `Searcher.hypotheses`, without prefixes."""
         if prefixes:
             raise InputError("An exported SavedModel accepts no `prefixes`. Serve the run.")
-        return self._model.hypotheses(texts, num_hypotheses=options.num_hypotheses)
+        return self._model.hypotheses(
+            texts, num_hypotheses=options.num_hypotheses, first_line=first_line
+        )
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
-        """Implements `ServedModel.stream`, which an export cannot do."""
+        """Implements `Searcher.stream`, which an export cannot do."""
         raise InputError(
             "An exported SavedModel searches for whole outputs. Leave `stream` out, or serve the "
             "run."

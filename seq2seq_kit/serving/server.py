@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -17,6 +17,7 @@ from seq2seq_kit.serving.app import build_app
 from seq2seq_kit.serving.bodies import Limits
 from seq2seq_kit.serving.metrics import Metrics
 from seq2seq_kit.serving.models import ServedModel
+from seq2seq_kit.serving.process import RemoteModel, SearchProcess
 from seq2seq_kit.serving.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Server:
         queue_size: Lines that may wait for a model.
         max_wait: Seconds that a request waits for others to share its batch.
         token: As for `build_app`.
+        processes: What searches, each with the same models; nothing to search in this process.
     """
 
     def __init__(
@@ -76,19 +78,22 @@ class Server:
         queue_size: int = 256,
         max_wait: float = 0.005,
         token: str | None = None,
+        processes: Sequence[SearchProcess] = (),
     ) -> None:
         metrics = Metrics()
+        self._processes = processes
         self._workers = {
             name: Worker(
                 name,
                 model,
+                [RemoteModel(process, name) for process in processes],
                 queue_size=queue_size,
                 max_wait=max_wait,
                 on_batch=metrics.batch_lines.labels(name).observe,
             )
             for name, model in models.items()
         }
-        metrics.watch(self._workers.values())
+        metrics.watch(self._workers.values(), processes)
         config = uvicorn.Config(
             build_app(self._workers, metrics, limits, token=token),
             http="h11",
@@ -107,6 +112,8 @@ class Server:
         try:
             self._server.run(sockets=[listener])
         finally:
+            for process in self._processes:  # By now nobody waits for an answer.
+                process.close()
             for worker in self._workers.values():
                 worker.close()
 

@@ -1,11 +1,11 @@
-"""The thread of a model: takes requests from a bounded queue and answers them in batches.
+"""The threads of a model: they take lines from a bounded queue and search them in batches.
 
-TensorFlow runs in this thread alone. Requests with the same options are answered together, which
-changes no answer: a line's output does not depend on its neighbors. Between two batches, each
-stream that is open gets its next piece. Knows nothing of HTTP.
+Each thread has a searcher: the model itself, or a process that has loaded it too. Lines of
+several requests are searched together, which changes no answer: a line's output does not depend on
+its neighbors. Between two batches, each stream that is open gets its next piece. Knows nothing of
+HTTP.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -17,7 +17,10 @@ from typing import Any
 
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.serving.models import SearchOptions, ServedModel
+from seq2seq_kit.serving.batching import Job, Line, LineQueue
+from seq2seq_kit.serving.models import Searcher, ServedModel
+from seq2seq_kit.serving.options import SearchOptions
+from seq2seq_kit.serving.process import ProcessLostError
 
 logger = logging.getLogger(__name__)
 
@@ -28,26 +31,6 @@ class QueueFullError(Exception):
 
 class ModelFailedError(Exception):
     """A model failed for a reason that is not the request's; the log says which."""
-
-
-@dataclass(eq=False)
-class Job:
-    """Texts of one request that wait for their hypotheses."""
-
-    texts: Sequence[str]
-    """The inputs."""
-    options: SearchOptions
-    """The options of the search."""
-    prefixes: Sequence[str] = ()
-    """A forced beginning for each output; nothing where none is forced."""
-    answer: "Future[list[list[Hypothesis]]]" = field(default_factory=Future)
-    """The hypotheses of each text, or the error. Cancelling it takes the job out of the queue."""
-    arrived: float = field(default_factory=time.monotonic)
-    """When it came, in seconds of `time.monotonic`."""
-
-    def matches(self, other: "Job") -> bool:
-        """Whether both can be answered by one search."""
-        return self.options == other.options and bool(self.prefixes) == bool(other.prefixes)
 
 
 @dataclass(eq=False)
@@ -77,20 +60,22 @@ class Call:
 
 
 class Worker:
-    """A model with its thread and its queue.
+    """A model with its queue and a thread for each searcher.
 
     Args:
         name: The name of the model, for the log.
-        model: The model.
+        model: The model, for options, lengths and calls.
+        searchers: What searches; nothing for the model itself.
         queue_size: Lines that may wait, streams included; each stream counts as a line.
         max_wait: Seconds that a request waits for others to share its batch.
-        on_batch: Is called with the number of lines of each batch; in the model's thread.
+        on_batch: Is called with the number of lines of each batch; in the thread of a searcher.
     """
 
     def __init__(
         self,
         name: str,
         model: ServedModel,
+        searchers: Sequence[Searcher] = (),
         *,
         queue_size: int,
         max_wait: float,
@@ -101,39 +86,48 @@ class Worker:
         self._queue_size = queue_size
         self._max_wait = max_wait
         self._on_batch = on_batch
-        self._jobs: deque[Job] = deque()
-        self._calls: deque[Call] = deque()
-        self._streams: list[Stream] = []
+        self._lines = LineQueue(model.batch_lines)
         self._is_closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"model {name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            _SearchThread(self, searcher, f"model {name}") for searcher in searchers or [model]
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_running(self) -> bool:
         """Whether it answers requests."""
-        return self._thread.is_alive() and not self._is_closing
+        return any(thread.can_search for thread in self._threads) and not self._is_closing
 
     @property
     def waiting(self) -> int:
-        """The lines that wait, and the streams that are open."""
+        """The lines that wait, the calls, and the streams that are open."""
         with self._changed:
             return self._waiting()
 
     def _waiting(self) -> int:
-        lines = sum(len(job.texts) for job in self._jobs)
-        return lines + len(self._calls) + len(self._streams)
+        return len(self._lines) + sum(
+            len(thread.streams) + len(thread.calls) for thread in self._threads
+        )
 
     def submit(self, job: Job) -> None:
-        """Adds a job to the queue.
+        """Adds a job to the queue; one with a bad input gets its error at once.
 
         Raises:
             QueueFullError: If there is no room.
         """
         with self._changed:
             self._make_room(len(job.texts))
-            self._jobs.append(job)
-            self._changed.notify()
+        try:
+            lengths = self.model.lengths(job.texts, job.options)
+        except Exception as error:
+            self.fail(job, error)
+            return
+        with self._changed:
+            self._make_room(len(job.texts))
+            self._lines.add(job, lengths)
+            self._changed.notify_all()
         job.answer.add_done_callback(lambda _answer: self._forget(job))
 
     def open(self, stream: Stream) -> None:
@@ -144,8 +138,9 @@ class Worker:
         """
         with self._changed:
             self._make_room(1)
-            self._streams.append(stream)
-            self._changed.notify()
+            thread = min(self._threads, key=lambda thread: len(thread.streams))
+            thread.streams.append(stream)
+            self._changed.notify_all()
 
     def run(self, call: Call) -> None:
         """Adds a call to the queue; it counts as a line.
@@ -155,143 +150,160 @@ class Worker:
         """
         with self._changed:
             self._make_room(1)
-            self._calls.append(call)
-            self._changed.notify()
+            self._threads[0].calls.append(call)  # Always there: nothing else uses the model.
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """Answers what waits, and ends the thread."""
+        """Answers what waits, and ends the threads."""
         with self._changed:
             self._is_closing = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def next_lines(self, thread: "_SearchThread") -> list[Line] | None:
+        """Waits for work; returns the lines of a batch, or None when there will be no more."""
+        with self._changed:
+            while not (self._lines or thread.is_busy or self._is_closing):
+                self._changed.wait()
+            while self._lines and not (thread.is_busy or self._is_closing):
+                rest = self._lines.arrived + self._max_wait - time.monotonic()
+                if rest <= 0 or self._lines.has_full_batch:
+                    break
+                self._changed.wait(rest)
+            if self._lines:
+                return self._lines.take()
+            return None if self._is_closing and not thread.is_busy else []
+
+    def answer(self, lines: Sequence[Line], found: Sequence[list[Hypothesis]]) -> None:
+        """Takes what was found for lines; answers the jobs of which these were the last."""
+        self._on_batch(len(lines))
+        for line, hypotheses in zip(lines, found, strict=True):
+            job = line.job
+            with self._changed:
+                job.found[line.place] = hypotheses
+                is_last = len(job.found) == len(job.texts)
+            # False for one that was cancelled.
+            if is_last and not job.answer.done() and job.answer.set_running_or_notify_cancel():
+                job.answer.set_result([job.found[place] for place in range(len(job.texts))])
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """Answers a job with an error, unless it has an answer."""
+        with self._changed:
+            if not job.answer.done() and job.answer.set_running_or_notify_cancel():
+                job.answer.set_exception(self.told(error))
+
+    def told(self, error: Exception) -> Exception:
+        """Returns the error that the request gets; logs one that is no fault of the request."""
+        if isinstance(error, InputError | ProcessLostError):
+            return error
+        logger.error("The model %s failed.", self.name, exc_info=error)
+        return ModelFailedError()
 
     def _make_room(self, lines: int) -> None:
         if self._is_closing or self._waiting() + lines > self._queue_size:
             raise QueueFullError
 
     def _forget(self, job: Job) -> None:
-        """Takes a job that was cancelled out of the queue."""
-        with self._changed, contextlib.suppress(ValueError):
-            self._jobs.remove(job)
+        """Takes what is left of a job that was cancelled or has failed out of the queue."""
+        with self._changed:
+            self._lines.remove(job)
 
-    def _run(self) -> None:
+
+class _SearchThread(threading.Thread):
+    """Searches the lines of a worker's queue, and does its own work between batches.
+
+    Args:
+        worker: The worker.
+        searcher: What searches; no other thread uses it.
+        name: The name of the thread.
+    """
+
+    def __init__(self, worker: Worker, searcher: Searcher, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.streams: list[Stream] = []
+        self.calls: deque[Call] = deque()
+        self._worker = worker
+        self._searcher = searcher
+
+    @property
+    def can_search(self) -> bool:
+        """Whether it is there and its searcher, too."""
+        return self.is_alive() and self._searcher.is_ready
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has work of its own."""
+        return bool(self.streams or self.calls)
+
+    def run(self) -> None:
+        """Works until the worker is closed and all is answered."""
         self._warm_up()
-        while (jobs := self._next()) is not None:
-            self._answer(jobs)
+        while (lines := self._worker.next_lines(self)) is not None:
+            self._search(lines)
             self._run_call()
             self._advance_streams()
+            self._searcher.wait_until_ready()
 
     def _warm_up(self) -> None:
         """Traces the graph of the default options, so that the first request is answered soon."""
         try:
-            self.model.hypotheses([""], (), self.model.options({}))
+            self._searcher.wait_until_ready()
+            self._searcher.hypotheses([""], (), self._worker.model.options({}))
         except Exception:
-            logger.exception("The model %s failed on an empty text.", self.name)
+            logger.exception("The model %s failed on an empty text.", self._worker.name)
 
-    def _next(self) -> list[Job] | None:
-        """Waits for work; returns jobs for one batch, or None when there will be no more."""
-        with self._changed:
-            while not (self._jobs or self._calls or self._streams or self._is_closing):
-                self._changed.wait()
-            if not (self._calls or self._streams):
-                self._wait_for_more()
-            if not self._jobs:
-                is_idle = not (self._calls or self._streams)
-                return None if self._is_closing and is_idle else []
-            return self._take()
-
-    def _wait_for_more(self) -> None:
-        """Waits until a batch is full, or its oldest job has waited long enough."""
-        while self._jobs and not self._is_closing:
-            oldest = self._jobs[0]
-            rest = oldest.arrived + self._max_wait - time.monotonic()
-            if rest <= 0 or self._waiting() >= self.model.batch_lines(oldest.options):
-                return
-            self._changed.wait(rest)
-
-    def _take(self) -> list[Job]:
-        """Returns the oldest job and those that fit into a batch with it."""
-        oldest = self._jobs[0]
-        room = self.model.batch_lines(oldest.options)
-        taken: list[Job] = []
-        for job in list(self._jobs):
-            if job is oldest or (len(job.texts) <= room and job.matches(oldest)):
-                self._jobs.remove(job)
-                room -= len(job.texts)
-                # False for one that was cancelled a moment ago.
-                if job.answer.set_running_or_notify_cancel():
-                    taken.append(job)
-        return taken
-
-    def _answer(self, jobs: Sequence[Job]) -> None:
-        """Answers jobs that match; a bad one costs its neighbors nothing."""
-        good = []
-        for job in jobs:
-            try:
-                self.model.check(job.texts, job.options)
-                good.append(job)
-            except Exception as error:
-                self._fail(job, error)
-        self._search(good)
-
-    def _search(self, jobs: Sequence[Job]) -> None:
-        if not jobs:
+    def _search(self, lines: Sequence[Line]) -> None:
+        """Searches lines together; a bad one costs its neighbors nothing."""
+        lines = [line for line in lines if not line.job.answer.done()]
+        if not lines:
             return
-        texts = [text for job in jobs for text in job.texts]
-        prefixes = [prefix for job in jobs for prefix in job.prefixes]
+        first = lines[0]
         try:
-            found = iter(self.model.hypotheses(texts, prefixes, jobs[0].options))
+            found = self._searcher.hypotheses(
+                [line.text for line in lines],
+                [line.prefix for line in lines] if first.job.prefixes else (),
+                first.job.options,
+                # Of a single line, messages give its number in the request.
+                first_line=first.place + 1,
+            )
         except Exception as error:
-            if len(jobs) == 1:
-                self._fail(jobs[0], error)
+            if len(lines) == 1 or isinstance(error, ProcessLostError):
+                for line in lines:
+                    self._worker.fail(line.job, error)
                 return
             # One of them is at fault, such as an over-long input of an export.
-            self._search(jobs[: len(jobs) // 2])
-            self._search(jobs[len(jobs) // 2 :])
+            self._search(lines[: len(lines) // 2])
+            self._search(lines[len(lines) // 2 :])
             return
-        self._on_batch(len(texts))
-        for job in jobs:
-            job.answer.set_result([next(found) for _ in job.texts])
+        self._worker.answer(lines, found)
 
     def _run_call(self) -> None:
         """Answers the oldest call, if there is one."""
-        with self._changed:
-            call = self._calls.popleft() if self._calls else None
-        if call is None or not call.answer.set_running_or_notify_cancel():
+        if not self.calls:
+            return
+        call = self.calls.popleft()
+        if not call.answer.set_running_or_notify_cancel():
             return
         try:
-            call.answer.set_result(call.work(self.model))
+            call.answer.set_result(call.work(self._worker.model))
         except Exception as error:
-            self._fail(call, error)
-
-    def _fail(self, job: Job | Call, error: Exception) -> None:
-        job.answer.set_exception(self._told(error))
-
-    def _told(self, error: Exception) -> Exception:
-        """Returns the error that the request gets; logs one that is no fault of the request."""
-        if isinstance(error, InputError):
-            return error
-        logger.error("The model %s failed.", self.name, exc_info=error)
-        return ModelFailedError()
+            call.answer.set_exception(self._worker.told(error))
 
     def _advance_streams(self) -> None:
         """Sends the next piece of each stream."""
-        with self._changed:
-            streams = list(self._streams)
-        for stream in streams:
-            if not (stream.is_cancelled or self._has_ended(stream)):
-                continue
-            stream.pieces = None
-            with self._changed:
-                self._streams.remove(stream)
+        for stream in list(self.streams):
+            if stream.is_cancelled or self._has_ended(stream):
+                stream.pieces = None
+                self.streams.remove(stream)
 
     def _has_ended(self, stream: Stream) -> bool:
         try:
             if stream.pieces is None:
-                stream.pieces = self.model.stream(stream.text, stream.options)
+                stream.pieces = self._searcher.stream(stream.text, stream.options)
             piece = next(stream.pieces, None)
         except Exception as error:
-            stream.send(self._told(error))
+            stream.send(self._worker.told(error))
             return True
         stream.send(piece)
         return piece is None
