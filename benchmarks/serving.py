@@ -1,44 +1,69 @@
 """What `s2s serve` does under load, beside `s2s generate` and beside one request at a time.
 
-    python benchmarks/serving.py RUN --source FILE [--clients 64] [--seconds 60] [--beam-size 5]
+    pip install locust
+    python benchmarks/serving.py RUN --source FILE [--workers 2] [--clients 64] [--seconds 60]
 
-Starts the server, and asks it for lines of the file from parallel clients, each of which sends its
-next request when it has its answer. One request in eight is bad: an unknown option, no JSON, an
-unknown model, a text that is too long. Every good answer is compared with that of `Seq2Seq`, every
-bad request must get a status of 400 or 404 and a reason. Then one client asks alone, with good
-requests only. `s2s generate`'s work on the same lines, without its start, is the yardstick. Prints
-a table. The exit code is 1 if an answer was wrong or lost.
+Starts the server, and lets locust (`serving_clients.py`) ask it for lines of the file from parallel
+clients, with good requests and bad ones. Every good answer is compared with that of `Seq2Seq`. Then
+one client asks alone, with good requests only. The yardstick is `s2s generate`'s work on the same
+lines, without its start. Prints a table. The exit code is 1 if an answer was wrong or lost.
 """
 
 import argparse
 import http.client
-import itertools
 import json
-import random
+import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
-import threading
+import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BAD = 8  # One request in this number is bad.
+BAD_SHARE = 1 / 8
 
 
 @dataclass
 class Load:
     """What some clients have seen."""
 
-    seconds: list[float] = field(default_factory=list)
-    """Of each good request."""
-    refused: int = 0
+    name: str
+    """The row of the table."""
+    good: int
+    """Requests that were answered as expected."""
+    refused: int
     """Bad requests that were refused with a reason."""
-    wrong: list[str] = field(default_factory=list)
-    """What should not have happened."""
+    failures: int
+    """Requests that were answered otherwise, or not at all."""
+    seconds: float
+    """From the first request to the last answer."""
+    milliseconds: dict[int, int]
+    """How many good requests took how long."""
+    lines_per_request: int
+    """Lines of a good request."""
+
+    @property
+    def rate(self) -> float:
+        """Lines a second."""
+        return self.good * self.lines_per_request / self.seconds
+
+    def percentile(self, share: float) -> int:
+        """Returns the milliseconds that this share of the good requests took at most."""
+        left = share * sum(self.milliseconds.values())
+        for milliseconds, count in sorted(self.milliseconds.items()):
+            left -= count
+            if left <= 0:
+                return milliseconds
+        return 0
+
+    def row(self) -> str:
+        """Returns a row of the table."""
+        return (
+            f"{self.name:<28} {self.rate:8.1f} {self.percentile(0.5):9} {self.percentile(0.99):9}"
+        )
 
 
 class Service:
@@ -46,10 +71,12 @@ class Service:
 
     Args:
         run: What it serves.
+        workers: As for `s2s serve`.
     """
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, workers: int) -> None:
         command = [sys.executable, "-m", "seq2seq_kit", "serve", run, "--port", "0"]
+        command += ["--workers", str(workers)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         stdout: Any = self.process.stdout
         line = stdout.readline()
@@ -57,14 +84,24 @@ class Service:
         if not found:
             raise SystemExit(f"The server did not start: {line}")
         self.address = found[1]
+        while self._get("/health")[0] != 200:
+            time.sleep(0.1)
 
-    def memory(self) -> float:
-        """Returns the megabytes that are resident, from /metrics."""
+    def _get(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self.address)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
-        return float(found[1]) / 1e6 if found else float("nan")
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+    def usage(self, what: str) -> tuple[float, float]:
+        """Returns what /metrics says of the server's own process, and summed over the others."""
+        sums = {"process_": 0.0, "s2s_worker_process_": 0.0}
+        for line in self._get("/metrics")[1].splitlines():
+            for prefix in sums:
+                if re.match(rf"{prefix}{what}[ {{]", line):
+                    sums[prefix] += float(line.split()[-1])
+        own, others = sums.values()
+        return own, others
 
     def stop(self) -> int:
         """Stops it with SIGTERM; returns its exit code."""
@@ -72,84 +109,35 @@ class Service:
         return self.process.wait()
 
 
-def bad_body(number: int, line: str) -> bytes:
-    """Returns one of several bad bodies."""
-    bodies: list[Any] = [
-        {"texts": [line], "beam_sise": 5},
-        {"texts": [line], "beam_size": 0},
-        {"texts": [line], "model": "none of ours"},
-        {"texts": ["x " * 5001]},
-        {"texts": line},
-    ]
-    return b"{" if number % 6 == 5 else json.dumps(bodies[number % 6]).encode()
-
-
-def ask(
-    service: Service,
-    expected: dict[str, str],
-    options: dict[str, Any],
-    seed: int,
-    until: float,
-    load: Load,
-    *,
-    has_bad: bool,
-) -> None:
-    """Sends requests until it is time to stop, on one connection."""
-    random_number = random.Random(seed)  # noqa: S311 - no secret
-    lines = list(expected)
-    connection = http.client.HTTPConnection(service.address, timeout=120)
-    for number in itertools.count(seed):
-        if time.monotonic() > until:
-            return
-        line = random_number.choice(lines)
-        is_bad = has_bad and number % BAD == 0
-        body = json.dumps({"texts": [line], **options}).encode()
-        started = time.perf_counter()
-        try:
-            connection.request(
-                "POST", "/generate", bad_body(number // BAD, line) if is_bad else body
-            )
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            load.wrong.append(f"lost: {error!r}")
-            connection = http.client.HTTPConnection(service.address, timeout=120)
-            continue
-        if is_bad:
-            if response.status in (400, 404) and answer.get("error"):
-                load.refused += 1
-            else:
-                load.wrong.append(f"bad request: {response.status} {answer}")
-            continue
-        load.seconds.append(time.perf_counter() - started)
-        if response.status != 200 or answer["hypotheses"][0][0]["text"] != expected[line]:
-            load.wrong.append(f"{line!r}: {response.status} {answer}")
-
-
 def measure(
-    service: Service,
-    expected: dict[str, str],
-    options: dict[str, Any],
-    *,
-    clients: int,
-    seconds: float,
+    service: Service, plan: dict[str, Any], *, locust: str, clients: int, seconds: float
 ) -> Load:
     """Returns what this number of clients see in this time; bad requests only if several."""
-    load = Load()
-    until = time.monotonic() + seconds
-    threads = [
-        threading.Thread(
-            target=ask,
-            args=[service, expected, options, seed, until, load],
-            kwargs={"has_bad": clients > 1},
-        )
-        for seed in range(clients)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return load
+    plan = plan | {"bad_share": BAD_SHARE if clients > 1 else 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "plan.json")
+        path.write_text(json.dumps(plan), encoding="utf-8")
+        command = [locust, "--locustfile", str(Path(__file__).with_name("serving_clients.py"))]
+        command += ["--headless", "--json", "--only-summary", "--loglevel", "ERROR"]
+        command += ["--host", f"http://{service.address}", "--stop-timeout", "120"]
+        command += ["--users", str(clients), "--spawn-rate", str(clients)]
+        command += ["--run-time", f"{seconds:g}s"]
+        environment = os.environ | {"SERVING_PLAN": str(path)}
+        environment.pop("PYTHONPATH", None)  # locust may be of another Python.
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seen = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    if any(entry["num_failures"] for entry in seen.values()):
+        print(done.stderr, file=sys.stderr)
+    good, bad = seen["good"], seen.get("bad", {"num_requests": 0, "num_failures": 0})
+    return Load(
+        f"{clients} clients" if clients > 1 else "1 client",
+        good["num_requests"] - good["num_failures"],
+        bad["num_requests"] - bad["num_failures"],
+        good["num_failures"] + bad["num_failures"],
+        good["last_request_timestamp"] - good["start_time"],
+        {int(float(key)): count for key, count in good["response_times"].items()},
+        plan["lines_per_request"],
+    )
 
 
 # What `s2s generate` does, without its start: the answers and the seconds, after a first pass.
@@ -176,48 +164,58 @@ def offline(run: str, lines: list[str], options: dict[str, Any]) -> tuple[list[s
     return outputs, len(lines) / seconds
 
 
-def row(name: str, load: Load, seconds: float) -> str:
-    """Returns a row of the table."""
-    median = statistics.median(load.seconds)
-    last = statistics.quantiles(load.seconds, n=100)[98]
-    rate = len(load.seconds) / seconds
-    return f"{name:<28} {rate:8.1f} {1000 * median:9.0f} {1000 * last:9.0f}"
-
-
-def main() -> int:
-    """Prints the table; returns 1 if an answer was wrong or lost."""
+def parse_arguments() -> argparse.Namespace:
+    """Returns the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run")
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--lines", type=int, default=1000, help="of the file, at most")
+    parser.add_argument("--lines-per-request", type=int, default=1)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--beam-size", type=int, default=5)
-    arguments = parser.parse_args()
-    seconds = arguments.seconds
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--locust", default="locust", help="the command")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Prints the table; returns 1 if an answer was wrong or lost."""
+    arguments = parse_arguments()
+    seconds, clients, locust = arguments.seconds, arguments.clients, arguments.locust
     options = {"beam_size": arguments.beam_size}
     lines = arguments.source.read_text(encoding="utf-8").splitlines()[: arguments.lines]
     outputs, rate = offline(arguments.run, lines, options)
-    expected = dict(zip(lines, outputs, strict=True))
-    service = Service(arguments.run)
+    plan = {
+        "expected": list(zip(lines, outputs, strict=True)),
+        "options": options,
+        "lines_per_request": arguments.lines_per_request,
+    }
+    service = Service(arguments.run, arguments.workers)
     try:
-        measure(service, expected, options, clients=arguments.clients, seconds=seconds / 4)
-        before = service.memory()
-        many = measure(service, expected, options, clients=arguments.clients, seconds=seconds)
-        after = service.memory()
-        one = measure(service, expected, options, clients=1, seconds=seconds / 4)
+        warm = measure(service, plan, locust=locust, clients=clients, seconds=seconds / 4)
+        memory, cpu = service.usage("resident_memory_bytes"), service.usage("cpu_seconds_total")
+        many = measure(service, plan, locust=locust, clients=clients, seconds=seconds)
+        cpu_after = service.usage("cpu_seconds_total")
+        memory_after = service.usage("resident_memory_bytes")
+        one = measure(service, plan, locust=locust, clients=1, seconds=seconds / 4)
     finally:
         code = service.stop()
+    failures = warm.failures + many.failures + one.failures
     print(f"{'':<28}  lines/s     50 %      99 %  (milliseconds)")
     print(f"{'s2s generate':<28} {rate:8.1f}")
-    print(row(f"{arguments.clients} clients", many, seconds))
-    print(row("1 client", one, seconds / 4))
-    print(f"throughput beside s2s generate: {len(many.seconds) / seconds / rate:.2f}")
-    print(f"bad requests refused: {many.refused}; wrong or lost: {len(many.wrong + one.wrong)}")
+    print(many.row())
+    print(one.row())
+    print(f"throughput beside s2s generate: {many.rate / rate:.2f}")
+    print(f"bad requests refused: {warm.refused + many.refused}; wrong or lost: {failures}")
+    before, after = (sum(values) / 1e6 for values in (memory, memory_after))
     print(f"memory: {before:.0f} MB before, {after:.0f} MB after; exit code {code}")
-    for message in (many.wrong + one.wrong)[:10]:
-        print(message, file=sys.stderr)
-    return int(bool(many.wrong or one.wrong or code))
+    own, others = (
+        1000 * (end - start) / (many.good + many.refused)
+        for start, end in zip(cpu, cpu_after, strict=True)
+    )
+    print(f"processor time of a request: {own:.1f} ms in the server, {others:.1f} ms in others")
+    return int(bool(failures or code))
 
 
 if __name__ == "__main__":
