@@ -37,6 +37,17 @@ class Begun(NamedTuple):
     """As in `Seams`."""
 
 
+class Steps(NamedTuple):
+    """The search of a line, step by step."""
+
+    begun: Begun
+    """The search before its first step."""
+    search: Search
+    """The search, to read records with."""
+    records: Iterator[Any]
+    """The record after each step, which is taken when it is asked for."""
+
+
 class StepwiseSearch:
     """Runs the search of one line step by step.
 
@@ -56,27 +67,35 @@ class StepwiseSearch:
             inputs: The line.
             decoding: The options.
         """
-        graphs = self.graphs(decoding)
-        numbers = graph_numbers(decoding)
-        begun = graphs.begin(inputs, numbers)
+        begun, search, records = self.steps(inputs, decoding)
         text = self.certain_text(begun, bool(inputs.lost_space[0]))
-        search = graphs.search(begun.beginning, numbers)
-        given = given_ids(begun.beginning)
-        yield from filter(None, [text.add(given)])
+        yield from filter(None, [text.add(given_ids(begun.beginning))])
         record, num_added = begun.record, 0
-        memory = graphs.memory(begun.beginning, numbers)
-        steps = stream(
-            lambda record: graphs.step(record, begun.beginning, memory, numbers),
-            record,
-            max_length=decoding.max_length,
-        )
-        for record in steps:
+        for record in records:
             ids = to_vocabulary(begun.beginning, search.certain_ids(record))
             yield from filter(None, [text.add(ids[num_added:])])
             num_added = len(ids)
         found = search.finish(record)
         best = found.token_ids[0, 0, : int(found.lengths[0, 0])].numpy().tolist()
         yield from filter(None, [text.close(to_vocabulary(begun.beginning, best)[num_added:])])
+
+    def steps(self, inputs: Inputs, decoding: DecodingConfig) -> Steps:
+        """Begins the search of a line.
+
+        Args:
+            inputs: The line.
+            decoding: The options.
+        """
+        graphs = self.graphs(decoding)
+        numbers = graph_numbers(decoding)
+        begun = graphs.begin(inputs, numbers)
+        memory = graphs.memory(begun.beginning, numbers)
+        records = stream(
+            lambda record: graphs.step(record, begun.beginning, memory, numbers),
+            begun.record,
+            max_length=decoding.max_length,
+        )
+        return Steps(begun, graphs.search(begun.beginning, numbers), records)
 
     def graphs(self, decoding: DecodingConfig) -> "_Graphs":
         """Returns the graphs for some options."""

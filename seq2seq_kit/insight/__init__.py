@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seq2seq_kit.insight.alignments import Aligner, Alignment
+    from seq2seq_kit.insight.beams import BeamNode, BeamTree, beam_tree
     from seq2seq_kit.insight.interventions import ForcedAttention, Intervention, intervene
     from seq2seq_kit.insight.plots import plot_attention, plot_gates, plot_history
     from seq2seq_kit.insight.scores import Omissions, Surprise, leave_out, surprise
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Aligner",
     "Alignment",
+    "BeamNode",
+    "BeamTree",
     "ForcedAttention",
     "Intervention",
     "LayerTrace",
     "Omissions",
     "Surprise",
     "Trace",
+    "beam_tree",
     "intervene",
     "leave_out",
     "plot_attention",
@@ -34,12 +38,15 @@ __all__ = [
 _MODULES = {
     "Aligner": "alignments",
     "Alignment": "alignments",
+    "BeamNode": "beams",
+    "BeamTree": "beams",
     "ForcedAttention": "interventions",
     "Intervention": "interventions",
     "LayerTrace": "tracing",
     "Omissions": "scores",
     "Surprise": "scores",
     "Trace": "tracing",
+    "beam_tree": "beams",
     "intervene": "interventions",
     "leave_out": "scores",
     "plot_attention": "plots",
