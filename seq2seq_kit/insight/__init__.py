@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from seq2seq_kit.insight.alignments import Aligner, Alignment
     from seq2seq_kit.insight.beams import BeamNode, BeamTree, beam_tree
     from seq2seq_kit.insight.interventions import ForcedAttention, Intervention, intervene
+    from seq2seq_kit.insight.neighbors import Neighbor, TrainingIndex
     from seq2seq_kit.insight.plots import plot_attention, plot_gates, plot_history
     from seq2seq_kit.insight.scores import Omissions, Surprise, leave_out, surprise
     from seq2seq_kit.insight.tracing import LayerTrace, Trace, trace
@@ -22,9 +23,11 @@ __all__ = [
     "ForcedAttention",
     "Intervention",
     "LayerTrace",
+    "Neighbor",
     "Omissions",
     "Surprise",
     "Trace",
+    "TrainingIndex",
     "beam_tree",
     "intervene",
     "leave_out",
@@ -43,9 +46,11 @@ _MODULES = {
     "ForcedAttention": "interventions",
     "Intervention": "interventions",
     "LayerTrace": "tracing",
+    "Neighbor": "neighbors",
     "Omissions": "scores",
     "Surprise": "scores",
     "Trace": "tracing",
+    "TrainingIndex": "neighbors",
     "beam_tree": "beams",
     "intervene": "interventions",
     "leave_out": "scores",
