@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seq2seq_kit.insight.alignments import Aligner, Alignment
+    from seq2seq_kit.insight.alternatives import Alternative, alternatives
     from seq2seq_kit.insight.beams import BeamNode, BeamTree, beam_tree
     from seq2seq_kit.insight.interventions import ForcedAttention, Intervention, intervene
     from seq2seq_kit.insight.neighbors import Neighbor, TrainingIndex
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Aligner",
     "Alignment",
+    "Alternative",
     "BeamNode",
     "BeamTree",
     "ForcedAttention",
@@ -28,6 +30,7 @@ __all__ = [
     "Surprise",
     "Trace",
     "TrainingIndex",
+    "alternatives",
     "beam_tree",
     "intervene",
     "leave_out",
@@ -41,6 +44,7 @@ __all__ = [
 _MODULES = {
     "Aligner": "alignments",
     "Alignment": "alignments",
+    "Alternative": "alternatives",
     "BeamNode": "beams",
     "BeamTree": "beams",
     "ForcedAttention": "interventions",
@@ -51,6 +55,7 @@ _MODULES = {
     "Surprise": "scores",
     "Trace": "tracing",
     "TrainingIndex": "neighbors",
+    "alternatives": "alternatives",
     "beam_tree": "beams",
     "intervene": "interventions",
     "leave_out": "scores",

@@ -28,6 +28,7 @@ from seq2seq_kit.serving.bodies import Limits, check_texts, parse_body
 from seq2seq_kit.serving.metrics import MeasureRequests, Metrics
 from seq2seq_kit.serving.models import AlignedHypothesis
 from seq2seq_kit.serving.openapi import as_html, openapi_document
+from seq2seq_kit.serving.page_routes import is_public, page_routes
 from seq2seq_kit.serving.process import ProcessLostError
 from seq2seq_kit.serving.requests import RequestReader, too_slow
 from seq2seq_kit.serving.tf_serving import (
@@ -59,9 +60,11 @@ def build_app(
         workers: The models by name.
         metrics: Where requests are counted.
         limits: What a request may ask for at most.
-        token: What every request but `GET /health` must have as its bearer token; None for none.
+        token: What a request must have as its bearer token, unless it is for `/health` or a file
+            of the page; None for none.
     """
-    answers = _Answers(workers, metrics, limits)
+    requests = RequestReader(workers, limits)
+    answers = _Answers(requests, metrics)
     middleware = [Middleware(MeasureRequests, metrics=metrics)]
     if token is not None:
         middleware.append(Middleware(_RequireToken, token=token))
@@ -77,6 +80,7 @@ def build_app(
         Route("/metrics", answers.show_metrics, methods=["GET"]),
         Route("/openapi.json", answers.openapi, methods=["GET"]),
         Route("/docs", answers.docs, methods=["GET"]),
+        *page_routes(requests),
     ]
     return Starlette(
         routes=routes,
@@ -105,17 +109,16 @@ class _Answers:
     """What answers each route.
 
     Args:
-        workers: The models by name.
+        requests: Reads the requests of the server.
         metrics: The metrics to show.
-        limits: What a request may ask for at most.
     """
 
-    def __init__(self, workers: Mapping[str, Worker], metrics: Metrics, limits: Limits) -> None:
-        self._workers = workers
+    def __init__(self, requests: RequestReader, metrics: Metrics) -> None:
+        self._requests = requests
+        self._workers = requests.workers
+        self._limits = requests.limits
         self._metrics = metrics
-        self._limits = limits
-        self._requests = RequestReader(workers, limits)
-        self._document = openapi_document(list(workers), limits)
+        self._document = openapi_document(list(requests.workers), requests.limits)
 
     async def generate(self, request: Request) -> Response:
         """Answers texts with their hypotheses, or streams the output of one."""
@@ -268,7 +271,7 @@ def _as_dict(one: Hypothesis) -> dict[str, Any]:
 
 
 class _RequireToken:
-    """Refuses requests without the token, other than `GET /health`.
+    """Refuses requests without the token, other than those for health and for the page's files.
 
     Args:
         app: What answers the others.
@@ -280,7 +283,7 @@ class _RequireToken:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/health" or self._is_allowed(scope):
+        if scope["type"] != "http" or self._is_allowed(scope):
             await self._app(scope, receive, send)
             return
         message = "This server needs a token: send `Authorization: Bearer TOKEN`."
@@ -288,6 +291,8 @@ class _RequireToken:
         await refusal(scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:
+        if scope["path"] == "/health" or is_public(scope["path"]):
+            return True
         given = dict(scope["headers"]).get(b"authorization", b"")
         return secrets.compare_digest(given, self._expected)
 

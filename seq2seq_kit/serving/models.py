@@ -113,7 +113,8 @@ class ServedRun(ServedModel):
     """
 
     def __init__(self, model: Seq2Seq) -> None:
-        self._model = model
+        self.seq2seq = model
+        """The model, for what looks inside it."""
         self._defaults = model.config.decoding
         self.beam = 1 if self._defaults.sample else self._defaults.beam_size
 
@@ -136,7 +137,7 @@ class ServedRun(ServedModel):
 
     def lengths(self, texts: Sequence[str], options: SearchOptions) -> list[int]:
         """Implements `ServedModel.lengths`."""
-        rows = self._model.inputs.encode_rows(texts, truncate=options.truncate)
+        rows = self.seq2seq.inputs.encode_rows(texts, truncate=options.truncate)
         # With the special token that is added to each.
         return [-(-(len(row) + 1) // LENGTH_STEP) for row in rows]
 
@@ -154,7 +155,7 @@ class ServedRun(ServedModel):
             InputError: Also if the model aligns no words.
         """
         align = self._aligner if options.alignments else None  # Its error comes first.
-        found = self._model.hypotheses(
+        found = self.seq2seq.hypotheses(
             texts,
             decoding=options.decoding,
             num_hypotheses=options.num_hypotheses,
@@ -175,11 +176,11 @@ class ServedRun(ServedModel):
 
     @functools.cached_property
     def _aligner(self) -> Aligner:
-        return Aligner(self._model)
+        return Aligner(self.seq2seq)
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
         """Implements `Searcher.stream`."""
-        return self._model.stream(text, decoding=options.decoding, truncate=options.truncate)
+        return self.seq2seq.stream(text, decoding=options.decoding, truncate=options.truncate)
 
 
 class ServedExport(ServedModel):
