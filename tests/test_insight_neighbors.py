@@ -88,8 +88,8 @@ def test_missing_data_and_positions_are_refused(
     deep_model: Seq2Seq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = insight.TrainingIndex(deep_model, pairs=PAIRS)
-    with pytest.raises(InputError, match="from -3 to 2"):
-        index.nearest("ab", "xy", position=3)
+    with pytest.raises(InputError, match="from -4 to 3"):
+        index.nearest("ab", "xy", position=4)
     gone = deep_model.config.data.train[0].files[0]
     hidden = gone.with_suffix(".hidden")
     gone.rename(hidden)
