@@ -24,7 +24,7 @@ from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
 from seq2seq_kit.export.build import export_run
-from seq2seq_kit.export.folder import LongLines, check_unused
+from seq2seq_kit.export.folder import ExportFormat, LongLines, check_unused
 from seq2seq_kit.files import user_path
 from seq2seq_kit.fitting import fit_run
 from seq2seq_kit.forking import check_not_forked
@@ -401,6 +401,7 @@ class Seq2Seq:
         path: str | Path,
         *,
         decoding: DecodingConfig | None = None,
+        export_format: ExportFormat = "saved_model",
         long_lines: LongLines = "error",
         **options: Any,
     ) -> None:
@@ -415,6 +416,8 @@ class Seq2Seq:
         Args:
             path: A folder that does not exist yet, or is empty.
             decoding: The options of the search; those that are not set in it are as in the config.
+            export_format: "saved_model"; or "litert": models for LiteRT with a runner that needs no
+                TensorFlow, whose search options may be changed.
             long_lines: What the export does with an input of more tokens than
                 `data.max_source_length`: "error" refuses its whole batch, "truncate" keeps the
                 beginning of a line to translate and the end of a prompt, "mark" gives it an empty
@@ -422,17 +425,21 @@ class Seq2Seq:
             **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:
-            InputError: If `path` is in use, an option is unknown or out of range, or
-                tensorflow-text is not installed.
+            InputError: If `path` is in use, an option is unknown, out of range or not in this
+                format, or tensorflow-text or ai-edge-litert is not installed.
             RunError: If the export answers other than this model does, or cannot be written.
         """
         path = user_path(path)
         check_unused(path)
-        if long_lines not in (choices := typing.get_args(LongLines)):
-            raise InputError(
-                f"`long_lines` must be one of {', '.join(choices)}. Received: {long_lines!r}."
-            )
-        names = ("decoding", "long_lines")
+        for name, value, kind in (
+            ("export_format", export_format, ExportFormat),
+            ("long_lines", long_lines, LongLines),
+        ):
+            if value not in (choices := typing.get_args(kind)):
+                raise InputError(
+                    f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}."
+                )
+        names = ("decoding", "export_format", "long_lines")
         decoding = self.config.decoding.merge(decoding).override(names, **options)
         export_run(
             path,
@@ -441,6 +448,7 @@ class Seq2Seq:
             self._tokenizers,
             self._shortlist,
             decoding=decoding,
+            export_format=export_format,
             long_lines=long_lines,
             results=self.results,
         )

@@ -76,7 +76,8 @@ def test_a_command_with_an_unknown_option_would_be_noticed() -> None:
 def test_scripts_and_make_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     for words in commands(page):
-        if words[0] == "python" and not words[1].startswith("-"):
+        is_script = words[0] == "python" and not words[1].startswith("-")
+        if is_script and Path(words[1]).name != "run.py":  # An export for LiteRT has that one.
             assert (ROOT / words[1]).is_file(), words
         if words[0] == "make":
             assert words[1] in targets, words

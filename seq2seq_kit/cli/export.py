@@ -1,4 +1,4 @@
-"""`s2s export`: writes a SavedModel from text to text."""
+"""`s2s export`: writes a SavedModel from text to text, or models for LiteRT."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,21 @@ from seq2seq_kit.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from seq2seq_kit.export.folder import LongLines
+    from seq2seq_kit.export.folder import ExportFormat, LongLines
 
 
 @click.command(cls=SearchCommand)
 @run_argument
 @click.argument("folder", type=FILE, metavar="DIR")
+@click.option(
+    "--format",
+    "export_format",
+    type=click.Choice(["saved_model", "litert"]),
+    default="saved_model",
+    show_default=True,
+    help="A TensorFlow SavedModel; or models for LiteRT with a runner that needs no TensorFlow, for"
+    " small machines.",
+)
 @click.option(
     "--long-lines",
     type=click.Choice(["error", "truncate", "mark"]),
@@ -29,12 +38,20 @@ if TYPE_CHECKING:
     " it by an empty output with the score -inf.",
 )
 @debug_option
-def export(run: Path, folder: Path, long_lines: "LongLines", **options: Any) -> None:
-    """Write a SavedModel that maps text to text.
+def export(
+    run: Path,
+    folder: Path,
+    export_format: "ExportFormat",
+    long_lines: "LongLines",
+    **options: Any,
+) -> None:
+    """Write a SavedModel that maps text to text, or models for LiteRT.
 
-    It contains tokenizer and search, and needs only tensorflow and tensorflow_text. Its outputs are
+    It contains tokenizer and search. A SavedModel needs only tensorflow and tensorflow_text; for
+    LiteRT, `python DIR/run.py` needs only ai-edge-litert, sentencepiece and numpy. Its outputs are
     compared with those of the run before the command ends. The search options become part of it;
-    those that are not given are as in the run's config. `s2s info DIR` prints its description.
+    those that are not given are as in the run's config. `s2s info DIR` prints the description of a
+    SavedModel.
     """
     from seq2seq_kit.export.folder import check_unused
 
@@ -43,5 +60,6 @@ def export(run: Path, folder: Path, long_lines: "LongLines", **options: Any) -> 
     from seq2seq_kit import Seq2Seq
 
     model = Seq2Seq.load(run)
-    model.export(folder, long_lines=long_lines, **options)
-    click.echo(f"The SavedModel is in {folder}.", err=True)
+    model.export(folder, export_format=export_format, long_lines=long_lines, **options)
+    name = {"saved_model": "SavedModel", "litert": "export for LiteRT"}[export_format]
+    click.echo(f"The {name} is in {folder}.", err=True)

@@ -7,7 +7,8 @@ from typing import Any
 from seq2seq_kit.config import Config, DecodingConfig, package_versions
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
-from seq2seq_kit.export.folder import FORMAT_VERSION, LongLines
+from seq2seq_kit.export.folder import FORMAT_VERSION, ExportFormat, LongLines
+from seq2seq_kit.export.litert import check_litert, export_litert
 from seq2seq_kit.export.saved_model import ExportModule, export_model
 from seq2seq_kit.export.verify import make_probes
 from seq2seq_kit.inference.generator import Generator
@@ -22,10 +23,11 @@ def export_run(
     shortlist: Shortlist | None,
     *,
     decoding: DecodingConfig,
+    export_format: ExportFormat,
     long_lines: LongLines,
     results: Mapping[str, Any],
 ) -> None:
-    """Writes a verified SavedModel of a trained model.
+    """Writes a verified export of a trained model.
 
     Args:
         path: A folder that does not exist yet, or is empty.
@@ -34,19 +36,36 @@ def export_run(
         tokenizers: The tokenizers of both sides.
         shortlist: The lexical shortlist, if there is one.
         decoding: The options of the search, fixed in the export.
+        export_format: "saved_model", or "litert".
         long_lines: What the export does with an input that has too many tokens.
         results: The results of training, for the description.
 
     Raises:
-        InputError: If `path` is in use, or tensorflow-text is not installed.
+        InputError: If `path` is in use, a package that the format needs is not installed, or the
+            format lacks an option.
         RunError: If the export answers other than the generator, or cannot be written.
     """
+    if export_format == "litert":
+        check_litert(decoding)
     # A second network, because the graph of the first one may hold cuDNN's ops, which need a GPU.
     model = build_network(config, tokenizers, use_cudnn=False)
     trained = generator.model.trainable_variables
     for new, old in zip(model.trainable_variables, trained, strict=True):
         new.assign(old)
     metadata = _describe(config, generator, tokenizers, decoding, long_lines, results)
+    probes = make_probes(generator, decoding, long_lines)
+    if export_format == "litert":
+        export_litert(
+            model,
+            path,
+            generator.inputs,
+            tokenizers,
+            config,
+            decoding=decoding,
+            metadata=metadata,
+            probes=probes,
+        )
+        return
     module = ExportModule(
         model,
         generator.inputs,
@@ -58,7 +77,7 @@ def export_run(
         shortlist=shortlist,
         metadata=metadata,
     )
-    export_model(module, path, make_probes(generator, decoding, long_lines), metadata)
+    export_model(module, path, probes, metadata)
 
 
 def _describe(

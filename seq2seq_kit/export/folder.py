@@ -18,6 +18,9 @@ from seq2seq_kit.files import why_not_regular
 FORMAT_VERSION = 1
 """Of the metadata."""
 
+ExportFormat = Literal["saved_model", "litert"]
+"""A TensorFlow SavedModel; or models for LiteRT with a runner."""
+
 LongLines = Literal["error", "truncate", "mark"]
 """What an export does with an input that has more tokens than its model takes."""
 

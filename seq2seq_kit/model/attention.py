@@ -102,7 +102,7 @@ class Attention(keras.layers.Layer):
         if self.override is not None:
             weights = self.override(weights, steps)
         values = memory.values[:, None]
-        context = _product_each(ops.cast(weights, values.dtype)[:, :, None, :], values)
+        context = _product_each(tf.expand_dims(ops.cast(weights, values.dtype), 2), values)
         return context[:, :, 0], weights
 
     def score(self, query: Any, keys: Any) -> Any:

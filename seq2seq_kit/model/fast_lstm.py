@@ -312,7 +312,7 @@ def _run_forward(
 
     units = recurrent_kernel.shape[0]
     arrays = [
-        _new_array(projected.dtype, num_steps, units)
+        _new_array(projected, num_steps, units)
         for _ in ("outputs", "cells_before", *_Gates._fields)
     ]
     _, hidden, cell, outputs, cells_before, *gates = tf.while_loop(
@@ -397,7 +397,7 @@ def _run_backward(
         return time - 1, hidden_before, cell_before, kept.write(time, gates_grad)
 
     num_steps = tf.shape(outputs_grad)[0]
-    gates_grads = _new_array(outputs_grad.dtype, num_steps, recurrent_kernel.shape[1])
+    gates_grads = _new_array(outputs_grad, num_steps, recurrent_kernel.shape[1])
     _, hidden_grad, cell_grad, kept = tf.while_loop(
         lambda time, *_: time >= 0,
         step,
@@ -417,8 +417,10 @@ def _through_tanh(grad: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.TanhGrad(y=output, dy=grad)
 
 
-def _new_array(dtype: tf.DType, num_steps: tf.Tensor, size: int) -> tf.TensorArray:
-    return tf.TensorArray(dtype, size=num_steps, element_shape=[None, size])
+def _new_array(like: tf.Tensor, num_steps: tf.Tensor, size: int) -> tf.TensorArray:
+    """Returns an array of a row of `size` for each row of `like`, `(time, batch, ...)`."""
+    # The batch is static where it is known: LiteRT has arrays of a fixed shape only.
+    return tf.TensorArray(like.dtype, size=num_steps, element_shape=[like.shape[1], size])
 
 
 def _outer(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

@@ -94,6 +94,9 @@ class _Rewrite(NamedTuple):
 
         return tf.strings.regex_replace(texts, self.pattern.pattern, self.replacement)
 
+    def as_step(self) -> list[Any]:
+        return ["replace", self.pattern.pattern, self.replacement]
+
 
 _VISIBLE_ONLY = (
     _Rewrite(re.compile(f"[{_DROPPED}{_LANGUAGE_TAG}]"), ""),
@@ -156,6 +159,22 @@ class TextRules(NamedTuple):
         texts = normalize_tensor(texts, self.normalization)
         return _rewrite_tensor(texts, _ESCAPES) if self.escapes else texts
 
+    def prepare_steps(self) -> list[list[Any]]:
+        """Returns what `prepare` does as data, for programs that do not have this package.
+
+        Returns:
+            Steps, to be taken in their order: `["replace", pattern, replacement]` for Python's
+            `re`, `["translate", {code_point: text}]` and `["normalize", form]`.
+        """
+        steps = [] if self.normalization == "none" else _normalization_steps(self.normalization)
+        return steps + [rewrite.as_step() for rewrite in _ESCAPES if self.escapes]
+
+    def restore_steps(self) -> list[list[Any]]:
+        """Returns what `restore` does as data; as `prepare_steps`."""
+        rewrites = _UNESCAPES if self.escapes else _UNESCAPES[:1]
+        steps = [rewrite.as_step() for rewrite in rewrites]
+        return steps + (_form_steps("nfc") if self.normalization == "nfd" else [])
+
     def restore(self, text: str) -> str:
         """Converts what SentencePiece decodes back to text; with `nfd`, composed to NFC."""
         text = _rewrite(text, _UNESCAPES if self.escapes else _UNESCAPES[:1])
@@ -213,6 +232,21 @@ def _to_form(text: str, form: str) -> str:
     text = _SHIELDS[form].in_python(text).translate(_NEWER_DECOMPOSITIONS.get(form, {}))
     text = unicodedata.normalize(form.upper(), text)  # type: ignore[arg-type]
     return text.replace("\ufdd0", "")
+
+
+def _normalization_steps(normalization: str) -> list[list[Any]]:
+    """Returns what `normalize` does as data."""
+    return [rewrite.as_step() for rewrite in _VISIBLE_ONLY] + _form_steps(normalization)
+
+
+def _form_steps(form: str) -> list[list[Any]]:
+    """Returns what `_to_form` does as data."""
+    return [
+        _SHIELDS[form].as_step(),
+        ["translate", _NEWER_DECOMPOSITIONS.get(form, {})],
+        ["normalize", form.upper()],
+        ["replace", "\ufdd0", ""],
+    ]
 
 
 def _to_form_tensor(texts: Any, form: str) -> Any:

@@ -1,0 +1,331 @@
+"""Exports for LiteRT: what their runner answers, against the Python API."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_config import NUMBERS
+from untrained import untrained_model
+
+from seq2seq_kit.cli import main
+from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.export import build, litert
+from seq2seq_kit.export.litert_runner import Model, RunnerError, fingerprint, rewriter
+from seq2seq_kit.export.litert_runner import main as run_main
+from seq2seq_kit.export.verify import Outputs, Probes
+from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.text.normalization import TextRules
+
+SOURCES = ["ab", "", "abbabb", " b a ", "a春b", "bbbbbbbbbbbb", "a\x00a", "abab"]
+PROMPTS = ["", "0", "01 ", "0101", "01\n00 ", "0 1", "春01", "110100 ", "00000000", " "]
+
+DEEP = {
+    "units": 12,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "attention": "multiplicative",
+    "attention_layer": "first",
+    "layer_normalization": True,
+    "tie_embeddings": False,
+}
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Seq2Seq:
+    """A model of every part that an encoder-decoder may have, with a vocabulary for each side."""
+    letters = {"type": "char", "vocab_size": 40, "byte_fallback": False, "normalization": "nfc"}
+    tokenizer = {"source": letters, "target": letters}
+    return untrained_model(tmp_path_factory.mktemp("deep"), model=DEEP, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Seq2Seq:
+    """A language model whose pieces have several characters, so that prompts are healed."""
+    folder = tmp_path_factory.mktemp("writer")
+    return untrained_model(
+        folder,
+        task="continuation",
+        data={"root": str(folder), "train": {"text": "text.txt"}, "window": 8},
+        tokenizer={"type": "bpe", "vocab_size": 320, "normalization": "nfd"},
+        model={"decoder_layers": 2, "inner_units": 10},
+    )
+
+
+@pytest.fixture(scope="module")
+def translator_folder(translator: Seq2Seq, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("litert") / "translator"
+    translator.export(folder, export_format="litert")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def writer_folder(writer: Seq2Seq, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("litert") / "writer"
+    writer.export(folder, export_format="litert", sample=False)
+    return folder
+
+
+def assert_same(
+    model: Seq2Seq, folder: Path, texts: list[str], *, num_hypotheses: int = 1, **options: Any
+) -> None:
+    """Checks that the runner finds what the Python API finds: ids, texts, scores."""
+    runner = Model(folder)
+    expected = list(model.hypotheses(texts, num_hypotheses=num_hypotheses, **options))
+    for text, hypotheses in zip(texts, expected, strict=True):
+        found = runner.hypotheses(text, num_hypotheses=num_hypotheses, **options)
+        assert [one.text for one in found] == [one.text for one in hypotheses], text
+        for one, other in zip(found, hypotheses, strict=True):
+            assert one.token_ids == other.token_ids
+            assert one.is_cut == other.is_cut
+            assert (one.log_prob, one.score) == pytest.approx(
+                (other.log_prob, other.score), abs=1e-4
+            )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {
+            "beam_size": 3,
+            "num_hypotheses": 3,
+            "no_repeat_ngram": 2,
+            "repetition_penalty": 1.5,
+            "min_length": 4,
+            "length_penalty": 0.4,
+        },
+    ],
+)
+def test_runner_translates_as_the_package_does(
+    translator: Seq2Seq, translator_folder: Path, options: dict[str, Any]
+) -> None:
+    assert_same(translator, translator_folder, SOURCES, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sample": False, "max_length": 40},
+        {"beam_size": 3, "max_loop_characters": 4, "max_length": 20, "num_hypotheses": 2},
+        {"sample": True, "num_hypotheses": 3, "seed": 5, "temperature": 1.3, "top_p": 0.8},
+    ],
+)
+def test_runner_continues_prompts_as_the_package_does(
+    writer: Seq2Seq, writer_folder: Path, options: dict[str, Any]
+) -> None:
+    # 300 tokens and more are read in two parts.
+    long = "".join(random.Random(1).choices(NUMBERS, k=200))
+    assert_same(writer, writer_folder, [*PROMPTS, long], **options)
+
+
+@pytest.mark.parametrize("size", [0, 3, 5, 12, 16, 17, 33, 64, 65, 128, 129, 1000])
+def test_fingerprint_is_that_of_tensorflow(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    assert fingerprint(data) % 2**62 == tf.strings.to_hash_bucket_fast(data, 2**62).numpy()
+
+
+@pytest.mark.parametrize("normalization", ["none", "nfc", "nfd", "nfkc"])
+def test_steps_change_texts_as_the_rules_do(normalization: Any) -> None:
+    rules = TextRules(normalization, escapes=True)
+    # As they are read back from JSON.
+    steps = json.loads(json.dumps([rules.prepare_steps(), rules.restore_steps()]))
+    prepare, restore = map(rewriter, steps)
+    odd = "e\u0301 ﬁ\u00a0\u200bx\u2581\x10\r\r\n \u0897 \U000105c9 \U0001ccd6 각\uac01\r"
+    for text in (odd, odd.upper(), "plain", "a\rb\r"):
+        assert prepare(text) == rules.prepare(text)
+        assert restore(prepare(text).replace(" ", "\u2581")) == rules.restore(
+            rules.prepare(text).replace(" ", "\u2581")
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shortlist": True}, "`shortlist` cannot be exported for LiteRT.*--no-shortlist"),
+        ({"banned_texts": ["a"]}, "`banned_texts` cannot be exported"),
+        ({"precision": "bfloat16"}, "`precision` cannot be exported"),
+        ({"export_format": "onnx"}, "`export_format` must be one of saved_model, litert"),
+    ],
+)
+def test_export_refuses_what_the_runner_lacks(
+    translator: Seq2Seq, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        translator.export(tmp_path / "export", **({"export_format": "litert"} | options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_without_litert_says_what_to_install(
+    translator: Seq2Seq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litert.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"seq2seq_kit\[litert\]"):
+        translator.export(tmp_path / "export", export_format="litert")
+
+
+def test_export_that_answers_otherwise_is_not_kept(
+    translator: Seq2Seq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Probes(["ab"], Outputs(["nothing like it"], [0.0]))
+    monkeypatch.setattr(build, "make_probes", lambda *_: other)
+    monkeypatch.setattr(litert, "_convert", lambda *_: b"no model")
+    with pytest.raises(RunError, match="was not kept"):
+        translator.export(tmp_path / "export", export_format="litert")
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "`beam_size` must be a whole number and at least 1"),
+        ({"beam_size": True}, "`beam_size` must be a whole number"),
+        ({"beamsize": 2}, "`beamsize` is an unknown option. Known: beam_size"),
+        ({"top_p": 0.0, "sample": True}, "`top_p` must be a number and at most 1.0 and more than"),
+        ({"seed": 3}, "`seed` has an effect only when sampling"),
+        ({"min_length": 9}, "`min_length` must be at most `max_length`"),
+        ({"beam_size": 2, "sample": True}, "`beam_size` must be 1 where `sample` is true"),
+        ({"num_hypotheses": 4}, "`num_hypotheses` must be between 1 and `beam_size`"),
+    ],
+)
+def test_runner_refuses_wrong_options(
+    translator_folder: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RunnerError, match=message):
+        Model(translator_folder).hypotheses("ab", **options)
+
+
+@pytest.fixture
+def copied(translator_folder: Path, tmp_path: Path) -> Iterator[Path]:
+    yield shutil.copytree(translator_folder, tmp_path / "copied")
+
+
+@pytest.mark.parametrize("name", ["encoder.tflite", "decoder.tflite", "target.model"])
+def test_runner_refuses_a_damaged_file(copied: Path, name: str) -> None:
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    with pytest.raises(RunnerError, match=f"{name} is damaged"):
+        Model(copied)
+    (copied / name).unlink()
+    with pytest.raises(RunnerError, match="missing or damaged"):
+        Model(copied)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"format_version": 99}, "has the format version 99; this runner reads 1"),
+        ({"format": "saved_model"}, "is no export for LiteRT"),
+    ],
+)
+def test_runner_refuses_another_format(copied: Path, changed: dict[str, Any], message: str) -> None:
+    path = copied / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(RunnerError, match=message):
+        Model(copied)
+
+
+def run(folder: Path, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-B", folder / "run.py", *arguments],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        env={},
+    )
+
+
+def test_run_py_answers_standard_input_line_by_line(
+    translator: Seq2Seq, translator_folder: Path
+) -> None:
+    lines = ["\ufeffab", "abb\r", "", "bb"]
+    ended = run(translator_folder, stdin="\n".join(lines).encode())
+    expected = translator.generate(["ab", "abb", "", "bb"])
+    assert ended.stdout.decode().splitlines() == expected
+    assert (ended.stderr, ended.returncode) == (b"", 0)
+
+
+@pytest.fixture
+def run_in_process(
+    translator_folder: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Any:
+    """Runs the command line on a text in this process; returns exit code, output and errors."""
+
+    def run(text: bytes, *arguments: str) -> tuple[int, str, str]:
+        path = tmp_path / "in.txt"
+        path.write_bytes(text)
+        code = run_main([str(path), *arguments], translator_folder)
+        output, errors = capfdbinary.readouterr()
+        return code, output.decode(), errors.decode()
+
+    return run
+
+
+def test_over_long_lines_are_refused_truncated_or_marked(
+    run_in_process: Any, translator: Seq2Seq
+) -> None:
+    text = b"ab\n" + b"b" * 101 + b"\n"
+    code, output, errors = run_in_process(text)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "Line 2 has 102 tokens; the model takes at most 100." in errors
+    truncated = run_in_process(text, "--long-lines", "truncate")
+    assert truncated[1].splitlines() == translator.generate(["ab", "b" * 101], truncate=True)
+    marked = run_in_process(text, "--long-lines", "mark", "--scores")
+    assert marked[1].splitlines()[1] == "2\t1\t-inf\t\tended"
+
+
+def test_command_line_reports_bad_input(run_in_process: Any) -> None:
+    code, _, errors = run_in_process(b"ab\nf\xfcr\n")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "line 2: expected UTF-8, but byte 2 of the line is not" in errors
+    assert run_in_process(b"") == (0, "", "")
+    code, _, errors = run_in_process(b"a\n", "--beam-size", "0")
+    assert (code, "`beam_size` must be" in errors) == (2, True)
+    with pytest.raises(SystemExit, match="2"):
+        run_in_process(b"a\n", "--beamsize", "2")
+
+
+def test_command_line_writes_n_best(run_in_process: Any, translator_folder: Path) -> None:
+    best = {"num_hypotheses": 2, "beam_size": 3}
+    _, output, _ = run_in_process(b"ab\nba\n", "--num-hypotheses", "2", "--beam-size", "3")
+    rows = [line.split("\t") for line in output.splitlines()]
+    found = [Model(translator_folder).hypotheses(text, **best) for text in ("ab", "ba")]
+    assert [row[:2] for row in rows] == [["1", "1"], ["1", "2"], ["2", "1"], ["2", "2"]]
+    assert [row[3] for row in rows] == [one.text for best in found for one in best]
+
+
+def test_s2s_export_writes_what_run_py_needs(
+    translator: Seq2Seq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+    monkeypatch.setattr(Seq2Seq, "load", lambda run: translator)
+    monkeypatch.setattr(translator, "export", lambda path, **given: asked.update(given))
+    assert main(["export", "de-en", str(tmp_path / "out"), "--format", "litert"]) == 0
+    assert asked["export_format"] == "litert"
+
+
+def test_export_has_built_in_operations_only(translator_folder: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    for name in ("encoder.tflite", "decoder.tflite"):
+        content = (translator_folder / name).read_bytes()
+        codes = schema.ModelT.InitFromPackedBuf(content, 0).operatorCodes
+        assert codes and not any(code.customCode for code in codes)
+
+
+def test_beam_of_the_runner_keeps_the_greedy_hypothesis(translator_folder: Path) -> None:
+    runner = Model(translator_folder)
+    for text in SOURCES:
+        greedy = runner.hypotheses(text, beam_size=1)[0].score
+        scores = [one.score for one in runner.hypotheses(text, beam_size=3, num_hypotheses=3)]
+        assert scores == sorted(scores, reverse=True)
+        assert scores[0] >= greedy - 1e-5
+        assert not np.isnan(scores).any()
