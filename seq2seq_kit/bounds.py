@@ -27,6 +27,9 @@ outputs get worse (Koehn and Knowles, 2017, https://aclanthology.org/W17-3204/).
 MAX_BATCH_SIZE = 10_000_000
 """Rows, or tokens, of a batch. `generate` reads 16 batches at once: that is counted in int32."""
 
+MAX_THREADS = 10_000
+"""Threads that search. No machine has as many cores, and no more threads than cores are used."""
+
 MAX_NGRAM = 100
 """Tokens of an n-gram that is not repeated: the graph has an operation for each of them."""
 

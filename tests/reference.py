@@ -116,6 +116,13 @@ def random_lines(number: int, longest: int, seed: int = 0) -> list[str]:
     return [" ".join(map(str, rng.integers(4, VOCAB_SIZE, length))) for length in lengths]
 
 
+def small_shortlist() -> Shortlist:
+    """Some translations of each token of `random_network`, and four frequent tokens."""
+    translations = np.full((VOCAB_SIZE, 3), EOS_ID, np.int32)
+    translations[4:] = np.random.default_rng(2).integers(4, VOCAB_SIZE, (VOCAB_SIZE - 4, 3))
+    return Shortlist(np.array([7, 8, 9, 10], np.int32), translations)
+
+
 def input_encoder_of(
     model: EncoderDecoder | LanguageModel,
     tokenizer: Any,

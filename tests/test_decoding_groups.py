@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq_kit.decoding import SearchResult, search_in_groups
-from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes
+from seq2seq_kit.decoding.groups import LENGTH_STEP, group_sizes, split_into_groups
 
 SIZES = (4, 8, 16, 32, 48, 64)
 BATCH_SIZES = (1, 2, 7, 16, 32, 64, 1000)
@@ -74,6 +74,18 @@ def test_groups_have_few_row_counts_and_each_line_its_own_length(batch_size: int
         longest = np.count_nonzero(group, axis=1).max()
         assert group.shape[1] == -(-longest // LENGTH_STEP) * LENGTH_STEP
         assert len({-(-np.count_nonzero(row) // LENGTH_STEP) for row in group}) == 1
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 64, 1000])
+def test_the_groups_are_known_before_the_search(batch_size: int) -> None:
+    ids, lengths = lines_of(250)
+    search, _ = run(ids, lengths, batch_size=batch_size)
+    groups = split_into_groups(lengths, batch_size)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(250))
+    for lines, group, copies in zip(groups, search.groups, search.copies, strict=True):
+        found = group[~np.array(copies)]
+        width = min(found.shape[1], ids.shape[1])
+        np.testing.assert_array_equal(ids[lines][:, :width], found[:, :width])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

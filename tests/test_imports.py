@@ -24,6 +24,7 @@ SHARED = (
     "startup",
     "forking",
     "interruption",
+    "machine",
     "options",
     "keras_registration",
 )

@@ -68,27 +68,6 @@ def test_nothing_is_refused_where_the_memory_is_unknown(monkeypatch: pytest.Monk
     memory.check_fits("A model", 10**30, "Lower it.")
 
 
-def test_this_machine_has_memory() -> None:
-    total = memory.total_memory()
-    assert total is None or 10**8 < total < 10**15
-
-
-@pytest.mark.parametrize(("line", "version"), [("0::/pod/box", 2), ("4:cpu,memory:/pod/box", 1)])
-def test_the_lowest_limit_on_the_way_to_a_container_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, version: int
-) -> None:
-    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
-    controller = "" if version == 2 else "memory"
-    monkeypatch.setattr(memory, "_CGROUPS", ((controller, tmp_path, name),))
-    (tmp_path / "pod" / "box").mkdir(parents=True)
-    (tmp_path / name).write_text("9000\n")
-    (tmp_path / "pod" / name).write_text("7000\n")
-    (tmp_path / "pod" / "box" / name).write_text("max\n")
-    (tmp_path / "own").write_text(f"9:name=systemd:/\n{line}\n")
-    assert min(memory._container_limits(tmp_path / "own")) == 7000
-    assert memory._container_limits(tmp_path / "none") == []
-
-
 @pytest.mark.parametrize(
     ("section", "values", "memory_size", "fault"),
     [

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TrainedRun
-from reference import VOCAB_SIZE, NumberTokenizer, generator_of, random_lines, random_network
+from reference import (
+    VOCAB_SIZE,
+    NumberTokenizer,
+    generator_of,
+    random_lines,
+    random_network,
+    small_shortlist,
+)
 
 from seq2seq_kit.config import DecodingConfig, load_config
 from seq2seq_kit.data import shortlist as shortlist_module
@@ -101,12 +108,6 @@ def test_a_large_corpus_is_learnt_from_in_part(monkeypatch: pytest.MonkeyPatch) 
     assert rows.max() > 100
     # A single row that is too long for itself is better than nothing.
     assert shortlist_module._choose_rows(np.array([50]), np.array([50]), seed=1).tolist() == [0]
-
-
-def small_shortlist() -> Shortlist:
-    translations = np.full((VOCAB_SIZE, 3), EOS, np.int32)
-    translations[4:] = np.random.default_rng(2).integers(4, VOCAB_SIZE, (VOCAB_SIZE - 4, 3))
-    return Shortlist(np.array([7, 8, 9, 10], np.int32), translations)
 
 
 def own_list(shortlist: Shortlist, ids: list[int]) -> set[int]:

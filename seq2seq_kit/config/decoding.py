@@ -88,6 +88,9 @@ class DecodingConfig(Section):
     """Texts that no output contains, also as a part of a word."""
     batch_size: Annotated[BatchSize, GraphNumber("int32")] = 64
     """Lines that are decoded together; outputs do not depend on it."""
+    threads: Annotated[int, Field(ge=0, le=bounds.MAX_THREADS, strict=True)] = 0
+    """Threads that decode different lines at the same time, at most one on each core; 0 uses all
+    cores that the process may use. Outputs do not depend on it. An export does not contain it."""
     shortlist: Switch = False
     """Choose from frequent tokens and from likely translations of the input's tokens only: faster,
     and seldom with another output. Translation only."""
@@ -96,16 +99,17 @@ class DecodingConfig(Section):
 
     @classmethod
     def graph_numbers(cls) -> dict[str, str]:
-        """Returns the fields that a graph takes as tensors, each with its dtype.
-
-        Each choice of the other fields needs another graph.
-        """
+        """Returns the fields that a graph takes as tensors, each with its dtype."""
         return {
             name: mark.dtype
             for name, field in cls.model_fields.items()
             for mark in field.metadata
             if isinstance(mark, GraphNumber)
         }
+
+    def of_graph(self) -> Self:
+        """Returns the options of which each choice needs another graph; None for the others."""
+        return self.model_copy(update=dict.fromkeys([*self.graph_numbers(), "threads"]))
 
     @classmethod
     def sampling_options(cls) -> list[str]:

@@ -10,6 +10,7 @@ docs/decisions/0004-groups-of-fixed-size.md); missing rows are copies of the gro
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.decoding.numerics import REGISTER
@@ -31,6 +32,21 @@ def group_sizes(width: int) -> tuple[int, ...]:
     """
     smallest = 4 if 4 * width % REGISTER == 0 else REGISTER
     return tuple(size for size in (4, 8, 16, 32, 48, LARGEST_GROUP) if size >= smallest)
+
+
+def split_into_groups(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Returns the lines of each group that `search_in_groups` makes, in its order.
+
+    Args:
+        lengths: int `(lines,)`. Real tokens of each line, at least 1.
+        batch_size: Lines searched together at most.
+    """
+    steps = -(-lengths // LENGTH_STEP)
+    order = np.argsort(steps, kind="stable")
+    _, firsts = np.unique(steps[order], return_index=True)
+    alike = np.split(order, firsts[1:])
+    size = min(batch_size, LARGEST_GROUP)
+    return [lines[first : first + size] for lines in alike for first in range(0, len(lines), size)]
 
 
 def search_in_groups(

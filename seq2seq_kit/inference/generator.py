@@ -1,5 +1,6 @@
 """Texts in, generated texts out: joins tokenizer, model and search."""
 
+import itertools
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.graphs import SearchGraphs
-from seq2seq_kit.inference.inputs import InputEncoder, Inputs, as_texts, encode_prefixes
+from seq2seq_kit.inference.inputs import InputEncoder, as_texts, encode_prefixes
+from seq2seq_kit.inference.parallel import Chunk, num_threads, search_chunks, split_lines
 from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.inference.state import GenerationState, StateKeeper
 from seq2seq_kit.inference.stepwise import StepwiseSearch
@@ -85,7 +87,7 @@ class Generator:
             model, tokenizer, continues=continues, heals=heals, shortlist=shortlist
         )
         self.stepwise = StepwiseSearch(self.search)
-        self._run = SearchGraphs(self.search)
+        self._graphs = SearchGraphs(self.search)
 
     def hypotheses(
         self,
@@ -124,6 +126,47 @@ class Generator:
         beginnings = _beginnings(prefixes, len(texts), decoding)
         if beginnings and self.search.heals:  # The end of a prompt is the beginning of its output.
             texts = [text + start for text, start in zip(texts, beginnings, strict=True)]
+        is_forced = bool(beginnings) and not self.search.heals
+        threads = min(num_threads(decoding.threads), max(len(texts), 1))
+        chunks = self._chunks(
+            texts,
+            beginnings,
+            decoding,
+            threads=threads,
+            num_hypotheses=num_hypotheses,
+            truncate=truncate,
+            first_line=first_line,
+        )
+        first_chunks = list(itertools.islice(chunks, 1))  # It may be refused before it is traced.
+        if not first_chunks:
+            return
+        search = self._graphs.search(decoding, num_hypotheses, has_prefixes=is_forced)
+        all_chunks = itertools.chain(first_chunks, chunks)
+        for chunk, found in search_chunks(all_chunks, search, threads=threads):
+            yield from self._answers(chunk, found, num_hypotheses)
+
+    def _chunks(
+        self,
+        texts: Sequence[str],
+        beginnings: Sequence[str],
+        decoding: DecodingConfig,
+        *,
+        threads: int,
+        num_hypotheses: int,
+        truncate: bool,
+        first_line: int,
+    ) -> Iterator[Chunk]:
+        """Yields inputs in chunks.
+
+        Args:
+            texts: The inputs.
+            beginnings: The forced beginning of each output; nothing where none is forced.
+            decoding: The options.
+            threads: How many search at the same time.
+            num_hypotheses: As in `hypotheses`, which has the errors, too.
+            truncate: As in `hypotheses`.
+            first_line: As in `hypotheses`.
+        """
         at_once = _BATCHES_AT_ONCE * decoding.batch_size
         for first in range(0, len(texts), at_once):
             here = slice(first, first + at_once)
@@ -133,35 +176,40 @@ class Generator:
                 first_line=first_line + first,
                 is_hashed=decoding.sample,
             )
-            yield from self._search_lines(inputs, beginnings[here], decoding, num_hypotheses)
+            share = self.search.check_memory(
+                inputs.lengths, decoding, num_hypotheses=num_hypotheses
+            )
+            is_forced = bool(beginnings) and not self.search.heals
+            forced = encode_prefixes(self.tokenizer, beginnings[here]) if is_forced else None
+            parts = split_lines(inputs.lengths, decoding.batch_size, threads)
+            yield Chunk(inputs, beginnings[here], forced, parts, share)
 
-    def _search_lines(
-        self,
-        inputs: Inputs,
-        beginnings: Sequence[str],
-        decoding: DecodingConfig,
-        num_hypotheses: int,
+    def _answers(
+        self, chunk: Chunk, found: Sequence[Found], num_hypotheses: int
     ) -> Iterator[list[Hypothesis]]:
-        """Yields the hypotheses of lines that are handed to the graph at once.
+        """Yields the hypotheses of each line of a chunk.
 
         Args:
-            inputs: The lines.
-            beginnings: The forced beginning of each output; nothing where none is forced.
-            decoding: The options.
+            chunk: The lines.
+            found: What was found for each of its parts.
             num_hypotheses: As in `hypotheses`.
         """
-        self.search.check_memory(inputs.lengths, decoding, num_hypotheses=num_hypotheses)
-        is_in_prompt = bool(beginnings) and self.search.heals
-        is_forced = bool(beginnings) and not is_in_prompt
-        forced = encode_prefixes(self.tokenizer, beginnings) if is_forced else None
-        found = self._run(inputs, decoding, num_hypotheses=num_hypotheses, prefixes=forced)
-        decoded = self._decode(found, inputs.lost_space)
-        is_empty = self.inputs.is_empty(inputs)
-        for place, (empty, hypotheses) in enumerate(zip(is_empty, decoded, strict=True)):
-            if empty:
+        inputs = chunk.inputs
+        decoded = {
+            line: hypotheses
+            for lines, result in zip(chunk.parts, found, strict=True)
+            for line, hypotheses in zip(
+                lines.tolist(), self._decode(result, inputs.lost_space[lines]), strict=True
+            )
+        }
+        is_in_prompt = bool(chunk.beginnings) and self.search.heals
+        for line, is_empty in enumerate(self.inputs.is_empty(inputs)):
+            hypotheses = decoded[line]
+            if is_empty:
                 hypotheses = [Hypothesis("", (), 0.0, 0.0)] * num_hypotheses
             elif is_in_prompt:
-                hypotheses = [replace(h, text=beginnings[place] + h.text) for h in hypotheses]
+                start = chunk.beginnings[line]
+                hypotheses = [replace(h, text=start + h.text) for h in hypotheses]
             yield hypotheses
 
     def stream(

@@ -268,17 +268,20 @@ class ModelSearch:
 
     def check_memory(
         self, lengths: np.ndarray, decoding: DecodingConfig, *, num_hypotheses: int = 1
-    ) -> None:
-        """Raises InputError if the search of some lines does not fit into memory.
+    ) -> float:
+        """Returns the share that the search of some lines has of the memory for searches.
 
         Args:
             lengths: int32 `(lines,)`. As in `Inputs`.
             decoding: The options.
             num_hypotheses: Hypotheses of each line.
+
+        Raises:
+            InputError: If it does not fit into memory.
         """
         model = self.model
         is_translator = isinstance(model, EncoderDecoder)
-        check_search(
+        return check_search(
             lengths,
             self.group_sizes,
             decoding,

@@ -99,8 +99,7 @@ class StepwiseSearch:
 
     def graphs(self, decoding: DecodingConfig) -> "_Graphs":
         """Returns the graphs for some options."""
-        fixed = decoding.model_copy(update=dict.fromkeys(DecodingConfig.graph_numbers()))
-        return self._graphs(self._search, fixed)
+        return self._graphs(self._search, decoding.of_graph())
 
     def certain_text(self, begun: Begun, lost_space: bool) -> CertainText:
         """Returns what turns the tokens of an output into text.

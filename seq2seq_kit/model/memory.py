@@ -5,12 +5,8 @@ where that is more than the whole machine, or its container, has: nothing that w
 Where a GPU computes, or the size of the memory is unknown, only `bounds` holds.
 """
 
-import contextlib
-import functools
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -21,64 +17,12 @@ from seq2seq_kit.data.sets import DataSets, batch_set
 from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.decoding.healing import WAYS
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.machine import total_memory
 
 _BYTES = 4  # Of a float32 or int32 number.
 
 # In training each weight is there four times: itself, its gradient and Adam's two means.
 _COPIES_IN_TRAINING = 4
-
-# A container's limits, by the version of cgroups; each folder on the way to its own may set one.
-_CGROUPS = (
-    ("", Path("/sys/fs/cgroup"), "memory.max"),
-    ("memory", Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-)
-
-
-@functools.cache
-def total_memory() -> int | None:
-    """Returns the bytes of memory, swap included, that this process may use; None if unknown."""
-    limits = _container_limits()
-    # Windows has no such function, another system may lack the names.
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") + _swap())
-    return min(limits, default=None)
-
-
-def _swap() -> int:
-    """Returns the bytes of swap; 0 where Linux does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("SwapTotal:"))
-
-
-def _container_limits(own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """Returns the memory limits of the control groups that this process is in.
-
-    Args:
-        own: Where Linux lists them, one a line: number, controllers, path.
-    """
-    try:
-        lines = own.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    limits = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        for controller, root, name in _CGROUPS:
-            if controller in controllers.split(","):
-                folder = root / path.lstrip("/")
-                parents = [parent for parent in folder.parents if parent.is_relative_to(root)]
-                limits += [limit for place in (folder, *parents) if (limit := _limit(place / name))]
-    return limits
-
-
-def _limit(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # No such control group, or "max".
-        return None
 
 
 def check_fits(what: str, needed: int, remedy: str) -> None:
@@ -234,8 +178,11 @@ def check_search(
     columns: int,
     compares_units: bool,
     heals: bool = False,
-) -> None:
-    """Raises InputError if a search over some lines does not fit into memory.
+) -> float:
+    """Returns the share that a search over some lines has of the memory for searches.
+
+    That is a quarter of all memory, since the estimate counts only what is needed at least; 0 where
+    the memory is unknown.
 
     Args:
         lengths: int `(lines,)`. Tokens of each line; those of like length are searched together.
@@ -249,6 +196,9 @@ def check_search(
             in additive attention.
         heals: Whether the ends of prompts are spelled again before the search, in several ways at
             once.
+
+    Raises:
+        InputError: If it does not fit into memory.
     """
     padded, counts = np.unique(-(-lengths // LENGTH_STEP) * LENGTH_STEP, return_counts=True)
     together = int(min(counts.max(initial=1), decoding.batch_size, sizes[-1]))
@@ -259,8 +209,11 @@ def check_search(
     if compares_units:
         numbers += int(padded[counts.argmax()]) * units
     found = len(lengths) * num_hypotheses * (decoding.max_length + 1)
+    needed = (rows * numbers + found) * _BYTES
     check_fits(
         f"A search of {rows:,} hypotheses at once",
-        (rows * numbers + found) * _BYTES,
+        needed,
         "Lower `beam_size`, `batch_size`, `num_hypotheses` or `max_length`.",
     )
+    total = total_memory()
+    return 0.0 if total is None else 4 * needed / total
