@@ -70,7 +70,7 @@ def path_fault(path: Path) -> str | None:
     try:
         path.expanduser()
     except RuntimeError:
-        return f"`{path.parts[0]}` stands for no home folder on this machine"
+        return f"`{path.parts[0]}` is not the home folder of any user of this machine"
     return None
 
 

@@ -35,7 +35,7 @@ from seq2seq_kit.training.start import (
     RunStart,
     check_folder,
     complete_config,
-    filled_by_chief,
+    locked_by_chief,
     start_run,
 )
 from seq2seq_kit.training.step import TrainingSteps
@@ -75,14 +75,14 @@ def fit_run(
     name = str(config) if isinstance(config, str | Path) else "config"
     config = load_config(config, overrides)
     if config.training.strategy != "multi_worker":  # Their chief may hold the lock by now.
-        run.check_free()
+        run.check_unlocked()
     check_folder(run, resume=resume)
     check_files(config, name)
     config = complete_config(config, run, resume=resume, name=name)
     # The model without its vocabulary: too large a one is refused before a tokenizer is trained.
     check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
     strategy = make_strategy(config.training.strategy)
-    with filled_by_chief(run, strategy):
+    with locked_by_chief(run, strategy):
         check_folder(run, resume=resume)
         return _fill(run, config, strategy, callbacks, resume=resume)
 

@@ -219,8 +219,9 @@ class Seq2Seq:
 
         Args:
             texts: Lines to translate, or prompts to continue.
-            state: Where a text goes on, from `read`: returns what comes next, as a list of one
-                text, and moves the state behind it. Of the options it accepts `max_length` only.
+            state: The state to continue from, as `read` returns it: returns what comes next, as a
+                list of one text, and moves the state behind it. The only option that it
+                accepts is `max_length`.
             echo: Put the input before its output: a continuation follows its prompt, a translation
                 its source and a tab.
             **options: As in `Generator.hypotheses`: fields of `DecodingConfig` such as
@@ -264,7 +265,7 @@ class Seq2Seq:
 
         Args:
             text: The input.
-            state: Where a text goes on, as in `generate`; it moves with the pieces.
+            state: The state to continue from, as in `generate`; it moves with the pieces.
             **options: As in `Generator.stream`; with a state, `max_length` only.
 
         Raises:

@@ -62,7 +62,7 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(
     with pytest.raises(InputError, match=r"has no home folder.*Set S2S_CACHE_DIR"):
         cache_folder()
     monkeypatch.setenv("S2S_CACHE_DIR", "~nosuchuser/cache")
-    with pytest.raises(InputError, match="`~nosuchuser` stands for no home folder"):
+    with pytest.raises(InputError, match="`~nosuchuser` is not the home folder"):
         cache_folder()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("S2S_CACHE_DIR")

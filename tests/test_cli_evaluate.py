@@ -119,7 +119,10 @@ def test_over_long_sources_are_refused_by_file_and_line_or_counted(
     assert main([command, "run", *files]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"{tmp_path / 'in'}, line 2: has 105 tokens; the model takes at most" in captured.err
+    assert (
+        f"{tmp_path / 'in'}, line 2: the input has 105 tokens; the model takes at most"
+        in captured.err
+    )
     assert main([command, "run", *files, "--long-lines", "truncate"]) == 0
     assert "1 over-long input was truncated." in capsys.readouterr().err
 
@@ -131,7 +134,7 @@ def test_an_over_long_input_of_a_tsv_has_the_line_of_its_row(
     rows = "ba\tab\nxx\tab\nyy\t" + 21 * "y" + "\n"
     (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
     assert main(["evaluate", "run", "--tsv", str(tmp_path / "test.tsv")]) == 2
-    assert "test.tsv, line 3: has 105 tokens" in capsys.readouterr().err
+    assert "test.tsv, line 3: the input has 105 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("answers")

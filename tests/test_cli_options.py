@@ -17,7 +17,7 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(
     assert main(["init", "~/start"]) == 0
     assert (tmp_path / "start" / "translation.yaml").is_file()
     assert main(["generate", "~nosuchuser/run"]) == 2
-    assert "`~nosuchuser` stands for no home folder" in capsys.readouterr().err
+    assert "`~nosuchuser` is not the home folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["generate", "evaluate", "export"])

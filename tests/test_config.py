@@ -119,7 +119,7 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
         ({"data": {"train": {"text": "a"}}}, "data.train.text: is for continuation only"),
         (
             {"data": {"train": {"source": "a", "target": "b", "header": True}}},
-            "data.train.header: has a meaning only with `tsv`",
+            "data.train.header: is used only with `tsv`",
         ),
         (
             {"data": {"train": {"tsv": "a", "source_columns": ["en"]}}},
@@ -135,7 +135,7 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
         ),
         (
             {"data": {"train": {"tsv": "a"}, "test": {"tsv": "b", "weight": 2}}},
-            "data.test.weight: has a meaning only in `train`",
+            "data.test.weight: is used only in `train`",
         ),
         (minimal(tokenizer={"source": {}}), "tokenizer.target: is required beside `source`"),
         (
@@ -169,7 +169,7 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
         ),
         (
             minimal(task="continuation", model={"inner_units": 600}),
-            "model.inner_units: has a meaning only with two `decoder_layers` or more",
+            "model.inner_units: is used only with two `decoder_layers` or more",
         ),
         (
             minimal(task="continuation", model={"inner_units": 500, "decoder_layers": 2}),
@@ -181,7 +181,7 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
         ),
         (
             minimal(training={"schedule": "cosine", "plateau_factor": 0.9}),
-            "training.plateau_factor: has a meaning only with `schedule: plateau`",
+            "training.plateau_factor: is used only with `schedule: plateau`",
         ),
         (
             minimal(training={"schedule": "inverse_sqrt"}),
@@ -193,11 +193,11 @@ def test_all_faults_are_shown_together_under_their_keys() -> None:
         ),
         (
             minimal(training={"averaging": "ema", "averaging_patience": 3}),
-            "training.averaging_patience: has a meaning only with `averaging: triggered`",
+            "training.averaging_patience: is used only with `averaging: triggered`",
         ),
         (
             minimal(training={"averaging_decay": 0.9}),
-            "training.averaging_decay: has a meaning only with `averaging: ema`",
+            "training.averaging_decay: is used only with `averaging: ema`",
         ),
         (
             minimal(training={"averaging": "triggered", "averaging_patience": 3}),
@@ -379,7 +379,7 @@ def test_a_config_must_be_a_file_that_can_be_read_again(tmp_path: Path, kind: st
     ("path", "fault"),
     [
         ("a\0b", "a path cannot have a NUL character in it"),
-        ("~nosuchuser/a", "`~nosuchuser` stands for no home folder"),
+        ("~nosuchuser/a", "`~nosuchuser` is not the home folder"),
         ("\ud800", "half of a surrogate pair is no character"),
     ],
 )

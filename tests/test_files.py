@@ -43,7 +43,7 @@ def test_what_cannot_be_read_again_is_named(tmp_path: Path) -> None:
     [
         ("a\0b", "NUL"),
         ("\ud800.tsv", "half of a surrogate pair"),
-        ("~nosuchuser/a.tsv", "`~nosuchuser` stands for no home folder"),
+        ("~nosuchuser/a.tsv", "`~nosuchuser` is not the home folder"),
     ],
 )
 def test_paths_that_name_no_file(path: str, fault: str) -> None:

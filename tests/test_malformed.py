@@ -1,4 +1,4 @@
-"""Damaged, forged and odd files: one clear error, and nothing that hangs or fills the memory."""
+"""Damaged, forged and odd files: one clear error; no endless loop, no exhausted memory."""
 
 import gzip
 import json

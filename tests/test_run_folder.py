@@ -113,17 +113,17 @@ def test_a_config_that_is_not_of_a_run_is_not_overwritten(tmp_path: Path) -> Non
 
 def test_one_process_fills_a_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    with run.filled():
+    with run.locked():
         with (
             pytest.raises(InputError, match=rf"Another process \(PID {os.getpid()}\) fills"),
-            run.filled(),
+            run.locked(),
         ):
             pass
         with pytest.raises(InputError, match="Another process"):
-            run.check_free()
+            run.check_unlocked()
         run.check_new()
-    run.check_free()
-    with run.filled():  # Also after an error in it.
+    run.check_unlocked()
+    with run.locked():  # Also after an error in it.
         pass
 
 
@@ -134,7 +134,7 @@ def names(folder: Path) -> list[str]:
 def test_a_start_that_fails_leaves_only_what_was_there_or_is_not_its_own(tmp_path: Path) -> None:
     def fail(folder: Path, *made: str) -> None:
         run = RunFolder(folder)
-        with pytest.raises(InputError, match="bad data"), run.filled():
+        with pytest.raises(InputError, match="bad data"), run.locked():
             run.config.touch()
             run.logs.mkdir(exist_ok=True)
             run.events.touch()
@@ -158,10 +158,10 @@ def test_a_start_that_fails_leaves_only_what_was_there_or_is_not_its_own(tmp_pat
 
 def test_a_start_that_is_refused_leaves_the_other_process_alone(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    with run.filled():
+    with run.locked():
         run.config.touch()
         before = names(tmp_path)
-        with pytest.raises(InputError, match="Another process"), run.filled():
+        with pytest.raises(InputError, match="Another process"), run.locked():
             pass
         assert names(tmp_path) == before
 
@@ -176,7 +176,7 @@ def test_what_earlier_versions_left_half_written_is_removed_after_a_day(tmp_path
     (tmp_path / "building-x_1").mkdir()
     (tmp_path / "building-x_1" / "ids").touch()
     os.utime(tmp_path / "building-x_1", (1e9, 1e9))
-    with RunFolder(tmp_path).filled():
+    with RunFolder(tmp_path).locked():
         assert names(tmp_path) == sorted([*kept, "shared.model.9.partial", ".lock"])
 
 
@@ -187,17 +187,17 @@ def test_a_folder_that_cannot_be_made_or_locked_says_so(
         raise OSError(code, os.strerror(code), str(path))
 
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be made"), RunFolder(tmp_path / "file").filled():
+    with pytest.raises(InputError, match="cannot be made"), RunFolder(tmp_path / "file").locked():
         pass
     monkeypatch.setattr(run_folder, "try_lock", cannot)
     code = errno.EROFS
     with (
         pytest.raises(RunError, match=r"Read-only file system\..*--run-dir"),
-        RunFolder(tmp_path).filled(),
+        RunFolder(tmp_path).locked(),
     ):
         pass
     code = errno.ENOLCK
-    with RunFolder(tmp_path).filled():
+    with RunFolder(tmp_path).locked():
         assert "has no locks" in caplog.text
 
 

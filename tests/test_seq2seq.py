@@ -413,8 +413,8 @@ def test_a_run_with_a_ready_tokenizer_resumes_with_the_same_one_anywhere(
 def test_a_second_process_is_told_at_once_and_reading_is_free(
     copied_run: Path, translation_config: dict[str, Any], translation_run: TrainedRun
 ) -> None:
-    with RunFolder(copied_run).filled():
-        with pytest.raises(InputError, match=r"Another process \(PID \d+\) fills the run folder"):
+    with RunFolder(copied_run).locked():
+        with pytest.raises(InputError, match=r"Another process \(PID \d+\) is using the run"):
             Seq2Seq.fit(translation_config, run_dir=copied_run, resume=True)
         loaded = Seq2Seq.load(copied_run)
     assert loaded.generate(WORDS) == translation_run.fitted.generate(WORDS)
@@ -721,8 +721,8 @@ def test_a_chief_that_cannot_fill_the_run_folder_ends_all_workers(
 
     monkeypatch.setattr(start, "is_chief", lambda _strategy: chief)
     monkeypatch.setattr(start, "mean_over_workers", mean_over_workers)
-    monkeypatch.setattr(RunFolder, "check_free", lambda _run: None)
+    monkeypatch.setattr(RunFolder, "check_unlocked", lambda _run: None)
     message = "Another process" if chief else "The chief of the workers cannot fill"
-    with RunFolder(tmp_path / "run").filled(), pytest.raises(InputError, match=message):
+    with RunFolder(tmp_path / "run").locked(), pytest.raises(InputError, match=message):
         Seq2Seq.fit(translation_config, run_dir=tmp_path / "run")
     assert asked == [float(chief)]

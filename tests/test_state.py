@@ -107,7 +107,7 @@ def test_a_prompt_longer_than_what_is_read_at_once_is_read_whole() -> None:
 
 def test_wrong_states_are_refused(generator: Generator, tmp_path: Path) -> None:
     state = generator.read("He")
-    with pytest.raises(InputError, match="goes on with greedy search or sampling"):
+    with pytest.raises(InputError, match="can be continued only with greedy search or sampling"):
         generator.read("He", beam_size=3)
     state.save(tmp_path / "one.state")
     with pytest.raises(InputError, match="is of another model"):

@@ -55,7 +55,7 @@ def export(
     """
     from seq2seq_kit.export.folder import check_unused
 
-    check_unused(folder)  # before TensorFlow's seconds of start
+    check_unused(folder)  # before TensorFlow takes seconds to start
     check_against_config(run, options)
     from seq2seq_kit import Seq2Seq
 

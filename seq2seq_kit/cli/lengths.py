@@ -1,4 +1,7 @@
-"""Inputs of a file that are too long for the model: refused by line, or counted."""
+"""Inputs of a file that are too long for the model: refused by line, or counted.
+
+`evaluate` and `score` use it, which read whole files; `generate` reads line by line.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +37,7 @@ def check_lengths(
         click.echo(describe_truncated(len(overlong)), err=True)
     elif overlong:
         place, length = overlong[0]
-        raise model.inputs.too_long(f"{path}, line {lines[place]}:", length)
+        raise model.inputs.too_long(f"{path}, line {lines[place]}: the input", length)
 
 
 def describe_truncated(number: int) -> str:

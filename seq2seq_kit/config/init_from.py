@@ -1,8 +1,8 @@
 """What a config takes over from the run that `init_from` names, and where it contradicts that run.
 
 Weights mean something only in the network that they were trained in: every key of `model` is taken
-over, except for those marked `NOT_IN_WEIGHTS`. The vocabulary is taken over unless the config has
-one of its own.
+over, except for those marked `NOT_IN_WEIGHTS`. The vocabulary is taken over unless the config
+describes another one.
 """
 
 from collections.abc import Iterator

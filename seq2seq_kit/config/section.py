@@ -91,5 +91,5 @@ class Section(BaseModel):
         return self
 
     def _contradictions(self) -> dict[str, str]:
-        """Keys that are valid alone but not together, each with what is the matter."""
+        """Keys that are valid alone but not together, each with what is wrong."""
         return {}

@@ -157,7 +157,7 @@ class CorpusConfig(Section):
             }
         faults = {}
         if self.separator is not None and kinds != ["text"]:
-            faults["separator"] = "has a meaning only with `text`. Remove it."
+            faults["separator"] = "is used only with `text`. Remove it."
         if kinds == ["tsv"]:
             return faults | self._column_faults()
         if kinds == ["parallel"]:
@@ -168,7 +168,7 @@ class CorpusConfig(Section):
                     )
         for key in ("source_columns", "target_columns", "join", "header", "bad_lines"):
             if getattr(self, key) != type(self).model_fields[key].default:
-                faults[key] = "has a meaning only with `tsv`. Remove it, or name the file as `tsv`."
+                faults[key] = "is used only with `tsv`. Remove it, or name the file as `tsv`."
         return faults
 
     def _column_faults(self) -> dict[str, str]:
@@ -207,8 +207,8 @@ class DataConfig(Section):
     long_lines: Literal["skip", "truncate", "error"] = "skip"
     """What to do with longer training lines. Skipped and truncated ones are counted and shown."""
     window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
-    """Running text: the number of tokens of a training sequence. A language model goes on from the
-    state after the sequence before it; this is then the mean length, and how far gradients reach
+    """Running text: the number of tokens of a training sequence. A language model continues from
+    the state after the sequence before it; this is then the mean length, and how far gradients reach
     back."""
     bleu_tokenize: Annotated[Literal["13a", "intl", "zh", "char", "none"], MAY_CHANGE] = "13a"
     """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenized text."""
@@ -234,7 +234,7 @@ class DataConfig(Section):
                     " running text (`text`) cannot be mixed with texts that are one a line."
                 )
             if corpus.weight != 1.0 and not key.startswith("train"):
-                faults[f"{key}.weight"] = "has a meaning only in `train`. Remove it."
+                faults[f"{key}.weight"] = "is used only in `train`. Remove it."
         return faults
 
 
@@ -360,8 +360,8 @@ class ModelConfig(Section):
     """The share of the vocabulary whose input embeddings are zeroed in a training step (Gal and
     Ghahramani, 2016), so that a word is missing wherever it occurs in the batch."""
     word_dropout: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.0
-    """The share of the input tokens of both sides, each drawn by itself, that are replaced by the
-    unknown token in a training step."""
+    """The share of the input tokens of both sides, each drawn independently, that are replaced by
+    the unknown token in a training step."""
     token_noise: Annotated[Fraction, NOT_IN_WEIGHTS] = 0.0
     """The share of the input tokens of both sides that are replaced by other tokens of the batch in
     a training step."""
@@ -384,9 +384,7 @@ class ModelConfig(Section):
                 f" Received: {self.units}."
             )
         if self.inner_units is not None and self.decoder_layers < 2:
-            faults["inner_units"] = (
-                "has a meaning only with two `decoder_layers` or more. Remove it."
-            )
+            faults["inner_units"] = "is used only with two `decoder_layers` or more. Remove it."
         elif self.inner_units is not None and self.inner_units < self.units:
             faults["inner_units"] = (
                 f"must be at least `units`, here {self.units}. Received: {self.inner_units}."
@@ -447,7 +445,7 @@ class TrainingConfig(Section):
     which `plateau_factor` is applied."""
     averaging: Literal["none", "ema", "triggered"] = "none"
     """Which average of the weights is validated, kept as the best and used afterwards; training
-    itself goes on from the plain weights. ema is an exponential moving average. triggered is the
+    itself continues from the plain weights. ema is an exponential moving average. triggered is the
     mean of the weights of all steps since the validation loss stopped falling (NT-ASGD, Merity et
     al., 2018); before that, the plain weights are validated."""
     averaging_decay: Fraction = 0.999
@@ -501,7 +499,7 @@ class TrainingConfig(Section):
         if self.schedule != "plateau":
             for key in ("plateau_factor", "plateau_patience"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    faults[key] = "has a meaning only with `schedule: plateau`. Remove it."
+                    faults[key] = "is used only with `schedule: plateau`. Remove it."
         if self.schedule == "inverse_sqrt" and not self.warmup_steps:
             faults["warmup_steps"] = (
                 "must be at least 1 with `schedule: inverse_sqrt`, whose learning rate is"
@@ -509,7 +507,7 @@ class TrainingConfig(Section):
             )
         if self.schedule == "one_cycle" and self.warmup_steps:
             faults["warmup_steps"] = (
-                "must be 0 with `schedule: one_cycle`, which begins with a rise of its own."
+                "must be 0 with `schedule: one_cycle`, which begins with a warm-up already."
                 f" Received: {self.warmup_steps}."
             )
         return faults | self._averaging_faults()
@@ -519,7 +517,7 @@ class TrainingConfig(Section):
         for key, kind in (("averaging_decay", "ema"), ("averaging_patience", "triggered")):
             is_default = getattr(self, key) == type(self).model_fields[key].default
             if self.averaging != kind and not is_default:
-                faults[key] = f"has a meaning only with `averaging: {kind}`. Remove it."
+                faults[key] = f"is used only with `averaging: {kind}`. Remove it."
         least, patience = self.averaging_patience + 2, self.early_stopping.patience
         if self.averaging == "triggered" and patience < least:
             faults["early_stopping.patience"] = (
@@ -581,7 +579,7 @@ class Config(Section):
     def joins_texts(self) -> bool:
         """Whether prompts and continuations are parts of one text, cut anywhere.
 
-        Not where an encoder-decoder learns from pairs, whose sides are texts of their own, nor with
+        Not where an encoder-decoder learns from pairs, whose sides are separate texts, nor with
         a vocabulary for each side.
         """
         if self.task != "continuation" or self.tokenizer.source is not None:

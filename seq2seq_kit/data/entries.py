@@ -172,7 +172,7 @@ def _open_entry(
     except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         _logger.warning("The encoded data in %s are damaged (%s); making them again.", entry, error)
         return None
-    # The bounds of a row are begin, split and end; its end is the begin of the next row.
+    # The borders of a row are its start, split and end; its end is the start of the next row.
     return EncodedData(ids, bounds[:-1:2], bounds[1::2], bounds[2::2], lines, rows, report)
 
 

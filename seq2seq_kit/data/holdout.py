@@ -31,7 +31,7 @@ def split_holdout(data: EncodedData, *, holdout: int, seed: int) -> tuple[Encode
     Raises:
         DataError: If the set is too small to hold anything out.
     """
-    # Where the held-out part of each row begins: at its end (nothing is held out), at its begin
+    # Where the held-out part of each row begins: at its end (nothing is held out), at its start
     # (the whole row is), or, in a stream, in between.
     cuts = np.array(data.ends)
     row_parts = [np.arange(c.start, c.stop) for c in data.corpora if c.kind != "text"]

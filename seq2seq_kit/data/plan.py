@@ -132,7 +132,7 @@ class BatchSet:
     """Positions of a window of running text, for an encoder-decoder."""
     batch_size: int
     """Rows of a batch; or positions of the longer side, padding included, where a row with more
-    positions is a batch by itself."""
+    positions is a batch alone."""
     batch_unit: BatchUnit
     """The unit of `batch_size`: "sentences" or "tokens"."""
     seed: int
@@ -154,10 +154,10 @@ class BatchSet:
 
         Rows with the same padded lengths are batched together; each epoch draws again which of them
         share a batch, and the order of the batches. A corpus of weight `w` is shown `floor(w)`
-        times, and a random share of it, `w - floor(w)`, once more. Running text is cut into windows
-        from a random offset on, with each token in exactly one window; the EOS of a text is the
-        last token of its last window. For an encoder-decoder, the source is a random first part of
-        each window, or of each line of a `lines` corpus.
+        times, and a random share of it, `w - floor(w)`, one more time. Running text is cut into
+        windows from a random offset on, with each token in exactly one window; the EOS of a text is
+        the last token of its last window. For an encoder-decoder, the source is a random first part
+        of each window, or of each line of a `lines` corpus.
 
         Args:
             epoch: Number of the epoch, counted from 0; each has its own random choices.

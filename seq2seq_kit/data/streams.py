@@ -155,7 +155,7 @@ class StreamSet:
         All texts are put in a row, those of a corpus in random order and beginning at a random
         place, and cut into stretches with equal numbers of windows, one for each row. All rows have
         windows of the same length; a window ends early where its text ends. A corpus of weight
-        `w` is read `floor(w)` times, and a random part of it, `w - floor(w)`, once more.
+        `w` is read `floor(w)` times, and a random part of it, `w - floor(w)`, one more time.
 
         Args:
             epoch: Number of the epoch, counted from 0; each has its own random choices.

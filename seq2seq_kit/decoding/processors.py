@@ -38,6 +38,7 @@ class ForbiddenTokens:
     """
 
     rescales = False
+    num_past_tokens = 0
 
     def __init__(self, token_ids: Sequence[int]) -> None:
         self._token_ids = list(token_ids)
@@ -63,6 +64,7 @@ class MinLength:
     """
 
     rescales = False
+    num_past_tokens = None
 
     def __init__(self, min_length: int | tf.Tensor, eos_id: int) -> None:
         self._min_length = min_length
@@ -91,6 +93,7 @@ class RepetitionPenalty:
     """
 
     rescales = True
+    num_past_tokens = None
 
     def __init__(self, penalty: float | tf.Tensor) -> None:
         self._penalty = penalty
@@ -129,6 +132,7 @@ class NoRepeatedNgram:
     """
 
     rescales = False
+    num_past_tokens = None
 
     def __init__(self, ngram: int) -> None:
         self._ngram = ngram
@@ -187,6 +191,7 @@ class NoLoop:
     """
 
     rescales = False
+    num_past_tokens = MAX_PERIOD + 1
 
     def __init__(self, num_characters: tf.Tensor, max_characters: int) -> None:
         self._num_characters = num_characters
@@ -234,6 +239,7 @@ class BannedTexts:
     """
 
     rescales = False
+    num_past_tokens = 1
 
     def __init__(self, tables: BanTables) -> None:
         self._tables = tables

@@ -48,12 +48,17 @@ class History(NamedTuple):
 class LogitsProcessor(Protocol):
     """Changes the logits of the next token: forbids tokens, or makes them less likely.
 
-    A processor has a state for each hypothesis, as a decoder has one.
+    A processor never raises a logit: beam search stops as soon as no hypothesis can win even if
+    each further token had the probability 1. It has a state for each hypothesis, as a decoder has.
     """
 
     rescales: bool
     """Whether the logits of allowed tokens change too. If not, a processor only forbids tokens, by
-    `MINUS_INFINITY`, and the others keep the probability that the decoder gives them."""
+    `MINUS_INFINITY`, and the others keep the probability that the decoder gives them. A search then
+    ranks by the same log-probabilities that it returns; otherwise it tracks both."""
+    num_past_tokens: int | None
+    """Tokens of the history that it reads beside its state: a `GenerationState` keeps only these.
+    None for all of them, or if it depends on their number."""
 
     def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> Any:
         """Returns the state of `rows` hypotheses without tokens: any nest, leading axis `rows`."""

@@ -43,7 +43,7 @@ class CertainText:
 
     @property
     def state(self) -> Unfinished:
-        """The state with which another `CertainText` goes on from here."""
+        """The state from which another `CertainText` can continue."""
         return Unfinished(tuple(self._ids), self._num_shown)
 
     def add(self, token_ids: Sequence[int]) -> str:

@@ -78,7 +78,7 @@ def perplexity(scores: Sequence[Score], texts: Sequence[str]) -> Perplexity:
 class _Row(NamedTuple):
     source: list[int]  # what the encoder reads; a language model ignores it
     target: list[int]  # what the decoder predicts
-    unscored: int  # so many first targets are a prompt
+    num_prompt: int  # the first targets, which are a prompt and not scored
 
 
 class _Shape(NamedTuple):
@@ -278,7 +278,7 @@ class Scorer:
         ((shape, _),) = _by_shape([row]).items()
         self._most_rows(shape, line=1)
         losses, _ = self._losses([row], shape)
-        return -losses[0, row.unscored : len(row.target)]
+        return -losses[0, row.num_prompt : len(row.target)]
 
     def _layout(self, source: Sequence[int], target: Sequence[int]) -> _Row:
         if isinstance(self.model, LanguageModel):
@@ -358,5 +358,5 @@ def _pad(
     for place, row in enumerate([*rows, *[rows[0]] * (size - len(rows))]):
         source_ids[place, : len(row.source)] = row.source
         target_ids[place, : len(row.target)] = row.target
-        weights[place, row.unscored : len(row.target)] = 1.0
+        weights[place, row.num_prompt : len(row.target)] = 1.0
     return source_ids, target_ids, weights

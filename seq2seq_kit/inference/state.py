@@ -36,7 +36,7 @@ _FORMAT_VERSION = 1
 
 
 class GenerationState:
-    """The point from which the text of a language model goes on; `Seq2Seq.read` makes one.
+    """The point from which the text of a language model continues; `Seq2Seq.read` makes one.
 
     `Seq2Seq.generate(state=...)` writes on and moves the state; `fork` keeps a copy.
     """
@@ -75,7 +75,7 @@ class GenerationState:
         Raises:
             InputError: If there is a seed and nothing is sampled, or it is out of range.
         """
-        twin = copy.copy(self)  # Its parts are replaced, never changed.
+        twin = copy.copy(self)  # Shallow: its parts are never modified in place.
         if seed is None:
             return twin
         if not self._decoding.sample:
@@ -135,8 +135,8 @@ class StateKeeper:
         """
         if decoding.beam_size > 1 and not decoding.sample:
             raise InputError(
-                f"A state goes on with greedy search or sampling. Received: beam_size="
-                f"{decoding.beam_size}. Use beam_size=1 or sample=True."
+                f"A state can be continued only with greedy search or sampling. Received: "
+                f"beam_size={decoding.beam_size}. Use beam_size=1 or sample=True."
             )
         # Processors make room for this many tokens in their states.
         numbers = graph_numbers(decoding.model_copy(update={"max_length": MAX_PERIOD}))
@@ -191,7 +191,8 @@ class StateKeeper:
         text = CertainText(search.tokenizer, *state._text)
         is_end = bool(record.ended[0])
         written = text.close(new_ids) if is_end else text.add(new_ids)
-        kept = record.token_ids[:, max(0, length - _lookback(state.decoding)) : length]
+        num_past = length if graphs.num_past_tokens is None else graphs.num_past_tokens
+        kept = record.token_ids[:, max(0, length - num_past) : length]
         state._record = _first_row(record._replace(time=np.int32(0), token_ids=kept))
         state._text = text.state
         return written
@@ -254,12 +255,6 @@ class StateKeeper:
         for variable in self._search.model.trainable_variables:
             whole.update(np.ascontiguousarray(variable.value.numpy()).tobytes())
         return whole.hexdigest()
-
-
-def _lookback(decoding: DecodingConfig) -> int:
-    """Returns how many tokens before the next one its logits depend on, by processors."""
-    needs_all = decoding.no_repeat_ngram or decoding.min_length or decoding.repetition_penalty != 1
-    return 2**31 - 1 if needs_all else MAX_PERIOD + 1
 
 
 def _first_row(record: OneTokenRecord) -> OneTokenRecord:

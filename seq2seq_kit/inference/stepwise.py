@@ -17,6 +17,7 @@ from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.decoding.healing import PromptEnds
 from seq2seq_kit.decoding.loop import run_while
 from seq2seq_kit.inference.certain_text import CertainText
+from seq2seq_kit.inference.constraints import build_processors
 from seq2seq_kit.inference.graphs import graph_number_specs, graph_numbers
 from seq2seq_kit.inference.inputs import SIGNATURE, Inputs
 from seq2seq_kit.inference.search import Beginning, ModelSearch
@@ -133,6 +134,13 @@ class _Graphs:
         self._step = tf.function(self._trace_step, reduce_retracing=True, autograph=False)
         self._run = tf.function(self._trace_run, reduce_retracing=True, autograph=False)
         self._memory = tf.function(self._trace_memory, reduce_retracing=True, autograph=False)
+
+    @functools.cached_property
+    def num_past_tokens(self) -> int | None:
+        """Tokens of an output that processors read besides their states; None for all of them."""
+        processors = build_processors(self._decoding, self._search.tokenizer, None)
+        numbers = [processor.num_past_tokens for processor in processors]
+        return None if None in numbers else max(filter(None, numbers), default=0)
 
     def begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
         """Returns the search of a line before its first step."""

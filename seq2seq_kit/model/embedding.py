@@ -36,7 +36,7 @@ def pop_embedding_options(kwargs: dict[str, Any]) -> EmbeddingOptions:
 class TokenEmbedding(keras.layers.Embedding):
     """`keras.layers.Embedding` with noise on its inputs in training.
 
-    - Word dropout replaces tokens by the unknown token, whose embedding learns to stand for a
+    - Word dropout replaces tokens by the unknown token, whose embedding learns to represent a
       missing token (Bowman et al., 2016, section 3.1, https://arxiv.org/abs/1511.06349).
     - Token noise replaces tokens by others drawn from the batch, so by their frequency (Xie et al.,
       2017, unigram noising, https://arxiv.org/abs/1703.02573). Special tokens are neither replaced

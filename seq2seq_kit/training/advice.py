@@ -138,9 +138,10 @@ def _overfits(config: Config, history: Sequence[Mapping[str, float]]) -> Iterato
         else f"lower model.units (now {config.model.units})"
     )
     yield (
-        f"The model learns its training data by heart: from step {at_best['step']:.0f} on the "
-        f"validation loss rose from {at_best['val_loss']:.3g} to {last['val_loss']:.3g} while the "
-        f"training loss fell. To learn more from the same data, {cure}, or add data."
+        "The model is overfitting (memorizing its training data): from step "
+        f"{at_best['step']:.0f} on, the validation loss rose from {at_best['val_loss']:.3g} to "
+        f"{last['val_loss']:.3g} while the training loss fell. To learn more from the "
+        f"same data, {cure}, or add data."
     )
 
 

@@ -1,7 +1,7 @@
 """The states that the rows of streams carry from one training step to the next.
 
-On several replicas each has the states of its own rows, on its own device. Knows neither the step
-nor files.
+On several replicas each keeps the states of the rows that it reads, on its device. This module
+knows neither the step nor files.
 """
 
 from collections.abc import Sequence

@@ -61,7 +61,7 @@ def projected_cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> tf.Tensor:
-    """Returns the weighted sum of the cross-entropies of all positions, for training.
+    """Returns the weighted sum of the cross-entropies of all positions: what `TrainingSteps` trains.
 
     The same as `cross_entropy` of `output_layer.logits(outputs)`, with less memory: logits, losses
     and, in the forward pass already, gradients are computed for a part of the positions at a time.
@@ -229,6 +229,8 @@ def _logits_gradient(probabilities: tf.Tensor, targets: tf.Tensor, smoothing: fl
 @keras.saving.register_keras_serializable("seq2seq_kit")
 class MaskedCrossEntropy(keras.losses.Loss):
     """Mean cross-entropy over real tokens, for `keras.Model.compile`.
+
+    `TrainingSteps` computes the same loss with `projected_cross_entropy`, in less memory.
 
     Positions whose target is padding (id 0) count neither in the sum nor in the number of tokens.
 

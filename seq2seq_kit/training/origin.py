@@ -127,7 +127,7 @@ def start_from(origin: Origin, model: TokenModel, tokenizers: Tokenizers) -> Non
 
 def _shared_pieces(old: Tokenizer, new: Tokenizer) -> tuple[list[int], list[int]]:
     """Returns the ids of the pieces that both vocabularies have, in the old one and in the new."""
-    # The surface tells a byte from a text that looks like the name of one.
+    # The surface distinguishes a byte from a text that looks like the name of one.
     old_pieces, new_pieces = (zip(one.pieces, one.surfaces, strict=True) for one in (old, new))
     old_ids = {piece: index for index, piece in enumerate(old_pieces)}
     shared = [(old_ids[piece], index) for index, piece in enumerate(new_pieces) if piece in old_ids]

@@ -79,7 +79,7 @@ class TrainingPart:
     The hooks, in the order in which they are called:
 
     - `after_resume`, once everything is restored from a checkpoint.
-    - `begin`, when training begins or goes on; then for each epoch
+    - `begin`, when training begins or is resumed; then for each epoch
     - `begin_epoch`; then for each step
     - `before_step`; the optimizer updates the weights;
     - `after_update`; the step is counted. Where a validation is due, it is made, then
@@ -88,7 +88,7 @@ class TrainingPart:
     - `before_save`, on all workers, where the state is about to be saved;
     - `after_save`, where the state has been saved;
     - `after_step`, when all of this is done.
-    - `end`, when training has ended at a limit or by itself.
+    - `end`, when training has ended, at a limit or for another reason.
     - `close`, in any case, also after an error or a signal.
     """
 
@@ -109,7 +109,7 @@ class TrainingPart:
         """Called before the first step; `num_steps` are those of the current epoch."""
 
     def begin_epoch(self, state: TrainingState, epoch: int, num_steps: int) -> None:
-        """Called when an epoch, counted from 0, begins or goes on after a resumption."""
+        """Called when an epoch, counted from 0, begins, or continues after training was resumed."""
 
     def before_step(self, state: TrainingState) -> None:
         """Called before each optimizer step."""

@@ -85,11 +85,11 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """The lock of the process that fills the folder; the file contains its PID."""
+        """The lock of the process that is training in the folder; the file contains its PID."""
         return self.path / ".lock"
 
     @contextmanager
-    def filled(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Creates the folder and locks it against other processes while the body runs.
 
         The system releases the lock of a process that dies. Reading needs no lock. If the body
@@ -97,7 +97,7 @@ class RunFolder:
         again; those that existed before stay.
 
         Raises:
-            InputError: If the folder cannot be created, or another process fills it.
+            InputError: If the folder cannot be created, or another process is training in it.
         """
         may_be_new = (self.logs, self.path, *self.path.parents)
         folders = [folder for folder in may_be_new if not folder.exists()]
@@ -109,7 +109,7 @@ class RunFolder:
                 f"The run folder {self.path} cannot be made ({error.strerror}). Choose another one "
                 f"(--run-dir, in Python run_dir=...)."
             ) from error
-        with self._locked():
+        with self._hold_lock():
             remove_leftovers(self.path)
             remove_older_leftovers(self.path)
             try:
@@ -129,21 +129,21 @@ class RunFolder:
         return [*tokenizers, *others, self.lock]
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         try:
             with explain_write_errors(self.lock, "The run's lock", "--run-dir"):
                 lock = try_lock(self.lock)
         except OSError as error:
             _logger.warning(
-                "The file system of %s has no locks (%s): see to it that no other process trains "
-                "into that folder.",
+                "The file system of %s has no locks (%s): make sure that no other process is "
+                "training in that folder.",
                 self.path,
                 error.strerror,
             )
             yield
             return
         if lock is None:
-            raise self._held()
+            raise self._locked_error()
         try:
             with explain_write_errors(self.lock, "The run's lock", "--run-dir"):
                 self.lock.write_text(f"{os.getpid()}\n", encoding="ascii")
@@ -151,22 +151,22 @@ class RunFolder:
         finally:
             lock.release()
 
-    def check_free(self) -> None:
-        """Raises InputError if another process fills the folder now, before any work is done."""
+    def check_unlocked(self) -> None:
+        """Raises InputError if another process is training in the folder."""
         with suppress(OSError):
             if self.lock.exists():
                 lock = try_lock(self.lock)
                 if lock is None:
-                    raise self._held()
+                    raise self._locked_error()
                 lock.release()
 
-    def _held(self) -> InputError:
+    def _locked_error(self) -> InputError:
         holder = ""
         with suppress(OSError, ValueError):
             holder = f" (PID {int(self.lock.read_text(encoding='ascii'))})"
         return InputError(
-            f"Another process{holder} fills the run folder {self.path}. Wait until it has ended, "
-            f"or {_ELSEWHERE}."
+            f"Another process{holder} is using the run folder {self.path}. Wait until it has "
+            f"ended, or {_ELSEWHERE}."
         )
 
     def check_new(self) -> None:
@@ -217,7 +217,7 @@ class RunFolder:
         if (self.path / "saved_model.pb").is_file():
             raise InputError(
                 f"Expected a run folder. Received: {self.path}, which is an exported SavedModel: "
-                f"that can be asked with `s2s generate` only. Give the run it was exported from."
+                f"which works only with `s2s generate`. Give the run it was exported from."
             )
         if self.last.is_file() or self.config.is_file():
             state = "has saved its state" if self.last.is_file() else "has saved nothing yet"
@@ -240,8 +240,8 @@ class RunFolder:
         return InputError(
             f"The folder {self.path} holds the best weights of a run ({self.best.name}), but no "
             f"state that training could resume from ({self.last.name}). They can be used as they "
-            f"are: `s2s generate {self.path}`. To train on from them, set `init_from` in a config "
-            f"and {_ELSEWHERE}. To train from scratch, remove {self.best.name}."
+            f"are: `s2s generate {self.path}`. To continue training from them, set `init_from` "
+            f"in a config and {_ELSEWHERE}. To train from scratch, remove {self.best.name}."
         )
 
     def _without_config(self, checkpoint: Path) -> InputError:

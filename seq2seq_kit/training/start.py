@@ -111,7 +111,7 @@ def _warn_if_origin_changed(config: Config, name: str) -> None:
 
 
 @contextmanager
-def filled_by_chief(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[None]:
+def locked_by_chief(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Has the chief make and lock the run folder; if it cannot, no worker waits for it.
 
     Raises:
@@ -121,7 +121,7 @@ def filled_by_chief(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterato
         fault: InputError | RunError | None = None
         if is_chief(strategy):
             try:
-                stack.enter_context(run.filled())
+                stack.enter_context(run.locked())
             except (InputError, RunError) as error:  # Held by another process, or a full disk.
                 fault = error
         if mean_over_workers(strategy, float(fault is not None)) > 0:
@@ -208,8 +208,8 @@ def _check_same_run(run: RunFolder, config: Config, digests: FileDigests) -> Sav
     if changed := changed_data(run, config, saved, digests):
         listed = "\n".join(f"  {line}" for line in changed)
         raise InputError(
-            f"The run in {run.path} was started with other texts:\n{listed}\nName those to resume "
-            f"it, or train into another folder, from its weights if the config has "
+            f"The run in {run.path} was started with other texts:\n{listed}\nRestore those "
+            f"texts to resume it, or train into another folder, from its weights if the config has "
             f"`init_from: {run.path}`."
         )
     return saved

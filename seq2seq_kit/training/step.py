@@ -190,7 +190,7 @@ class TrainingSteps:
         if not tf.nest.flatten(states):
             reading = self.model.read(batch["decoder_input_ids"], None, training=training)
             return reading._replace(states=states)
-        # Padding follows only on the end of a text, after which the state is not used.
+        # Padding occurs only after the end of a text, after which the state is not used.
         return self.model.read(
             batch["decoder_input_ids"], states, restarts=batch["restarts"], training=training
         )

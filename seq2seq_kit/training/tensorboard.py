@@ -56,6 +56,6 @@ class TensorBoardEvents(TrainingPart):
 
 
 def remove_events(run: RunFolder) -> None:
-    """Removes our event file, but not those of callbacks, which have folders of their own."""
+    """Removes our event file, but not those of callbacks, which write into other folders."""
     for path in run.logs.glob("events.out.tfevents.*"):
         path.unlink()
