@@ -7,7 +7,9 @@ from searches import beam_search, greedy_search
 
 from seq2seq_kit.decoding import (
     MINUS_INFINITY,
+    ForbiddenTokens,
     History,
+    LogitsProcessor,
     MinLength,
     NoLoop,
     NoRepeatedNgram,
@@ -222,3 +224,34 @@ def test_no_output_is_shorter_than_the_minimum(beam_size: int) -> None:
     else:
         found = beam_search(likes_to_end, start, state, beam_size=beam_size, **options)
     assert found.lengths.numpy().tolist() == [[5], [5]]
+
+
+ALL = [
+    ForbiddenTokens((0, 2)),
+    MinLength(5, 0),
+    RepetitionPenalty(1.5),
+    NoRepeatedNgram(2),
+    NoLoop(tf.ones([VOCAB_SIZE], tf.int32), 2),
+    BannedTexts(ban_texts([b"", b"a", b"b", b"ab", b"c", b"ca"], [b"ab", b"bc"])),
+]
+
+
+@pytest.mark.parametrize("processor", ALL, ids=lambda one: type(one).__name__)
+def test_a_processor_never_raises_a_logit_and_reads_no_more_tokens_than_it_declares(
+    processor: LogitsProcessor,
+) -> None:
+    rng = np.random.default_rng(1)
+    ids = tf.constant(rng.integers(0, 3, (20, 9)), tf.int32)
+    state = processor.start(tf.constant(20), 8)
+    has_effect = False
+    for length in range(8):
+        logits = tf.constant(rng.normal(0, 3, (20, VOCAB_SIZE)), tf.float32)
+        changed, after = processor(logits, History(ids, tf.constant(length)), state)
+        assert not np.any(changed > logits)
+        has_effect |= bool(np.any(changed < logits))
+        if processor.num_past_tokens is not None:
+            kept = min(length, processor.num_past_tokens)
+            recent = History(ids[:, length - kept :], tf.constant(kept))
+            np.testing.assert_array_equal(processor(logits, recent, state)[0], changed)
+        state = after
+    assert has_effect

@@ -208,8 +208,8 @@ class DataConfig(Section):
     """What to do with longer training lines. Skipped and truncated ones are counted and shown."""
     window: Annotated[int, Field(ge=2, le=bounds.MAX_TOKENS, strict=True)] = 64
     """Running text: the number of tokens of a training sequence. A language model continues from
-    the state after the sequence before it; this is then the mean length, and how far gradients reach
-    back."""
+    the state after the sequence before it; this is then the mean length, and how far gradients
+    reach back."""
     bleu_tokenize: Annotated[Literal["13a", "intl", "zh", "char", "none"], MAY_CHANGE] = "13a"
     """sacrebleu's tokenizer for BLEU: 13a suits most languages, zh Chinese, none tokenized text."""
 

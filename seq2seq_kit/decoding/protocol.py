@@ -56,9 +56,13 @@ class LogitsProcessor(Protocol):
     """Whether the logits of allowed tokens change too. If not, a processor only forbids tokens, by
     `MINUS_INFINITY`, and the others keep the probability that the decoder gives them. A search then
     ranks by the same log-probabilities that it returns; otherwise it tracks both."""
-    num_past_tokens: int | None
-    """Tokens of the history that it reads beside its state: a `GenerationState` keeps only these.
-    None for all of them, or if it depends on their number."""
+
+    @property
+    def num_past_tokens(self) -> int | None:
+        """Tokens of the history that it reads besides its state; `GenerationState` keeps these.
+
+        None if it reads all of them, or depends on their number.
+        """
 
     def start(self, rows: tf.Tensor, max_length: tf.Tensor | int) -> Any:
         """Returns the state of `rows` hypotheses without tokens: any nest, leading axis `rows`."""

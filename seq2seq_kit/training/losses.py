@@ -61,7 +61,7 @@ def projected_cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> tf.Tensor:
-    """Returns the weighted sum of the cross-entropies of all positions: what `TrainingSteps` trains.
+    """Returns the weighted sum of the cross-entropies of all positions, which training lowers.
 
     The same as `cross_entropy` of `output_layer.logits(outputs)`, with less memory: logits, losses
     and, in the forward pass already, gradients are computed for a part of the positions at a time.
