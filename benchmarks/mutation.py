@@ -38,6 +38,7 @@ RESULTS = ROOT / "build" / "mutation.jsonl"
 
 TESTS = {
     "decoding/beam": ["decoding_search"],
+    "decoding/byte_tree": ["decoding_healing"],
     "decoding/greedy": ["decoding_search", "decoding_sampling"],
     "decoding/groups": ["decoding_groups"],
     "decoding/healing": ["decoding_healing"],
@@ -87,13 +88,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--module", choices=sorted(TESTS), help="only this one")
+    parser.add_argument("--module", action="append", choices=sorted(TESTS), help="only these")
     parser.add_argument("--timeout", type=int, default=200, help="CPU seconds for a mutant's tests")
     parser.add_argument("--report", action="store_true", help="only print what was found before")
     args = parser.parse_args()
     if not args.report:
-        modules = [args.module] if args.module else [*TESTS]
-        run(draw(modules, args.mutants, args.seed), args.timeout)
+        run(draw(args.module or [*TESTS], args.mutants, args.seed), args.timeout)
     report()
     return 0
 
