@@ -115,7 +115,7 @@ def test_one_process_fills_a_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with run.locked():
         with (
-            pytest.raises(InputError, match=rf"Another process \(PID {os.getpid()}\) fills"),
+            pytest.raises(InputError, match=rf"Another process \(PID {os.getpid()}\) is using"),
             run.locked(),
         ):
             pass
