@@ -94,6 +94,24 @@ def test_kernels_start_uniform_and_the_forget_gate_open() -> None:
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize(("features", "scale"), [(64, 0.1), (256, 0.1), (512, 0.05)])
+def test_gates_that_read_embeddings_start_with_the_same_deviation(
+    features: int, scale: float
+) -> None:
+    stack = LSTMStack(64, 2, reads_embeddings=True, init_scale=scale)
+    stack.build((None, None, features))
+    first, second = (layer.cell.kernel.numpy() for layer in stack.layers)
+    embeddings = np.random.default_rng(1).uniform(-scale, scale, (500, features))
+    assert (embeddings @ first).std() == pytest.approx(0.5, rel=0.05)
+    assert np.abs(second).max() <= scale
+
+
+def test_kernels_that_read_few_features_start_bounded() -> None:
+    stack = LSTMStack(64, reads_embeddings=True, init_scale=0.001)
+    stack.build((None, None, 4))
+    assert 1.9 < np.abs(stack.layers[0].cell.kernel.numpy()).max() <= 2.0
+
+
 def test_stack_is_restored_from_its_config() -> None:
     stack = LSTMStack(
         UNITS, 3, dropout=0.2, init_scale=0.3, use_cudnn=False, name="one", trainable=False

@@ -17,6 +17,7 @@ from seq2seq_kit.digests import FileDigests, digest_file
 from seq2seq_kit.errors import ConfigError, InputError
 from seq2seq_kit.model.build import build_network
 from seq2seq_kit.pretrained import catalog
+from seq2seq_kit.special_ids import EOS_ID
 from seq2seq_kit.training.origin import Origin, open_origin, start_from
 from seq2seq_kit.training.run_folder import RunFolder
 from seq2seq_kit.training.start import RunStart, complete_config, start_run
@@ -167,3 +168,15 @@ def test_an_error_that_refuses_other_texts_names_init_from(folder: Path) -> None
         begin(folder, "run", resume=True)
     with pytest.raises(InputError, match=r"with other settings:[^`]*`init_from: .*run`"):
         begin(folder, "run", resume=True, model={"units": 16, "embedding_dim": 4})
+
+
+def test_a_new_run_starts_by_guessing_tokens_as_often_as_they_occur(folder: Path) -> None:
+    start = begin(folder, "new")
+    guesses = np.exp(start.model.output_bias.numpy())
+    lines = (folder / "train.tsv").read_text(encoding="utf-8").splitlines()
+    counts = np.ones(len(guesses))
+    for line in lines:
+        for token in start.tokenizers.target.encode([line.split("\t")[1]])[0]:
+            counts[token] += 1
+    counts[EOS_ID] += len(lines)
+    np.testing.assert_allclose(guesses, counts / counts.sum(), rtol=1e-5)

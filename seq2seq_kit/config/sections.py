@@ -374,7 +374,8 @@ class ModelConfig(Section):
     init_scale: Annotated[
         float, Field(gt=0.0, le=bounds.MAX_INIT_SCALE, strict=True), NOT_IN_WEIGHTS
     ] = 0.1
-    """Initial weights are drawn uniformly from -init_scale to init_scale."""
+    """Initial weights are drawn uniformly from -init_scale to init_scale. Kernels that read
+    embeddings start larger, and the output bias starts at the frequencies of the tokens."""
 
     def _contradictions(self) -> dict[str, str]:
         faults = {}

@@ -11,6 +11,11 @@ import numpy as np
 
 from seq2seq_kit.config.sections import CorpusKind
 from seq2seq_kit.data.report import EncodingReport
+from seq2seq_kit.special_ids import EOS_ID
+
+# A million tokens show how frequent each one is.
+_COUNTED_ROWS = 100_000
+_COUNTED_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,30 @@ class EncodedData:
     def target(self) -> Sequences:
         """The target side; for running text one sequence a corpus, the whole stream."""
         return Sequences(self.ids, self.splits, self.ends)
+
+
+def target_shares(data: EncodedData, vocab_size: int) -> np.ndarray:
+    """Returns the share of each token among the targets of an epoch, EOS included.
+
+    Counts at most `_COUNTED_ROWS` rows of a corpus, evenly spaced, and as many tokens of a text.
+
+    Args:
+        data: Encoded texts, whose corpora count by their weights.
+        vocab_size: Tokens of the target vocabulary.
+
+    Returns:
+        float64 `(vocab_size,)`, positive: each token counts once more than it occurs.
+    """
+    counts = np.ones(vocab_size)
+    for corpus in data.corpora:
+        num_rows = corpus.stop - corpus.start
+        counted = min(num_rows, _COUNTED_ROWS)
+        rows = [corpus.start + index * num_rows // counted for index in range(counted)]
+        targets = [data.target[row][:_COUNTED_TOKENS] for row in rows]
+        own = np.bincount(np.concatenate([[], *targets]).astype(int), minlength=vocab_size)
+        own[EOS_ID] += counted
+        counts += own * (corpus.weight * num_rows / max(counted, 1))
+    return np.asarray(counts / counts.sum())
 
 
 def unigram_perplexity(data: EncodedData) -> float:

@@ -82,7 +82,9 @@ class LSTMDecoder(keras.layers.Layer):
         self.attention_layer = attention_layer
         dtype = self.dtype_policy.name
         num_below = 1 if attention_layer == "first" else decoder_layers
-        self.below = LSTMStack(units, num_below, dtype=dtype, name="below", **options)
+        self.below = LSTMStack(
+            units, num_below, reads_embeddings=True, dtype=dtype, name="below", **options
+        )
         self.above = LSTMStack(
             units,
             decoder_layers - num_below,

@@ -56,6 +56,7 @@ class LSTMEncoder(keras.layers.Layer):
         return [
             LSTMStack(
                 self.units // 2,
+                reads_embeddings=index == 0,
                 dtype=dtype,
                 name=f"{name}_{index}",
                 **(options if index == 0 else between),

@@ -6,6 +6,7 @@ call that layer on one time step (cuDNN repacks the weights at each call), so `s
 with the same weights.
 """
 
+import math
 from typing import Any, NamedTuple, TypedDict, cast
 
 import keras
@@ -44,7 +45,8 @@ class LSTMOptions(TypedDict):
     layer_normalization: bool
     """Whether the output of each layer is normalized."""
     init_scale: float
-    """Kernels start uniform in +-init_scale, the forget gate's bias at 1."""
+    """Kernels start uniform in +-init_scale, but for those that read embeddings (`ForEmbeddings`);
+    the forget gate's bias starts at 1."""
     use_cudnn: str | bool
     """"auto" uses cuDNN where possible; False never does (for an export that must run on any
     machine)."""
@@ -99,6 +101,8 @@ class LSTMStack(keras.layers.Layer):
         units: Size of the state and of the output of the last layer.
         num_layers: Number of layers.
         inner_units: The same size of the layers before the last one; None is `units`.
+        reads_embeddings: Whether the inputs are embeddings, which start smaller than the outputs of
+            a layer: the first input kernel then starts larger (`ForEmbeddings`).
         **kwargs: `LSTMOptions`, and the arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -113,7 +117,13 @@ class LSTMStack(keras.layers.Layer):
     """
 
     def __init__(
-        self, units: int, num_layers: int = 1, inner_units: int | None = None, **kwargs: Any
+        self,
+        units: int,
+        num_layers: int = 1,
+        inner_units: int | None = None,
+        *,
+        reads_embeddings: bool = False,
+        **kwargs: Any,
     ) -> None:
         options = pop_lstm_options(kwargs)
         # Not the policy that other code in the process may have set for all layers.
@@ -124,12 +134,13 @@ class LSTMStack(keras.layers.Layer):
         self.num_layers = num_layers
         self.inner_units = inner_units
         dtype = self.dtype_policy.name
+        start = ForEmbeddings if reads_embeddings else uniform
         self.layers = [
             FastLSTM(
                 inner_units or units if index < num_layers - 1 else units,
                 return_sequences=True,
                 return_state=True,
-                kernel_initializer=uniform(options["init_scale"]),
+                kernel_initializer=(uniform if index else start)(options["init_scale"]),
                 recurrent_initializer=uniform(options["init_scale"]),
                 weight_drop=options["weight_drop"],
                 use_cudnn=options["use_cudnn"],
@@ -216,3 +227,33 @@ def uniform(scale: float) -> keras.initializers.Initializer:
     (https://arxiv.org/abs/1409.3215), and of Luong et al., 2015, section 4.1.
     """
     return keras.initializers.RandomUniform(-scale, scale)
+
+
+@keras.saving.register_keras_serializable("seq2seq_kit")
+class ForEmbeddings(keras.initializers.Initializer):
+    """Draws a kernel `(features, outputs)` whose inputs are embeddings drawn from +-scale.
+
+    A kernel from +-scale, too, would give gates of nearly nothing: with 256 features and 0.1, their
+    standard deviation is 0.05, an LSTM forgets in its first steps what it read, and training spends
+    hundreds of updates on the frequencies of tokens. These start the gates with a standard
+    deviation of `GATE_DEVIATION`, as kernels of Glorot and Bengio (2010) do for inputs of unit
+    variance (docs/decisions/0018-initial-weights.md).
+
+    Args:
+        scale: The embeddings are uniform in +-scale.
+    """
+
+    GATE_DEVIATION = 0.5
+    # Embeddings of few features or a tiny scale would ask for weights that training cannot move.
+    _MAX_LIMIT = 2.0
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> Any:
+        # A product of two uniform variables within a and b has the variance (a * b)**2 / 9.
+        limit = 3.0 * self.GATE_DEVIATION / (self.scale * math.sqrt(shape[0]))
+        return uniform(min(limit, self._MAX_LIMIT))(shape, dtype=dtype, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"scale": self.scale}

@@ -400,7 +400,13 @@ class LanguageModel(TokenModel):
         self.inner_units = inner_units
         dtype = self.dtype_policy.name
         self.lstm = LSTMStack(
-            units, decoder_layers, inner_units, dtype=dtype, name="lstm", **options
+            units,
+            decoder_layers,
+            inner_units,
+            reads_embeddings=True,
+            dtype=dtype,
+            name="lstm",
+            **options,
         )
         self.combine = Projection(
             embedding_dim if tie_embeddings else units,

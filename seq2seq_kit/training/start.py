@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.config import Config, SavedConfig, load_saved_config
 from seq2seq_kit.config.init_from import check_sides, take_over
 from seq2seq_kit.config.resumption import changed_settings
 from seq2seq_kit.config.rules import Choice, choose_defaults, keep_chosen
-from seq2seq_kit.data.encoded import EncodedData
+from seq2seq_kit.data.encoded import EncodedData, target_shares
 from seq2seq_kit.data.sets import DataSets, encode_data, learn_shortlist
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers, build_tokenizers
@@ -169,6 +170,9 @@ def start_run(
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = build_network(config, tokenizers, is_trained=True)
+        # Otherwise the first hundreds of steps learn how frequent each token is.
+        shares = target_shares(data.train, tokenizers.target.vocab_size)
+        model.output_bias.assign(np.log(shares))
     if origin is not None:
         start_from(origin, model, tokenizers)
     check_training_memory(config, data, tokenizers.target.vocab_size)
