@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from small_config import NUMBERS
 from untrained import untrained_model
 
@@ -329,3 +330,19 @@ def test_beam_of_the_runner_keeps_the_greedy_hypothesis(translator_folder: Path)
         assert scores == sorted(scores, reverse=True)
         assert scores[0] >= greedy - 1e-5
         assert not np.isnan(scores).any()
+
+
+@pytest.mark.parametrize(("weights", "most"), [("float16", 0.52), ("int8", 0.3)])
+def test_rounded_weights_take_less_room_and_give_nearly_the_same(weights: str, most: float) -> None:
+    kernel = tf.constant(np.random.default_rng(1).normal(size=(128, 128)), tf.float32)
+    inputs = np.random.default_rng(2).normal(size=(1, 128)).astype(np.float32)
+    specs = [tf.TensorSpec([1, 128], tf.float32, name="inputs")]
+    exact = litert._convert(lambda inputs: [inputs @ kernel], specs, "float32")
+    rounded = litert._convert(lambda inputs: [inputs @ kernel], specs, weights)
+    assert len(rounded) < most * len(exact)
+    interpreter = Interpreter(model_content=rounded)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
+    interpreter.invoke()
+    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(found, inputs @ kernel, atol=0.5)

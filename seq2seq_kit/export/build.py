@@ -62,6 +62,7 @@ def export_run(
             tokenizers,
             config,
             decoding=decoding,
+            weights="float32",
             metadata=metadata,
             probes=probes,
         )
