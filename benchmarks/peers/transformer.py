@@ -196,7 +196,7 @@ def convert(arrays: dict[str, np.ndarray], sizes: dict[str, Any], path: Path, dt
     for side, stack in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         embeddings = stack.embeddings
         embeddings = embeddings[0] if isinstance(embeddings, list) else embeddings
-        embeddings.weight = arrays["embedding.weight"]
+        embeddings.weight = arrays["embedding.weight"].copy()
         stack.scale_embeddings = True
         stack.position_encodings.encodings = positions(sizes["units"])
         fill.linear(stack.layer_norm, f"body.{side}.norm", norm=True)
@@ -211,8 +211,8 @@ def convert(arrays: dict[str, np.ndarray], sizes: dict[str, Any], path: Path, dt
             fill.linear(layer.ffn.linear_1, f"{name}.linear2")
             last = "norm3" if side == "decoder" else "norm2"
             fill.linear(layer.ffn.layer_norm, f"{name}.{last}", norm=True)
-    spec.decoder.projection.weight = arrays["embedding.weight"]
-    spec.decoder.projection.bias = arrays["bias"]
+    spec.decoder.projection.weight = arrays["embedding.weight"].copy()
+    spec.decoder.projection.bias = arrays["bias"].copy()
     processor = sentencepiece.SentencePieceProcessor(model_file=str(TOKENIZER))
     pieces = [processor.id_to_piece(place) for place in range(processor.get_piece_size())]
     spec.register_source_vocabulary(pieces)
@@ -227,7 +227,7 @@ def convert(arrays: dict[str, np.ndarray], sizes: dict[str, Any], path: Path, dt
 
 
 class Filler:
-    """Copies weights of PyTorch into a specification of CTranslate2.
+    """Copies weights of PyTorch into a specification of CTranslate2, which changes them in place.
 
     Args:
         arrays: The weights by their names.
@@ -238,7 +238,7 @@ class Filler:
 
     def linear(self, target: Any, name: str, *, norm: bool = False) -> None:
         """Sets weight and bias, which a normalization calls gamma and beta."""
-        weight, bias = self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
+        weight, bias = self.arrays[f"{name}.weight"].copy(), self.arrays[f"{name}.bias"].copy()
         if norm:
             target.gamma, target.beta = weight, bias
         else:
@@ -246,8 +246,8 @@ class Filler:
 
     def attention(self, target: Any, name: str, parts: list[int]) -> None:
         """Sets the projections of queries, keys and values, joined as CTranslate2 wants them."""
-        weight = self.arrays[f"{name}.in_proj_weight"]
-        bias = self.arrays[f"{name}.in_proj_bias"]
+        weight = self.arrays[f"{name}.in_proj_weight"].copy()
+        bias = self.arrays[f"{name}.in_proj_bias"].copy()
         ends = np.cumsum(parts)[:-1] * weight.shape[1]
         joined = zip(np.split(weight, ends), np.split(bias, ends), strict=True)
         for place, (part_weight, part_bias) in enumerate(joined):
