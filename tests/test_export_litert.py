@@ -172,15 +172,27 @@ def test_export_without_litert_says_what_to_install(
         translator.export(tmp_path / "export", export_format="litert")
 
 
-def test_export_that_answers_otherwise_is_not_kept(
+def test_export_that_the_runner_cannot_load_is_not_kept(
     translator: Seq2Seq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Probes(["ab"], Outputs(["nothing like it"], [0.0]))
-    monkeypatch.setattr(build, "make_probes", lambda *_: other)
+    monkeypatch.setattr(build, "make_probes", lambda *_: Probes(["ab"], Outputs([""], [0.0])))
     monkeypatch.setattr(litert, "_convert", lambda *_: b"no model")
     with pytest.raises(RunError, match="was not kept"):
         translator.export(tmp_path / "export", export_format="litert")
     assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "is_exact"), [("text", True), ("score", True), ("score", False)]
+)
+def test_verification_refuses_other_answers(
+    translator: Seq2Seq, translator_folder: Path, change: str, is_exact: bool
+) -> None:
+    best = next(translator.hypotheses(["ab"]))[0]
+    texts = [best.text + "x" if change == "text" else best.text]
+    scores = [best.score * 1.5 - 0.5 if change == "score" else best.score]
+    with pytest.raises(RunError, match=r"The runner answers 'ab' with .* so the export was not"):
+        litert._verify(translator_folder, Probes(["ab"], Outputs(texts, scores)), is_exact=is_exact)
 
 
 @pytest.mark.parametrize(

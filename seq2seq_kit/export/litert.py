@@ -30,8 +30,13 @@ _FORMAT_VERSION = 1
 
 _RUNNER = Path(__file__).with_name("litert_runner.py")
 
-# Options of a search that do not change outputs, or that the runner does not have.
-_NOT_IN_RUNNER = ("banned_texts", "batch_size", "precision", "shortlist")
+# Options of a search that change no output, and that the runner does without.
+_WITHOUT_EFFECT = ("batch_size", "threads")
+
+_HINTS = {
+    "shortlist": " (--no-shortlist)",
+    "precision": " (--precision float32)",
+}
 
 _SCORE_TOLERANCE = 1e-3
 
@@ -84,17 +89,21 @@ def check_litert(decoding: DecodingConfig) -> None:
             "An export for LiteRT is tried out before it is kept, which needs ai-edge-litert. "
             "Install it with `pip install 'seq2seq_kit[litert]'`."
         )
-    for name, without in {
-        "shortlist": "--no-shortlist, in Python shortlist=False",
-        "banned_texts": "without --banned-texts, in Python banned_texts=[]",
-        "precision": "--precision float32",
-    }.items():
-        default = DecodingConfig.model_fields[name].default
-        if getattr(decoding, name) != default:
-            raise InputError(
-                f"`{name}` cannot be exported for LiteRT, whose runner does without it. Received: "
-                f"{getattr(decoding, name)!r}. Export with {without}."
-            )
+    for name, field in DecodingConfig.model_fields.items():
+        value = getattr(decoding, name)
+        if name in (*_runner_options(), *_WITHOUT_EFFECT) or value == field.default:
+            continue
+        raise InputError(
+            f"`{name}` cannot be exported for LiteRT, whose runner does without it. Received: "
+            f"{value!r}. Export with {field.default!r}{_HINTS.get(name, '')}."
+        )
+
+
+def _runner_options() -> tuple[str, ...]:
+    """Returns the options that the runner has. It imports LiteRT, which may not be installed."""
+    from seq2seq_kit.export.litert_runner import Options
+
+    return Options._fields
 
 
 def export_litert(
@@ -260,7 +269,7 @@ def _describe_options(decoding: DecodingConfig) -> dict[str, Any]:
             "only_when_sampling": name in sampling,
         }
         for name, schema in schemas.items()
-        if name not in _NOT_IN_RUNNER
+        if name in _runner_options()
     }
 
 
