@@ -154,7 +154,7 @@ class Attempt:
 def start(
     kind: Kind, run: Path, cache: Path, *, resume: bool, place: str = "-", count: int = 0
 ) -> Attempt:
-    """Starts training; it dies by itself at the given place."""
+    """Starts training, which kills itself at the given place."""
     config = run.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(kind.config), encoding="utf-8")
     command = ["fit", str(config), "--run-dir", str(run)] + ["--resume"] * resume
@@ -358,7 +358,7 @@ def damage_files(work: Path, kinds: Mapping[str, Kind], flips: int, seed: int) -
     rng = random.Random(seed)  # noqa: S311
     num_unsafe = num_asked = 0
     for name in ("translation", "continuation"):
-        # Each has a cache of its own: a file that its training does not read is not made again.
+        # Each has a separate cache: a file that its training does not read is not made again.
         os.environ["S2S_CACHE_DIR"] = str(work / f"cache-{name}")
         run = work / f"damaged-{name}"
         config = run.with_suffix(".yaml")

@@ -3,7 +3,7 @@
     python benchmarks/language_model.py CONFIG --data DIR [--run-dir RUN] [--resume]
         [--set KEY=VALUE]... [--only-score]
 
-CONFIG is a file of `benchmarks/configs` with running text. Trains it, or goes on with its run, and
+CONFIG is a file of `benchmarks/configs` with running text. Trains it, or resumes its run, and
 scores the validation text, or what is held out of the training text, with and without adaptation:
 perplexity per word, a line's end counted as one, and nats per character. Adaptation has the options
 of the config's `adaptation` section: choose them on validation data with

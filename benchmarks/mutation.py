@@ -3,14 +3,14 @@
     pip install cosmic-ray                                  # makes the mutants
     python benchmarks/mutation.py                           # a sample of 200, over an hour
     python benchmarks/mutation.py --mutants 20 --module decoding/beam
-    python benchmarks/mutation.py --report                  # the table and the survivors once more
+    python benchmarks/mutation.py --report                  # the table and the survivors again
 
 A mutant is a module with one change, such as `<` for `<=`. It is killed if a test of its module
 fails, or takes too long; if it survives, a test is missing, or the change is no fault. The sample
 follows from the seed: places in the code are drawn first, so that one with many possible changes
-counts once. Annotations are left alone. A run that was stopped goes on where it was.
+counts once. Annotations are left alone. A run that was stopped continues where it stopped.
 
-The modules are changed in a copy of the repository. Each mutant is tested in a process of its own,
+The modules are changed in a copy of the repository. Each mutant is tested in a separate process,
 forked from one that has imported TensorFlow but computed nothing, which saves most of the time.
 """
 

@@ -40,7 +40,7 @@ FEWEST_SENTENCES, MOST_SENTENCES = 3, 8
 CANDIDATES = 60
 # Sentences with a smaller cosine are about different subjects.
 MIN_SIMILARITY = 0.35
-# The same person goes on doing things.
+# The same person does further things.
 SAME_BEGINNING = 0.08
 DIMENSIONS = 100
 MIN_COUNT = 12
@@ -228,7 +228,7 @@ def is_new(
 def sentence_vectors(sentences: Sequence[str], prose: Iterable[str]) -> np.ndarray:
     """Returns vectors that are close for sentences about the same subject.
 
-    A pair of characters that is neither rare nor everywhere stands for a word. Its vector is made
+    A pair of characters that is neither rare nor ubiquitous represents a word. Its vector is made
     of the pairs that occur near it (positive pointwise mutual information, reduced by a singular
     value decomposition: Levy and Goldberg, 2014); that of a sentence is the weighted sum of those
     of its pairs.

@@ -34,8 +34,8 @@ MAX_NGRAM = 100
 """Tokens of an n-gram that is not repeated: the graph has an operation for each of them."""
 
 MAX_COUNT = 1_000_000_000
-"""Steps, epochs, validations, held-out or shown lines: whatever is counted one by one, in int32.
-At a thousand a second it takes eleven days."""
+"""Steps, epochs, validations, held-out or shown lines: everything that is counted one by one, in
+int32. At a thousand a second it takes eleven days."""
 
 MAX_MINUTES = 10_000_000.0
 """Minutes of training: nineteen years. In seconds it keeps its precision in float32, in which

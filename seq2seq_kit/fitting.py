@@ -95,7 +95,7 @@ def _fill(
     *,
     resume: bool,
 ) -> FittedRun:
-    """Trains into a folder that no other process fills, and measures the result."""
+    """Trains into a folder that this process has locked, and measures the result."""
     start = start_run(run, config, strategy, resume=resume)
     model, tokenizers, shortlist = start.model, start.tokenizers, start.shortlist
     generator = build_generator(config, model, tokenizers, shortlist)

@@ -84,7 +84,7 @@ class Backwards:
         return self.source_tokenizer
 
 
-# `s2s` in a process of its own, with `Backwards` in the place of a trained run.
+# `s2s` in a separate process, with `Backwards` in place of a trained run.
 _S2S = """
 import sys, types
 sys.path.insert(0, "tests")

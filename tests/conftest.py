@@ -1,4 +1,4 @@
-"""What tests share: a quiet TensorFlow, a cache of their own, trained runs and a stand-in."""
+"""What tests share: a quiet TensorFlow, a separate cache, trained runs and a stand-in."""
 
 import io
 import itertools

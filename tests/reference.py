@@ -72,7 +72,7 @@ VOCAB_SIZE = 500
 
 
 class NumberTokenizer:
-    """A tokenizer of texts that name their tokens: "7 12" stands for the ids 7 and 12."""
+    """A tokenizer of texts that name their tokens: "7 12" is the ids 7 and 12."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [[int(word) for word in text.split()] for text in texts]

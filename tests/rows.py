@@ -30,7 +30,7 @@ def encode_rows(
 
 
 def random_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
-    """Rows whose first tokens tell them apart, with lengths like those of sentences."""
+    """Rows that differ in their first tokens, with lengths like those of sentences."""
     rng = np.random.default_rng(seed)
     lengths = rng.lognormal(2.6, 0.35, (count, 1)) * rng.lognormal(0.0, 0.14, (count, 2))
     return [

@@ -115,7 +115,7 @@ def test_a_validation_loss_that_rises_with_the_training_loss_is_not_overfitting(
     assert advice(history([(3.0, 2.5), (2.0, 2.4), (2.4, 2.7), (2.6, 2.9)])) == []
 
 
-def test_a_perplexity_as_of_guessing_is_told_with_the_cure() -> None:
+def test_a_perplexity_no_better_than_guessing_is_reported_with_the_cure() -> None:
     # The Chinese text of the issue: 174 steps, 8,000 pieces.
     early = history([(7.6, math.log(1522))], every=174)
     results = GOOD | {"guessing_perplexity": 1600.0, "ended": "6 minutes are over"}
@@ -151,7 +151,7 @@ def test_copies_that_are_right_are_no_fault() -> None:
     assert advice(validation_copied_inputs=620, validation_copied_inputs_in_references=600) == []
 
 
-def test_bleu_of_single_words_and_of_text_without_spaces_is_told() -> None:
+def test_bleu_of_single_words_and_of_text_without_spaces_is_reported() -> None:
     by_bleu = {"training": {"early_stopping": {"metric": "bleu"}}}
     (sentence,) = advice(sections=by_bleu, validation_words_per_reference=1.04)
     assert "exact match and chrF" in sentence

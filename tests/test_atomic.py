@@ -94,7 +94,7 @@ def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
     place = tmp_path / kind
     os.mkfifo(place) if kind == "pipe" else place.mkdir()
     (tmp_path / "link").symlink_to(place)
@@ -117,7 +117,7 @@ def test_a_replaced_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_p
 
 
 @pytest.mark.parametrize("umask", [0, 0o022])
-def test_what_is_private_is_read_by_its_owner_only(tmp_path: Path, umask: int) -> None:
+def test_a_private_file_can_be_read_by_its_owner_only(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         write_bytes(tmp_path / "file", b"", "It", private=True)
@@ -148,7 +148,9 @@ def test_a_folder_appears_whole_and_replaces_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file.txt", "folder"])
-def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path, name: str) -> None:
+def test_the_leftovers_of_a_killed_process_are_removed_by_the_next_one(
+    tmp_path: Path, name: str
+) -> None:
     for _ in range(2):
         assert run_python(KILLED_WHILE_WRITING, tmp_path / name).returncode == -signal.SIGKILL
         assert len(names(tmp_path)) == 1
@@ -157,7 +159,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path, n
     assert names(tmp_path) == ["other"]
 
 
-def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+def test_the_file_that_a_living_process_writes_stays(tmp_path: Path) -> None:
     (tmp_path / ".mine.s2s-partial-not").touch()
     with write_file(tmp_path / "file", "It") as file:
         script = """
@@ -238,7 +240,7 @@ def test_tensorflow_s_full_disk_is_not_out_of_memory(tmp_path: Path) -> None:
         raise memory
 
 
-def test_what_is_wrong_with_an_input_is_not_said_of_the_output(tmp_path: Path) -> None:
+def test_a_fault_of_an_input_is_not_blamed_on_the_output(tmp_path: Path) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input.txt"))
     with pytest.raises(PermissionError), write_file(tmp_path / "out.txt", "The output"):
         raise denied

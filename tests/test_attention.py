@@ -70,7 +70,7 @@ def test_weights_sum_to_one_and_are_zero_at_padding(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_stands_at_padding_changes_nothing(
+def test_the_values_at_padding_change_nothing(
     kind: type[Attention], way: Callable[..., Any]
 ) -> None:
     attention, (queries, values) = make_attention(kind), random_inputs()
@@ -105,7 +105,7 @@ def test_a_memory_of_padding_alone_gives_numbers(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_memory_keeps_values_and_mask_beside_the_keys(kind: type[Attention]) -> None:
+def test_memory_keeps_values_and_mask_with_the_keys(kind: type[Attention]) -> None:
     attention, (_, values) = make_attention(kind), random_inputs()
     memory = attention.memorize(values, MASK)
     assert isinstance(memory, Memory)

@@ -94,7 +94,7 @@ def test_a_moving_average_is_validated_shown_and_kept(tmp_path: Path) -> None:
         assert_equal(validated, expected)
         assert_equal(shown, expected)
     assert_equal(run.best, moving_average(run.plain[:9], 0.75))
-    # Training goes on from its own weights.
+    # Training continues from the plain weights.
     for place, weights in enumerate(weights_of(run.trainer)):
         np.testing.assert_array_equal(weights, run.plain[-1][place])
 
@@ -129,7 +129,7 @@ def test_without_averaging_nothing_is_saved_for_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [4, 10])
 @pytest.mark.parametrize("kind", ["ema", "triggered"])
-def test_an_average_goes_on_over_an_interruption(tmp_path: Path, kind: str, at: int) -> None:
+def test_an_average_continues_after_an_interruption(tmp_path: Path, kind: str, at: int) -> None:
     losses = [3.0, 4.0, 5.0, 2.0]
     options = {"averaging": kind}
     if kind == "triggered":

@@ -49,7 +49,7 @@ def test_the_description_of_a_corpus_has_no_path(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(describe_corpus(first, digests))
 
 
-def test_a_user_without_a_home_folder_is_told_what_to_set(
+def test_an_error_tells_a_user_without_a_home_folder_what_to_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("S2S_CACHE_DIR", "XDG_CACHE_HOME"):

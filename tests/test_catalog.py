@@ -37,7 +37,7 @@ def test_an_unknown_name_gets_the_closest_one_and_all(two_models: Path) -> None:
         find_model("fr")
 
 
-def test_a_name_stands_for_the_folder_of_its_model(
+def test_a_name_resolves_to_the_folder_of_its_model(
     two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -50,7 +50,7 @@ def test_a_character_in_bytes_appears_with_its_last_byte() -> None:
     assert [growing.add([token]) for token in row] == ["", "a", "", "", "春", "b"]
 
 
-def test_what_goes_on_from_a_state_is_the_same_text_in_flat_memory() -> None:
+def test_continuing_from_a_state_gives_the_same_text_in_flat_memory() -> None:
     tokenizer = make_tokenizer("bpe", "nfc")
     rng = np.random.default_rng(1)
     row = rng.permutation(np.concatenate(tokenizer.encode(TEXTS * 80))).tolist()

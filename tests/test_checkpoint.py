@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "last.npz"
 
 
-def test_what_is_saved_is_loaded(path: Path) -> None:
+def test_a_loaded_archive_equals_the_saved_one(path: Path) -> None:
     loaded = load_archive(path)
     assert loaded.metadata == FACTS
     assert list(loaded.arrays) == list(ARRAYS)
@@ -116,7 +116,7 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "trapped").exists()
 
 
-def test_a_missing_checkpoint_says_so(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no\.npz, which does not exist"):
         load_archive(tmp_path / "no.npz")
 
@@ -134,7 +134,7 @@ def test_a_failure_while_writing_leaves_the_old_one(
     assert [entry.name for entry in path.parent.iterdir()] == ["last.npz"]
 
 
-def test_whoever_reads_the_old_one_reads_it_to_its_end(path: Path) -> None:
+def test_a_reader_of_the_old_checkpoint_reads_it_to_its_end(path: Path) -> None:
     content = path.read_bytes()
     with path.open("rb") as reader:
         save_archive(path, [], {"step": 4})

@@ -58,7 +58,7 @@ def test_an_unknown_name_is_wrong_usage(
     assert message in capsys.readouterr().err
 
 
-def test_an_installation_without_models_says_so(
+def test_an_installation_without_models_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(catalog, "FOLDER", tmp_path)

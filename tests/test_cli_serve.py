@@ -77,7 +77,7 @@ def test_a_port_in_use_is_found_before_a_model_is_loaded(
     ("arguments", "message"),
     [
         (["no-such-run", "--port", "0"], "no-such-run"),
-        (["a/run", "b/run"], "must have a name of its own"),
+        (["a/run", "b/run"], "must have a different name"),
         (["run", "--token", ""], "--token must not be empty"),
         ([], "Missing argument"),
     ],

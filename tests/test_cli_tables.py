@@ -7,7 +7,7 @@ from conftest import TrainedRun
 from seq2seq_kit.cli import tables
 
 
-def test_every_result_has_a_name_and_a_unit_of_its_own(translation_run: TrainedRun) -> None:
+def test_every_result_has_a_separate_name_and_a_unit(translation_run: TrainedRun) -> None:
     results = translation_run.fitted.results
     shown = tables.results_table(results)
     rows = [re.split(" {2,}", row) for row in shown.splitlines()]

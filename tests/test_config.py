@@ -423,7 +423,7 @@ def test_missing_file_and_foreign_bytes(tmp_path: Path) -> None:
     assert "must be UTF-8, but byte 6 is not" in faults_of(path)
 
 
-def test_small_data_are_read_oftener_where_no_limit_is_said() -> None:
+def test_small_data_are_read_more_often_without_a_limit() -> None:
     training = load_config(minimal()).training
     assert training.has_no_limit
     assert training.default_epochs(steps_per_epoch=5) == 600
@@ -433,7 +433,7 @@ def test_small_data_are_read_oftener_where_no_limit_is_said() -> None:
         assert not load_config(minimal(training={limit: 3})).training.has_no_limit
 
 
-def test_continuation_searches_greedily_and_without_loops_unless_told() -> None:
+def test_continuation_searches_greedily_and_without_loops_by_default() -> None:
     text = {"task": "continuation", "data": {"train": {"text": "book.txt"}}}
     told = text | {"decoding": {"beam_size": 5, "max_loop_characters": 0}}
     found = [

@@ -287,7 +287,7 @@ def test_a_config_object_is_completed_as_its_file_would_be(tmp_path: Path) -> No
     assert choose_defaults(config, measure_corpora(config.data)) == (expected, choices)
 
 
-def test_a_resumed_run_keeps_what_was_chosen_and_takes_what_is_given(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_chosen_values_unless_others_are_given(tmp_path: Path) -> None:
     saved = chosen(tmp_path, sentence, chinese)
     values = {"data": {"train": str(tmp_path / "texts")}, "training": {"max_steps": 5}}
     assert keep_chosen(load_config(values), saved) == saved.model_copy(
@@ -307,7 +307,7 @@ def test_a_resumed_run_keeps_every_key_that_can_be_chosen(tmp_path: Path) -> Non
         assert resumed == saved
 
 
-def test_what_was_chosen_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_chosen_values_are_logged_with_their_reasons(tmp_path: Path) -> None:
     _, choices = with_choices(tmp_path, sentence, chinese)
     lines = [str(choice) for choice in choices]
     assert "data.bleu_tokenize zh: the target is Chinese" in lines

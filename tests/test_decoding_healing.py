@@ -172,7 +172,7 @@ def test_an_encoder_decoder_completes_sentences_too(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_text_without_spaces_is_completed_from_every_character(kind: str) -> None:
     texts = [text + "\n" for text in CHINESE]
-    # Emoji have no pieces of their own: they are spelled in bytes.
+    # Emoji have no pieces: they are spelled in bytes.
     tokenizer = train(
         kind, [*CHINESE[:3], "我喜欢喝绿茶和咖啡。", "今天天气", "公园", "咖啡"] * 3, 330
     )
@@ -191,7 +191,7 @@ def test_spaces_newlines_and_nothing_are_continued_as_they_are() -> None:
     assert continued(model, [""]) != [""]
 
 
-def test_the_answer_does_not_depend_on_the_prompts_beside_it() -> None:
+def test_an_output_does_not_depend_on_the_other_prompts() -> None:
     model = generator(train("bpe"), SENTENCES)
     prompts = [text[:cut] for text in SENTENCES for cut in (0, 1, 5, 8, 11, len(text))]
     for beam_size in (1, 3):
@@ -251,7 +251,7 @@ SURFACES = [b"", b"", b"", b"", *(s.encode() for s in ("a", "b", "ab", "ba", "ab
 
 
 def ways(left: bytes) -> list[list[int]]:
-    """All sequences of tokens that spell some bytes, or all but the last and go on beyond them."""
+    """All sequences of tokens that spell some bytes, or all but the last and extend beyond them."""
     found: list[list[int]] = [] if left else [[]]
     for token_id, surface in enumerate(SURFACES):
         if surface and len(surface) > len(left) and surface.startswith(left) and left:
@@ -308,7 +308,7 @@ def test_the_end_is_spelt_in_the_likeliest_way_of_all(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("kind", "beam_size"), [("bpe", 1), ("word", 3)])
-def test_a_forced_beginning_of_the_output_changes_nothing_that_was_coming(
+def test_forcing_the_beginning_that_would_come_anyway_changes_nothing(
     kind: str, beam_size: int
 ) -> None:
     tokenizer = Tokenizer.train(SENTENCES, type=kind, vocab_size=430)  # type: ignore[arg-type]

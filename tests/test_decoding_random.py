@@ -46,7 +46,7 @@ def test_numbers_are_below_one_and_reach_both_ends() -> None:
     assert numbers.tolist() == [0.0, 0.0, 2**-24, 1 - 2**-24]
 
 
-def test_lines_and_seeds_have_keys_of_their_own() -> None:
+def test_lines_and_seeds_have_different_keys() -> None:
     hashes = tf.constant([0, 1, 2**32, 2**62 - 1], tf.int64)
     keys = [tuple(key) for seed in (0, 1, WORD - 1) for key in line_key(hashes, seed).numpy()]
     assert len(set(keys)) == 12

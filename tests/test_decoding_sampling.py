@@ -74,7 +74,7 @@ def test_frequencies_are_those_of_the_exact_distribution(filters: Filters, vocab
     assert statistic <= freedom + 5 * np.sqrt(2 * freedom) + 1e-9
 
 
-def test_a_set_larger_than_what_is_sorted_first_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_larger_than_the_first_sorted_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(2).normal(0, 0.3, (64, 200)).astype(np.float32)
     numbers = many_numbers(64)
     filters = Filters(top_p=0.9)

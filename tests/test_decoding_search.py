@@ -163,7 +163,7 @@ def plain_beam_search(
             greedy = None
         of_greedy = [one for one in going_on if one[0] == greedy]
         alive = (of_greedy + [one for one in going_on if one[0] != greedy])[:beam_size]
-        # What the best that goes on, and the greedy one, can score at most.
+        # The highest score that the best unfinished hypothesis and the greedy one can reach.
         best, greedily = (
             max((score_of(p, max_length + 1) for _, p in ones), default=-np.inf)
             for ones in (alive, of_greedy)
@@ -254,7 +254,7 @@ def test_a_beam_of_one_is_greedy_search_bit_for_bit(seed: int) -> None:
 
 
 def test_a_finished_hypothesis_is_never_extended() -> None:
-    # Whoever feeds EOS finds A for certain: a search that goes on after EOS would take it.
+    # Whoever feeds EOS finds A for certain: a search that continues after EOS would take it.
     table = {BOS: {A: 0.6, EOS: 0.4}, A: {EOS: 1.0}, EOS: {A: 1.0}}
     for beam_size in (2, 3):
         best, second = search_one(table, beam_size, 4, num_hypotheses=2)
@@ -360,8 +360,8 @@ def test_a_beam_is_never_worse_than_greedy_search(
         np.testing.assert_array_less(greedy - 1e-5, best)
 
 
-def test_a_line_goes_on_no_longer_than_anything_can_win() -> None:
-    # After the first token nothing can beat EOS, however long it goes on.
+def test_a_line_ends_as_soon_as_nothing_can_win() -> None:
+    # After the first token nothing can beat EOS, however long the search continues.
     steps = []
     table = {BOS: {EOS: 0.999, A: 1e-6}, A: {A: 0.5, B: 0.4}, B: {A: 0.5, B: 0.4}}
     script = scripted(table)
@@ -402,8 +402,8 @@ def test_places_that_nothing_can_fill_hold_no_suppressed_tokens() -> None:
 
 
 @pytest.mark.parametrize("search", [greedy_search, beam_search])
-def test_a_line_is_done_whatever_the_others_do(search: Callable[..., SearchResult]) -> None:
-    # The line fed B goes on for ever.
+def test_a_line_is_done_regardless_of_the_others(search: Callable[..., SearchResult]) -> None:
+    # The line fed B never ends.
     endless = {B: 0.6, C: 0.4}
     step = scripted({A: {A: 0.49, EOS: 0.51}, B: endless, C: endless})
     options = {} if search is greedy_search else {"beam_size": 2, "num_hypotheses": 2}

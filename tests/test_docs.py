@@ -117,7 +117,7 @@ def test_options_in_the_text_exist(page: Path) -> None:
         for parameter in command.get_params(click.Context(command)):
             known.update(parameter.opts, parameter.secondary_opts)
     named = re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8"))
-    if page.parent.name != "benchmarks":  # Its scripts have options of their own.
+    if page.parent.name != "benchmarks":  # Its scripts have other options.
         assert set(named) <= known
 
 

@@ -64,7 +64,7 @@ def test_more_padding_changes_neither_outputs_nor_states() -> None:
         np.testing.assert_allclose(state, wide, atol=1e-6)
 
 
-def test_sequences_are_turned_round_within_their_length() -> None:
+def test_sequences_are_reversed_within_their_length() -> None:
     inputs = np.array([[[1], [2], [3], [9]], [[4], [8], [9], [7]]], np.float32)
     mask = np.array([[True, True, True, False], [True, False, False, False]])
     reversed_ = reverse_sequences(inputs, mask)

@@ -48,7 +48,7 @@ def test_the_second_time_nothing_is_encoded(tmp_path: Path) -> None:
     assert second.report == first.report
 
 
-def test_a_moved_file_is_found_again_and_named_anew(tmp_path: Path) -> None:
+def test_a_moved_file_is_found_again_under_its_new_name(tmp_path: Path) -> None:
     corpus = write_tsv(tmp_path / "a.tsv", ("a", "b"), ("", "c"))
     encode_letters(corpus)
     moved = CorpusConfig(tsv=corpus.tsv.rename(tmp_path / "moved.tsv"), weight=3.0)
@@ -68,7 +68,7 @@ def test_a_moved_file_is_found_again_and_named_anew(tmp_path: Path) -> None:
         ([("a", "b")], 2, "letters", 49),
     ],
 )
-def test_whatever_ids_depend_on_makes_a_new_entry(
+def test_a_change_of_anything_that_ids_depend_on_makes_a_new_entry(
     tmp_path: Path, rows: list[tuple[str, str]], columns: int, fingerprint: str, limit: int
 ) -> None:
     encode_letters(write_tsv(tmp_path / "a.tsv", ("a", "b")))

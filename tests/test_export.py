@@ -119,7 +119,7 @@ def test_an_export_of_a_continuation_has_the_options_it_was_made_with(
     assert ExportedModel(continuation_export).generate([]) == Outputs([], [])
 
 
-def test_the_command_fixes_the_search_as_it_is_told(
+def test_the_command_fixes_the_search_with_its_options(
     translation_run: TrainedRun, tmp_path: Path
 ) -> None:
     options = ["--beam-size", "1", "--max-length", "3", "--shortlist", "--precision", "bfloat16"]

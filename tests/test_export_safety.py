@@ -461,7 +461,7 @@ def test_a_second_graph_is_refused(plain: Path) -> None:
         check_saved_model(plain)
 
 
-def test_what_is_loaded_is_what_was_checked(plain: Path, tmp_path: Path) -> None:
+def test_the_files_that_are_loaded_are_those_that_were_checked(plain: Path, tmp_path: Path) -> None:
     harmful = save(Module(lambda: write_file(str(tmp_path / "harm"))), tmp_path / "harmful")
     with checked_copy(plain) as copy:
         # Somebody exchanges the file in the meantime, and adds one of the other names.

@@ -36,13 +36,13 @@ def use(name: str) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_process_forked_after_loading_says_so() -> None:
+def test_a_process_forked_after_loading_is_a_clear_error() -> None:
     _network[:] = [random_network("multiplicative", embedding_dim=4, units=4)]
     with multiprocessing.get_context("fork").Pool(1) as pool:
         for name in ("generate", "score", "fit", "load", "export"):
             with pytest.raises(RunError, match=r"was forked after TensorFlow.*context\('spawn'\)"):
                 pool.apply(use, [name])
-    check_not_forked()  # The parent goes on.
+    check_not_forked()  # The parent is not affected.
 
 
 _FORK_THEN_LOAD = """

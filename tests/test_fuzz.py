@@ -39,7 +39,7 @@ def test_no_odd_input_ends_unforeseen(script: ModuleType, translation_run: Train
         (None, "s2s: error: config.yaml: is damaged.\n[The process died (-11).]"),
     ],
 )
-def test_what_nobody_foresaw_is_told_apart(
+def test_unforeseen_outcomes_are_recognized(
     script: ModuleType, code: int | None, stderr: str
 ) -> None:
     assert not script.Outcome(code, stderr).is_foreseen()

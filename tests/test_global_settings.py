@@ -73,7 +73,7 @@ NETWORKS: list[Callable[[], keras.Model]] = [
         ("float16", "float32"),
     ],
 )
-def test_everything_has_a_dtype_of_its_own(
+def test_every_layer_has_an_explicit_dtype(
     build: Callable[[], keras.Model], policy: str, floatx: str
 ) -> None:
     set_policy(policy, floatx)

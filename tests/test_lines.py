@@ -113,7 +113,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path: Path, content: bytes) -> None:
         count_lines(write(tmp_path / "text.gz", content))
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_have_different_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.txt: .*no such file"):
         list(read_lines(tmp_path / "nothing.txt"))
     with pytest.raises(DataError, match="it is a folder"):

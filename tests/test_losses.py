@@ -1,4 +1,4 @@
-"""The loss, against Keras's own and against gradients that TensorFlow derives by itself."""
+"""The loss, against Keras's loss and against gradients that TensorFlow derives."""
 
 import keras
 import numpy as np

@@ -149,7 +149,7 @@ def test_an_unlocked_mask_differs_from_step_to_step(monkeypatch: pytest.MonkeyPa
         assert (mask != mask[:, :1]).any()
 
 
-def test_embeddings_can_have_a_dropout_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_can_have_a_separate_dropout_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = make_stack(3, dropout=0.5, input_dropout=0.0)
     first, *others = masks_of(stack, monkeypatch)
     assert (first == 1).all()

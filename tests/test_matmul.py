@@ -68,7 +68,7 @@ def test_constant_weights_are_rounded_before_a_loop_and_not_in_it() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_weights_are_prepared_for_good_only_where_that_is_said(keep: bool) -> None:
+def test_weights_are_cached_only_on_request(keep: bool) -> None:
     upper, lower = keras.Variable(RIGHT[:20]), keras.Variable(RIGHT[20:])
     kept = WeightCache(keep=True)
 
@@ -167,7 +167,7 @@ def test_the_processor_is_asked_for_bfloat16(
     assert has_bfloat16() is expected
 
 
-def test_elsewhere_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_platforms_do_not_report_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object, **__: object) -> str:
         raise FileNotFoundError
 

@@ -52,7 +52,7 @@ def test_weights_are_counted_as_keras_counts_them(
     assert memory.count_weights(config, 17, source) == model.count_params()
 
 
-def test_what_is_larger_than_the_machine_is_refused_with_both_sizes(
+def test_a_model_larger_than_memory_is_refused_with_both_sizes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "total_memory", lambda: 24 * 10**9)

@@ -317,7 +317,7 @@ def test_every_option_of_the_config_reaches_the_layers(architecture: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [EncoderDecoder, LanguageModel])
-def test_rates_change_neither_the_first_weights_nor_what_is_validated(
+def test_rates_change_neither_the_first_weights_nor_validation(
     kind: type[TokenModel],
 ) -> None:
     plain = make_model(kind, {"dropout": 0.3})

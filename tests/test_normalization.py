@@ -104,7 +104,7 @@ def test_invisible_characters_go_and_odd_spaces_become_spaces(form: Normalizatio
     assert normalize("a\rb", form) == "a\rb"
 
 
-def test_all_that_unicode_calls_ignorable_goes_but_for_what_is_documented() -> None:
+def test_ignorable_characters_are_removed_except_for_the_documented_ones() -> None:
     # Format characters (Cf) as Python knows them: what else stays is seen, or joins.
     stays = {c for c in CHARACTERS if unicodedata.category(c) == "Cf" and normalize(c, "nfc") == c}
     joiners = set("\u200c\u200d\u180e")
@@ -182,7 +182,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module", params=["translation", "continuation"])
 def answering(request: pytest.FixtureRequest) -> Seq2Seq:
-    """A network with random weights, whose answers hang on every token."""
+    """A network with random weights, whose outputs depend on every token."""
     config = Config.model_validate(
         {
             "task": request.param,
@@ -222,7 +222,7 @@ def test_every_spelling_has_the_same_output_and_score(answering: Seq2Seq, text: 
     assert len(set(scores)) == 2
 
 
-def test_the_graph_of_an_export_answers_every_spelling_alike(answering: Seq2Seq) -> None:
+def test_the_graph_of_an_export_gives_equal_outputs_for_every_spelling(answering: Seq2Seq) -> None:
     module = ExportModule(
         answering.model,
         answering.inputs,

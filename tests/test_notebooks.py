@@ -68,7 +68,7 @@ def assert_learnt(notebook: NotebookNode, at_most: float) -> None:
     assert len(losses) >= 5
     assert min(losses) < 0.8 * losses[0]
     assert min(numbers(r"perplexity ([\d.]+)", log)) < at_most
-    assert has_picture(notebook, '"val_loss", "validation"')
+    assert has_picture(notebook, "plot_history")
     assert "Trainable params" in shown(notebook, ".summary()")
 
 
@@ -86,7 +86,7 @@ def test_translation(execute: Callable[[str], NotebookNode]) -> None:
     assert ranked == sorted(ranked, reverse=True)
     right, other, wrong = numbers(r"log_prob=(-[\d.]+)", shown(notebook, "translator.score("))
     assert right > other > wrong
-    assert has_picture(notebook, "plt.imshow")
+    assert has_picture(notebook, "plot_attention")
     assert shown(notebook, "Seq2Seq.load(") == "True"
     served = shown(notebook, 'served["outputs"]').splitlines()
     assert [re.split(r"\d  ", row)[1] for row in served] == beam

@@ -57,7 +57,7 @@ def test_an_older_export_loads_and_answers_as_before(
     np.testing.assert_allclose(found.scores, expected["scores"], atol=1e-3)
 
 
-def test_the_training_of_an_older_run_goes_on(
+def test_the_training_of_an_older_run_can_be_resumed(
     folder: Path, tmp_path: Path, answers: dict[str, Any]
 ) -> None:
     run = Path(shutil.copytree(folder / "runs" / "translation", tmp_path / "run"))

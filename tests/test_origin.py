@@ -145,7 +145,7 @@ def test_a_started_run_says_what_it_started_from_and_needs_it_no_more(
     with caplog.at_level(logging.WARNING):
         begin(folder, "new", resume=True, **sections)
     assert "init_from.run: Expected a run folder" in caplog.text
-    assert "is resumed all the same" in caplog.text
+    assert "is resumed anyway" in caplog.text
 
 
 def test_the_shortlist_of_a_run_is_added_to_that_of_few_texts(folder: Path) -> None:

@@ -77,7 +77,7 @@ def test_tensorflow_text_matches_tensorflow_and_skips_its_broken_release() -> No
         assert "2.22.0" not in required[name].specifier
 
 
-def test_public_names_load_and_are_listed_alike() -> None:
+def test_public_names_load_and_are_the_listed_ones() -> None:
     tree = ast.parse((ROOT / "seq2seq_kit" / "__init__.py").read_text(encoding="utf-8"))
     typed = [
         (alias.name, node.module)

@@ -115,7 +115,7 @@ def test_seed_and_epoch_change_the_batches_and_their_order(change: dict[str, int
     assert before.num_tokens.tolist() != after.num_tokens.tolist()
 
 
-def test_without_shuffle_rows_come_by_length_alike_in_every_epoch() -> None:
+def test_without_shuffle_rows_come_by_length_in_the_same_order_each_epoch() -> None:
     data = encode_rows(random_pairs(300), [("tsv", 2.5, 300)])
     plans = [plan_of(data, shuffle=False, epoch=epoch) for epoch in range(2)]
     assert shown_rows(data, plans[0]) == shown_rows(data, plans[1])

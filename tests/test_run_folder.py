@@ -12,7 +12,7 @@ from seq2seq_kit.training import run_folder
 from seq2seq_kit.training.run_folder import RunFolder, read_json, save_json
 
 
-def test_every_file_has_a_name_of_its_own_inside_the_folder(tmp_path: Path) -> None:
+def test_every_file_has_a_separate_name_inside_the_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     names = ("config", "best", "last", "metrics", "results", "data", "logs")
     paths = [getattr(run, name) for name in names]
@@ -180,7 +180,7 @@ def test_what_earlier_versions_left_half_written_is_removed_after_a_day(tmp_path
         assert names(tmp_path) == sorted([*kept, "shared.model.9.partial", ".lock"])
 
 
-def test_a_folder_that_cannot_be_made_or_locked_says_so(
+def test_a_folder_that_cannot_be_made_or_locked_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def cannot(path: Path) -> None:
@@ -221,7 +221,7 @@ def test_json_of_older_versions_has_no_digest(tmp_path: Path) -> None:
     assert read_json(tmp_path / "results.json") == {"bleu": 3.5}
 
 
-def test_an_export_is_told_from_a_run(tmp_path: Path) -> None:
+def test_an_export_is_distinguished_from_a_run(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").touch()
     with pytest.raises(InputError, match="is an exported SavedModel"):
         RunFolder(tmp_path).open_trained()

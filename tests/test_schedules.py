@@ -54,7 +54,7 @@ def test_learning_rate_decays_on_a_plateau(
     np.testing.assert_allclose(recorded(trainer, "learning_rate"), rates, rtol=1e-6)
 
 
-def test_a_plateau_goes_on_over_a_resumption(tmp_path: Path) -> None:
+def test_a_plateau_continues_after_a_resumption(tmp_path: Path) -> None:
     options = {"learning_rate": 1.0, "plateau_patience": 2, "early_stopping": {"patience": 9}}
     make_trainer(tmp_path, epochs=2, **options, steps=without_network([5.0, 6.0])).fit()
     resumed = make_trainer(tmp_path, epochs=4, **options, steps=without_network([6.0, 6.0]))
@@ -133,7 +133,7 @@ def test_the_nearest_limit_gives_the_place(
 @pytest.mark.parametrize(
     ("schedule", "warmup_steps"), [("cosine", 3), ("one_cycle", 0), ("inverse_sqrt", 2)]
 )
-def test_a_schedule_goes_on_over_an_interruption(
+def test_a_schedule_continues_after_an_interruption(
     tmp_path: Path, schedule: str, warmup_steps: int
 ) -> None:
     options = {

@@ -170,7 +170,7 @@ def test_a_single_string_is_refused(translation_run: TrainedRun) -> None:
         translation_run.fitted.generate("abc")
 
 
-def test_evaluation_compares_what_is_generated(translation_run: TrainedRun) -> None:
+def test_evaluation_compares_generated_texts(translation_run: TrainedRun) -> None:
     fitted, references = translation_run.fitted, [[word[::-1], "x"] for word in WORDS]
     found = fitted.evaluate(WORDS, references, beam_size=1, tokenize="char")
     outputs = fitted.generate(WORDS, beam_size=1)
@@ -258,7 +258,7 @@ except TrainingInterrupted as error:
     assert losses[0] == losses[1]
 
 
-def test_what_is_chosen_from_the_data_is_told_kept_and_resumed(
+def test_values_chosen_from_the_data_are_logged_kept_and_resumed(
     translation_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     del translation_config["tokenizer"]
@@ -410,7 +410,7 @@ def test_a_run_with_a_ready_tokenizer_resumes_with_the_same_one_anywhere(
         Seq2Seq.fit(translation_config, run_dir=tmp_path / "run", resume=True)
 
 
-def test_a_second_process_is_told_at_once_and_reading_is_free(
+def test_a_second_process_is_refused_at_once_and_reading_needs_no_lock(
     copied_run: Path, translation_config: dict[str, Any], translation_run: TrainedRun
 ) -> None:
     with RunFolder(copied_run).locked():
@@ -576,7 +576,7 @@ def test_a_run_folder_that_cannot_be_made_is_named(
         Seq2Seq.fit(translation_config, run_dir=tmp_path / "file" / "run")
 
 
-def test_what_was_held_out_and_where_the_run_goes_are_said(
+def test_the_log_names_the_held_out_lines_and_the_run_folder(
     translation_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     del translation_config["data"]["validation"]
@@ -588,7 +588,7 @@ def test_what_was_held_out_and_where_the_run_goes_are_said(
     assert str(tmp_path / "run") in caplog.text
 
 
-def test_a_missing_text_is_said_under_the_name_of_the_config(tmp_path: Path) -> None:
+def test_a_missing_text_is_reported_under_the_name_of_the_config(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("data: {train: gone.tsv}")
     with pytest.raises(InputError, match=r"my\.yaml: data\.train: .*gone\.tsv"):
         Seq2Seq.fit(tmp_path / "my.yaml", overrides=["seed=2"], run_dir=tmp_path / "run")

@@ -85,7 +85,7 @@ def test_translations_are_those_of_a_plain_model_1(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_token_learns_its_translation_and_not_its_neighbours() -> None:
-    # 10 stands for 20 and 11 for 21, wherever both are together.
+    # 10 is translated as 20 and 11 as 21, wherever both occur together.
     pairs = [([10, 11], [21, 20]), ([10], [20]), ([11, 12], [22, 21])] * 3
     found = learn(pairs, 30)
     assert [found.translations[token][0] for token in (10, 11, 12)] == [20, 21, 22]
@@ -203,7 +203,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
         Shortlist.load(tmp_path / "list.npz")
 
 
-def test_asking_for_a_list_that_is_not_there_says_so() -> None:
+def test_asking_for_a_missing_shortlist_is_a_clear_error() -> None:
     with pytest.raises(InputError, match="no shortlist"):
         next(generator_with(None).hypotheses(LINES, shortlist=True))
 

@@ -1,4 +1,4 @@
-"""Start-up is seen best from outside: each test is a process of its own."""
+"""Start-up, seen from outside: each test starts a process."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# The first operation and XLA have lines of their own to say.
+# The first operation and XLA print lines, too.
 _USE_TENSORFLOW = """
 from seq2seq_kit.startup import load_tensorflow
 load_tensorflow()

@@ -1,4 +1,4 @@
-"""States of a language model: going on from one is as if generation had never stopped."""
+"""States of a language model: continuing from one is as if generation had never stopped."""
 
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def test_four_parts_are_the_whole_bit_for_bit(
     assert (tmp_path / "one.state").stat().st_size < 20_000
 
 
-def test_a_fork_with_a_seed_has_an_ending_of_its_own(generator: Generator) -> None:
+def test_a_fork_with_a_seed_has_another_ending(generator: Generator) -> None:
     state = generator.read("He", sample=True)
     one, other, same = state.fork(seed=1), state.fork(seed=2), state.fork(seed=1)
     texts = [generator.write(each, 20) for each in (state, one, other, same)]
@@ -95,7 +95,7 @@ def test_memory_is_flat_over_many_tokens(generator: Generator) -> None:
     assert len(set(sizes[2:])) == 1
 
 
-def test_a_prompt_longer_than_what_is_read_at_once_is_read_whole() -> None:
+def test_a_prompt_longer_than_one_read_is_read_whole() -> None:
     generator = make_generator()
     generator.inputs.max_length = None
     long = "Two birds built a nest here.\n" * 90

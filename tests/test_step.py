@@ -22,7 +22,7 @@ from seq2seq_kit.data.streams import StreamSet
 pytestmark = pytest.mark.usefixtures("short_epochs")
 
 
-def test_loss_is_the_mean_over_real_tokens_whatever_the_padding(tmp_path: Path) -> None:
+def test_loss_is_the_mean_over_real_tokens_regardless_of_padding(tmp_path: Path) -> None:
     trainers = [
         make_trainer(
             tmp_path / str(size), batch_size=size, learning_rate=1e-20, label_smoothing=0.0
@@ -81,7 +81,7 @@ def test_streams_have_the_loss_of_texts_read_from_beginning_to_end(
     assert found["loss"] == pytest.approx(mean_loss(trainer.model, read), rel=1e-5)
 
 
-def test_each_epoch_shows_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+def test_each_epoch_shows_every_row_once_in_a_different_order(tmp_path: Path) -> None:
     epochs: list[list[tuple[int, ...]]] = [[], []]
 
     def train(batch: Batch) -> float:

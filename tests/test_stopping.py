@@ -42,7 +42,7 @@ def test_patience_is_kept_over_a_resumption(tmp_path: Path) -> None:
     assert resumed.fit().epoch == 4
 
 
-def test_a_run_that_early_stopping_has_ended_does_not_go_on(tmp_path: Path) -> None:
+def test_a_run_that_early_stopping_has_ended_does_not_continue(tmp_path: Path) -> None:
     options = {"epochs": 9, "early_stopping": {"patience": 1}}
     make_trainer(tmp_path, **options, steps=without_network([1.0, 2.0])).fit()
     resumed = make_trainer(tmp_path, **options, steps=without_network([0.5]))
@@ -88,7 +88,7 @@ def test_a_validation_before_its_time_costs_nothing(tmp_path: Path) -> None:
         (3, [5, 6, 6, 4, 5, 5, 3.9, 9, 9, 9, 1], 10, 7),
     ],
 )
-def test_training_stops_after_so_many_validations_without_a_better_one(
+def test_training_stops_after_patience_validations_without_a_better_one(
     tmp_path: Path, patience: int, losses: list[float], validations: int, best: int
 ) -> None:
     trainer = make_trainer(
@@ -248,7 +248,7 @@ def test_lost_best_weights_are_noticed_on_resuming_and_chosen_again(
     assert load_archive(resumed.run.best).metadata["val_loss"] == 6.0
 
 
-def test_damaged_best_weights_are_refused_before_training_goes_on(tmp_path: Path) -> None:
+def test_damaged_best_weights_are_refused_before_training_continues(tmp_path: Path) -> None:
     best = finished(tmp_path, [1.0, 2.0], epochs=2).run.best
     best.write_bytes(best.read_bytes()[:-9])
     with pytest.raises(RunError, match=r"best\.npz is damaged.* remove it and resume"):

@@ -179,7 +179,7 @@ def test_windows_for_a_language_model() -> None:
     assert {float(element["usual_tokens"]) for element in elements} == {4.0}
 
 
-def test_validation_rows_read_what_is_before_their_stretch(
+def test_validation_rows_first_read_the_tokens_before_their_stretch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "_SHORTEST_STRETCH", 40)
@@ -219,7 +219,7 @@ def test_a_row_is_always_on_the_same_replica(num_workers: int, replicas_per_work
             assert not element["weights"][len(own) :].any()
 
 
-def test_a_batch_of_tokens_has_so_many_rows_of_a_window() -> None:
+def test_a_batch_of_tokens_has_as_many_rows_of_a_window_as_fit() -> None:
     plan = stream_set(encode_texts([5000]), batch_size=90, batch_unit="tokens").plan(0)
     assert plan.begins.shape[1] == 11
 

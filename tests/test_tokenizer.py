@@ -137,7 +137,7 @@ def test_the_graph_op_gives_the_same_ids_and_texts(tokenizer: Tokenizer) -> None
 
 
 @pytest.mark.parametrize("symbols", [["\n"], ["<de>"], ["\n", "<de>"]], ids=repr)
-def test_the_graph_op_breaks_ties_alike_around_symbols(symbols: list[str]) -> None:
+def test_the_graph_op_breaks_ties_around_symbols_as_python_does(symbols: list[str]) -> None:
     # Numbers of equal pieces in many orders ("1" + "11" or "11" + "1") are full of ties.
     tensorflow_text = pytest.importorskip("tensorflow_text")
     rng = np.random.default_rng(1)
@@ -150,7 +150,7 @@ def test_the_graph_op_breaks_ties_alike_around_symbols(symbols: list[str]) -> No
     assert op.tokenize(texts).to_list() == tokenizer.encode(texts)
 
 
-def test_the_graph_op_decodes_any_ids_alike(tokenizer: Tokenizer) -> None:
+def test_the_graph_op_decodes_any_ids_as_python_does(tokenizer: Tokenizer) -> None:
     tf = pytest.importorskip("tensorflow")
     tensorflow_text = pytest.importorskip("tensorflow_text")
     op = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model_proto)

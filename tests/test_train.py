@@ -16,7 +16,7 @@ from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.tokens.train import TokenizerType, cut_texts, sample_texts
 
 
-def test_a_rare_space_has_a_piece_whatever_the_coverage() -> None:
+def test_a_rare_space_has_a_piece_with_any_coverage() -> None:
     texts = [*SPACELESS * 50, "春 天"]
     for kind in ("unigram", "bpe", "char"):
         tokenizer = Tokenizer.train(

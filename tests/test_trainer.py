@@ -59,7 +59,7 @@ RANDOM_MASKS = (
     "of_kind",
     [{"kind": "encoder_decoder"}, {"reads_streams": True, "batch_size": 2}],
 )
-def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
+def test_an_interrupted_run_resumes_as_if_never_stopped(
     tmp_path: Path, of_kind: dict[str, Any]
 ) -> None:
     model = dict.fromkeys(RANDOM_MASKS, 0.3) | {"locked_dropout": True}
@@ -199,7 +199,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         trainer.fit()
 
 
-def test_training_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
+def test_training_can_run_in_another_thread(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, steps=without_network())
     thread = threading.Thread(target=trainer.fit)
     thread.start()
@@ -282,7 +282,7 @@ class WeightAverage(TrainingPart):
         self.num_steps = saved["averaged_steps"]
 
 
-def test_values_and_variables_of_a_part_go_on_after_a_resumption(tmp_path: Path) -> None:
+def test_values_and_variables_of_a_part_survive_a_resumption(tmp_path: Path) -> None:
     def averaging(folder: str, *callbacks: keras.callbacks.Callback) -> tuple[Any, WeightAverage]:
         part = WeightAverage()
         trainer = make_trainer(

@@ -60,7 +60,7 @@ def test_variants_of_a_sentence_are_not_in_one_passage(script: ModuleType) -> No
     assert sorted(one for passage in passages for one in passage) == sorted(variants)
 
 
-def test_a_passage_names_one_person_alike(script: ModuleType) -> None:
+def test_a_passage_names_each_person_consistently(script: ModuleType) -> None:
     passage = script.rename("汤姆来了。玛丽看见汤姆。", random.Random(1))
     assert "汤姆" not in passage
     assert passage.index("来") == 2

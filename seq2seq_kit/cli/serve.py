@@ -149,7 +149,7 @@ def serve(
             processes=[SearchProcess(number, load) for number in numbers],
         )
         if host not in _LOOPBACK and token is None:
-            logger.warning("Whoever reaches %s can use this server: it has no --token.", host)
+            logger.warning("Everybody who reaches %s can use this server: it has no --token.", host)
         address = address_of(listener)
         click.echo(f"Serving {', '.join(names)} on {address} (its interface: {address}/docs)")
         server.run(listener)
@@ -165,7 +165,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
     for name in names:
         if not name or names.count(name) > 1:
             raise InputError(
-                f"Each model must have a name of its own, the last part of its path. Received: "
+                f"Each model must have a different name, the last part of its path. Received: "
                 f"{', '.join(map(str, runs))}. Rename a folder, or link to it."
             )
     return names

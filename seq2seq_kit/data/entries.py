@@ -181,7 +181,7 @@ def _check_rows(
 ) -> None:
     """Raises ValueError if a row lies outside the tokens, or arrays do not fit together.
 
-    A matching digest does not rule that out: whoever can write the cache can write a digest too.
+    A matching digest does not rule that out: who can write the cache can write a digest too.
     """
     if len(bounds) != 2 * rows[-1].stop + 1 or bounds[0] != 0 or bounds[-1] != len(ids):
         raise ValueError("its rows are not those of its tokens")

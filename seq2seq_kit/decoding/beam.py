@@ -29,7 +29,7 @@ from seq2seq_kit.decoding.scores import normalize_log_probs
 
 
 class Alive(NamedTuple):
-    """Hypotheses that go on: the greedy one first while it does, the others by rank."""
+    """Unfinished hypotheses: the greedy one first while it is unfinished, the others by rank."""
 
     token_ids: tf.Tensor  # int32 (lines, beam, max_length + 1)
     ranked: tf.Tensor  # float32 (lines, beam): log-probability; MINUS_INFINITY: an empty place
@@ -75,7 +75,7 @@ class BeamSearch:
     search's.
 
     A line is done once `beam_size` hypotheses are finished, the greedy one among them unless it can
-    no longer win, or as soon as no hypothesis that goes on can win, even if each further token had
+    no longer win, or as soon as no unfinished hypothesis can win, even if each further token had
     the probability 1. A beam of 1 is greedy search; a beam that holds every hypothesis finds the
     best one.
 
@@ -359,7 +359,7 @@ def _keep_best(
 
 
 def _live_rows(record: BeamRecord) -> list[list[int]]:
-    """Returns the tokens of the first line's hypotheses that go on."""
+    """Returns the tokens of the first line's unfinished hypotheses."""
     if record.done[0]:
         return []
     rows = record.alive.token_ids[0, :, : int(record.time)].numpy().tolist()
@@ -377,7 +377,7 @@ def _finished_rows(finished: SearchResult) -> list[list[int]]:
 def _extend_greedily(
     alive: Alive, blocks: Blocks, normalizer: tf.Tensor, greedy_lives: tf.Tensor
 ) -> Candidates:
-    """Returns how greedy search goes on: one candidate, empty where its hypothesis has ended."""
+    """Returns the choice of greedy search: one candidate, empty where its hypothesis has ended."""
     column, largest = best_of_first_row(blocks)
     ranked = alive.ranked[:, 0] + (largest - normalizer[:, 0])
     ranked = tf.where(greedy_lives, ranked, MINUS_INFINITY)

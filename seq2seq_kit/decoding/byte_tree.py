@@ -58,7 +58,7 @@ class ByteTree:
         beyond = np.stack([np.array(first) + (pieces >= 0), np.array(last)], axis=1)
         branches = {nodes[b[:-1]] * 256 + b[-1]: node for b, node in nodes.items() if b}
         keys = np.array(sorted(branches), np.int64)
-        # The node after the last is where no token goes on.
+        # The node after the last has no continuation.
         self._keys = np.append(keys, np.iinfo(np.int64).max)
         self._children = np.array([*(branches[key] for key in keys.tolist()), len(nodes)], np.int32)
         self._pieces = np.append(pieces, np.int32(-1))
@@ -116,7 +116,7 @@ class ByteTree:
 
         Returns:
             int32 `(lines, MAX_BYTES + 1, 2)`, between which ranks the tokens are that begin with
-            all bytes left and go on beyond them; and int32 `(lines, MAX_BYTES + 1, longest)`, the
+            all bytes left and extend beyond them; and int32 `(lines, MAX_BYTES + 1, longest)`, the
             token of 1, 2, ... bytes that begins there, or -1.
         """
         left = tf.range(MAX_BYTES + 1)

@@ -1,9 +1,9 @@
 """Token healing: what is generated after a prompt may join the prompt's last tokens.
 
-A prompt's tokens are those of a text that ends there. The text that goes on may have others: `an `
+A prompt's tokens are those of a text that ends there. The whole text may have others: `an `
 is two tokens, `an apple` two others. So the last tokens are taken back, as far as the tokenizer
 could have cut them differently, and the search begins with the likeliest tokens that spell them
-again: either the same bytes, or all but the last bytes and then a token that goes on beyond them.
+again: either the same bytes, or all but the last bytes and then a token that extends beyond them.
 
 Works on ids and on what each id adds to a text in bytes, so that it needs no tokenizer in a graph.
 """
@@ -137,7 +137,7 @@ class Healer:
     def spell_again(self, decoder: Decoder, inputs: SearchInputs, ends: PromptEnds) -> Healed:
         """Returns the likeliest way to spell what was taken back, as the start of a search.
 
-        A way spells all bytes, or some, and then a token follows that goes on beyond the rest. Its
+        A way spells all bytes, or some, and then a token follows that extends beyond the rest. Its
         log-probability is that of its tokens, the likeliest such token included. Ways are followed
         from token to token, as in beam search; the prompt's own tokens always are among them.
 
@@ -196,8 +196,8 @@ class Healer:
             loop: The ways.
             ends: What was taken back.
             tokens: From `_walk`.
-            beyond: int32 `(lines, MAX_BYTES + 1, 2)`. Between which ranks the tokens are that go on
-                beyond the bytes left.
+            beyond: int32 `(lines, MAX_BYTES + 1, 2)`. Between which ranks the tokens are that
+                extend beyond the bytes left.
         """
         output = decoder.step(loop.fed, loop.state, memory)
         lines = tf.shape(loop.left)[0]
@@ -273,7 +273,7 @@ class Healer:
     ) -> tuple[tf.Tensor, Healed]:
         """Returns the best complete way so far, its log-probability float32 `(lines,)` first.
 
-        A way is complete if no bytes are left, or by a last token that goes on beyond them.
+        A way is complete if no bytes are left, or by a last token that extends beyond them.
 
         Args:
             loop: The ways.

@@ -88,8 +88,8 @@ def _num_going_on(record: Any) -> tf.Tensor:
 def _rows_going_on(record: Any, count: tf.Tensor) -> tf.Tensor:
     """Returns the rows that are not done, as many as `count`.
 
-    Missing ones are copies of the first line's that goes on: it comes to the same result in each of
-    its rows.
+    Missing rows are copies of the first unfinished line's: it gets the same result in each of its
+    rows.
     """
     rows = tf.cast(tf.where(~record.done)[:, 0], tf.int32)
     fill = tf.fill([tf.maximum(count - tf.size(rows), 0)], tf.concat([rows, [0]], 0)[0])

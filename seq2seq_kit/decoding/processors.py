@@ -206,7 +206,8 @@ class NoLoop:
         token_ids, time = history
         rows, longest = tf.unstack(tf.shape(state.repeated))
         period = tf.range(1, longest + 1)
-        # Column p - 1 has the token p places before the next one: it would go on with period p.
+        # Column p - 1 has the token p places before the next one, which would continue a loop of
+        # period p.
         backwards = tf.gather(token_ids, tf.maximum(time - 1 - tf.range(longest + 1), 0), axis=1)
         backwards = tf.maximum(backwards, 0)  # Padding beyond the hypothesis may be anything.
         characters = tf.gather(self._num_characters, backwards)

@@ -95,7 +95,7 @@ class SearchResult(NamedTuple):
     """The hypotheses of each line: those of a beam by score, the best first; samples in order.
 
     A hypothesis is cut if it has `max_length` tokens and EOS is not the likeliest next one. Where a
-    search closes such hypotheses, EOS counts in their log-probability and score all the same, so
+    search closes such hypotheses, EOS counts in their log-probability and score anyway, so
     that they compare with those that ended: as texts of that length.
     """
 

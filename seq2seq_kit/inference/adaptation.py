@@ -148,7 +148,7 @@ class AdaptiveReader:
     def _segments(self, ids: np.ndarray) -> Iterator[tuple[Any, ...]]:
         """Yields inputs, targets and restarts of each segment, and a list with the states.
 
-        Whoever reads a segment puts the next states into the list.
+        The reader of a segment puts the next states into the list.
         """
         input_ids = np.concatenate([[BOS_ID], ids[:-1]]).astype(np.int32)
         states = [self._zero_states()]

@@ -38,10 +38,10 @@ class Hypothesis:
     """The text; for a continuation, without its prompt."""
     token_ids: tuple[int, ...]
     """The generated tokens, EOS included unless the text was cut. Those of a continuation may begin
-    with some that spell the end of the prompt again: the last of them may go on beyond it."""
+    with some that spell the end of the prompt again; the last of them may extend beyond it."""
     log_prob: float
     """Summed over these tokens, in nats; for a translation that was cut, with an EOS after them.
-    Tokens that spell the prompt's end again do not count; of one that goes on beyond it, the
+    Tokens that spell the prompt's end again do not count; of one that extends beyond it, the
     probability is that among all tokens that do so."""
     score: float
     """What the search ranked by: the log-probability under the length penalty."""
@@ -109,7 +109,7 @@ class Generator:
                 changes the first ones, so it does not enlarge the beam.
             prefixes: A text with which every output must begin, or one for each input. Outputs
                 include it; its tokens count neither in `log_prob` nor towards `max_length`. The
-                model may go on within its last word.
+                model may continue its last word.
             truncate: Cut over-long inputs instead of refusing them.
             first_line: The line number of the first text, for messages.
             **options: Fields of `DecodingConfig` to use in place of those.
@@ -250,7 +250,7 @@ class Generator:
     def read(
         self, prompt: str, *, decoding: DecodingConfig | None = None, **options: Any
     ) -> GenerationState:
-        """Reads a prompt of any length; returns the state from which `write` goes on.
+        """Reads a prompt of any length; returns the state from which `write` continues.
 
         Args:
             prompt: The prompt.
@@ -288,7 +288,7 @@ class Generator:
         return self._states().stream(state, self._next_options(state, max_length))
 
     def _next_options(self, state: GenerationState, max_length: int | None) -> DecodingConfig:
-        """Returns the options with which a state goes on."""
+        """Returns the options with which a state is continued."""
         check_not_forked()
         if not isinstance(state, GenerationState):
             raise InputError(f"Expected a state that `read` returned. Received: {shorten(state)}.")

@@ -1,8 +1,8 @@
 """The state of a language model within a text, which can be kept, copied and saved.
 
-An LSTM carries all that it has read in a state of fixed size. With what a search knows besides (the
-last tokens, the place in the random numbers) it is some kilobytes, from which the text goes on bit
-for bit as if it had never been interrupted.
+An LSTM carries all that it has read in a state of fixed size. Together with what else a search
+knows (the last tokens, the position in the random numbers) it takes some kilobytes. From it the
+text continues bit for bit as if it had never been interrupted.
 """
 
 import copy
@@ -66,7 +66,7 @@ class GenerationState:
 
     @refuse_unknown_options()
     def fork(self, seed: int | None = None) -> Self:
-        """Returns a copy: both go on from here, independently of each other.
+        """Returns a copy: both can be continued from here, independently of each other.
 
         Args:
             seed: Where text is sampled, another number gives the copy another ending; None makes

@@ -18,7 +18,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     Args:
         epsilon: Added to the variance. LSTM outputs start small (a variance of 1e-4 and less),
-            hence less than Keras's 1e-3.
+            so less than Keras's 1e-3.
         **kwargs: The other arguments of `keras.layers.LayerNormalization`.
 
     Reference: Ba et al., 2016, https://arxiv.org/abs/1607.06450

@@ -81,7 +81,7 @@ def find_model(name: str) -> PretrainedModel:
 
 
 def suggest_model(name: str) -> str:
-    """Returns a sentence or two for whoever gave an unknown name: the closest one, and all."""
+    """Returns a hint after an unknown name: the closest name, and all names."""
     names = model_names()
     if not names:
         return "No models come with this installation."

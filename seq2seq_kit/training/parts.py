@@ -143,7 +143,7 @@ class TrainingPart:
         """Called when a step and everything that follows it are done."""
 
     def reason_to_stop(self, state: TrainingState) -> str | None:
-        """Returns why training should end now, as a clause for the log; None to go on."""
+        """Returns why training should end now, as a clause for the log; None to continue."""
         return None
 
     def end(self, state: TrainingState) -> None:

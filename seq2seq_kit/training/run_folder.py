@@ -259,7 +259,7 @@ class RunFolder:
 
 
 def _hint_of_models(path: Path) -> str:
-    """Returns what to say to whoever may have meant a packaged model."""
+    """Returns a hint for users who may have meant a packaged model."""
     name = str(path)
     if name != path.name or not model_names():
         return ""

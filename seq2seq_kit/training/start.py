@@ -108,7 +108,7 @@ def _warn_if_origin_changed(config: Config, name: str) -> None:
     try:
         open_origin(config, name)
     except (ConfigError, RunError) as error:
-        logger.warning("%s The run is resumed all the same: its own state is complete.", error)
+        logger.warning("%s The run is resumed anyway: it holds its complete state.", error)
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def start_run(
     Seeds Keras's random numbers with the config's `seed`.
 
     Args:
-        run: The folder, which no other process fills.
+        run: The folder, which this process has locked.
         config: The resolved config.
         strategy: How the work is spread over devices.
         resume: Whether the run in the folder is resumed.

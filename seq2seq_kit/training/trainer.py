@@ -155,7 +155,7 @@ class Trainer:
 
     def _report_nothing_to_train(self) -> None:
         logger.info(
-            "Nothing to train: %s. Raise that limit in `training` to go on.", self.state.finished
+            "Nothing to train: %s. Raise that limit in `training` to continue.", self.state.finished
         )
         if not self._early_stopping.has_best:  # Interrupted before the first validation.
             self._validate()
