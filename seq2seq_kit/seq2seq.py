@@ -61,7 +61,7 @@ _SEARCH_OPTIONS = [
 
 
 def _explain_fit_option(name: str, known: Sequence[str]) -> str:
-    """Says what an unknown option of `fit` may have been meant to be: often a key of the config."""
+    """Suggests what an unknown option of `fit` may have been: often it is a key of the config."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"Did you mean `{close[0]}`?"

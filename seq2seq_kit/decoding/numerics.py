@@ -1,4 +1,4 @@
-"""Arithmetic with the same bits for a row whatever rows are beside it, and fast top-k.
+"""Arithmetic whose bits for a row do not depend on the other rows, and fast top-k.
 
 On a CPU the last numbers of a tensor, those that do not fill a vector register, are computed one by
 one and can differ in the last bit. Selecting the best of many logits is fastest in blocks. Both are
@@ -39,7 +39,7 @@ class Best(NamedTuple):
 
 
 def in_own_registers(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
-    """Returns an elementwise function of values, with bits that do not depend on their places."""
+    """Returns a function of each value, with bits that do not depend on their positions."""
     # A product with ones takes one operation; `tf.repeat` takes ten.
     return function(values[..., tf.newaxis] * tf.ones([REGISTER], values.dtype))[..., 0]
 

@@ -1,4 +1,4 @@
-"""What an output must not contain, or should contain less: changes of the next token's logits.
+"""Logits processors: constraints on what an output may contain, and penalties.
 
 Those that forbid tokens leave the probabilities of the others as they are, so log-probabilities
 stay those of the model. They work on ids, and on what each id adds to a text.

@@ -123,7 +123,7 @@ def _draw_sorted(
 
 
 def _invert(weights: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-    """Returns a place for each row, with probabilities in the ratio of the weights."""
+    """Returns an index for each row, drawn with probabilities in proportion to the weights."""
     before = tf.cumsum(weights, axis=-1, exclusive=True)
     total = before[:, -1] + weights[:, -1]
     # The last place that begins at or before the number; one of weight 0 holds none.

@@ -1,4 +1,4 @@
-"""Scores by which hypotheses of different lengths compare."""
+"""Scores that make hypotheses of different lengths comparable."""
 
 import tensorflow as tf
 

@@ -104,7 +104,7 @@ def complete_config(config: Config, run: RunFolder, *, resume: bool, name: str) 
 
 
 def _warn_if_origin_changed(config: Config, name: str) -> None:
-    """A run resumes from its own state, whatever has become of the weights that it started from."""
+    """Warns if the weights that a resumed run started from are gone or changed; it needs them no more."""
     try:
         open_origin(config, name)
     except (ConfigError, RunError) as error:
@@ -197,9 +197,12 @@ def _learn_shortlist(
 
 
 def _check_same_run(run: RunFolder, config: Config, digests: FileDigests) -> SavedConfig:
-    """Returns what the run to resume was started with; raises InputError if that was otherwise.
+    """Returns the saved config of the run to resume.
 
-    Contents decide: neither the folder nor its data have to be where they were.
+    Contents are compared, not paths: the folder and its data may have been moved.
+
+    Raises:
+        InputError: If the run was started with other settings or texts.
     """
     saved = load_saved_config(run.config)
     if changed := changed_settings(saved.config, config):
