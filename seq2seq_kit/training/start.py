@@ -104,7 +104,7 @@ def complete_config(config: Config, run: RunFolder, *, resume: bool, name: str) 
 
 
 def _warn_if_origin_changed(config: Config, name: str) -> None:
-    """Warns if the weights that a resumed run started from are gone or changed; it needs them no more."""
+    """Warns if the weights that a resumed run started from are gone or changed."""
     try:
         open_origin(config, name)
     except (ConfigError, RunError) as error:
