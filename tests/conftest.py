@@ -235,7 +235,9 @@ def answers(backwards: Backwards, monkeypatch: pytest.MonkeyPatch) -> list[list[
         )
         return replace(scores, cut_outputs=sum(source.startswith("~") for source in sources))
 
-    def score(sources: Sequence[str], targets: Sequence[str], *, truncate: bool) -> list[Score]:
+    def score(
+        sources: Sequence[str], targets: Sequence[str], *, threads: int = 0, truncate: bool
+    ) -> list[Score]:
         assert truncate
         return [Score(-2.0, len(target)) for _, target in zip(sources, targets, strict=True)]
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from backwards import Backwards, Hypothesis, answer, give, start_s2s
 
+from seq2seq_kit import startup
 from seq2seq_kit.cli import main, text_io
 
 
@@ -125,6 +126,25 @@ def test_options_reach_the_search(backwards: Backwards) -> None:
     (call,) = backwards.calls
     call = {name: value for name, value in call.items() if value is not None}
     assert call == {"texts": ["x"], **given}
+
+
+@pytest.mark.usefixtures("backwards")
+@pytest.mark.parametrize(
+    ("lines", "options", "is_limited"),
+    [(4000, [], True), (4, [], False), (4, ["--threads", "2"], True), (4, ["--stream"], False)],
+)
+def test_with_lines_for_all_cores_an_operation_uses_one(
+    lines: int,
+    options: list[str],
+    is_limited: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited = []
+    monkeypatch.setattr(startup, "compute_operations_on_one_thread", lambda: limited.append(True))
+    (tmp_path / "in").write_text("ab cd\n" * lines)
+    assert main(["generate", "run", str(tmp_path / "in"), *options]) == 0
+    assert bool(limited) == is_limited
 
 
 def test_a_long_input_passes_in_chunks(
@@ -266,11 +286,11 @@ def test_a_pipe_that_does_not_block_is_waited_for() -> None:
 def test_a_piped_file_is_read_in_large_chunks(
     backwards: Backwards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "in").write_bytes(b"ab\n" * 10_000 + b"cd")
+    (tmp_path / "in").write_bytes(b"ab\n" * 35_000 + b"cd")
     with (tmp_path / "in").open(encoding="utf-8") as file:
         monkeypatch.setattr(sys, "stdin", file)
         assert main(["generate", "run"]) == 0
-    assert [len(call["texts"]) for call in backwards.calls] == [4096, 4096, 1809]
+    assert [len(call["texts"]) for call in backwards.calls] == [16384, 16384, 2233]
 
 
 def gzipped(*texts: bytes) -> bytes:

@@ -22,6 +22,7 @@ from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference import parallel
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.inference.parallel import map_ahead, num_threads, split_lines
+from seq2seq_kit.startup import compute_operations_on_one_thread
 
 THREADS = 3
 LINES = [*random_lines(50, longest=9), ""]
@@ -58,7 +59,7 @@ def test_one_thread_is_that_of_the_caller() -> None:
     assert set(found) == {here}
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.5, 2), (1.0, 1), (7.0, 1), (0.01, 20)])
+@pytest.mark.parametrize(("share", "most"), [(0.5, 2), (1.0, 1), (7.0, 1), (0.01, 4 * THREADS)])
 def test_no_more_items_are_taken_than_their_shares_allow(share: float, most: int) -> None:
     taken: list[int] = []
     for number, _ in enumerate(
@@ -117,12 +118,31 @@ def test_no_call_begins_after_the_consumer_has_left() -> None:
 def test_there_is_at_most_a_thread_for_each_core(
     four_cores: None, wanted: int, number: int
 ) -> None:
-    assert num_threads(wanted) == number
+    assert num_threads(wanted, 100) == number
+
+
+@pytest.mark.parametrize(("work", "number"), [(0, 1), (1, 1), (2, 2), (9, 4)])
+def test_there_are_no_more_threads_than_work(four_cores: None, work: int, number: int) -> None:
+    assert num_threads(0, work) == number
+
+
+def test_the_number_of_threads_that_tensorflow_was_given_holds(
+    four_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: 2)
+    assert [num_threads(wanted, 100) for wanted in (0, 1, 3)] == [2, 1, 2]
+
+
+def test_operations_keep_their_threads_once_tensorflow_has_started() -> None:
+    tf.zeros([])
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    compute_operations_on_one_thread()
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
 
 
 def test_a_gpu_has_one_thread(four_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda _kind: ["GPU:0"])
-    assert num_threads(0) == 1
+    assert num_threads(0, 100) == 1
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])

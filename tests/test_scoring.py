@@ -19,6 +19,7 @@ from reference import (
 
 from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.inference import parallel
 from seq2seq_kit.inference import scorer as scoring
 from seq2seq_kit.inference.scorer import Score, Scorer, perplexity
 from seq2seq_kit.model.networks import LanguageModel
@@ -70,8 +71,10 @@ def test_score_is_the_sum_over_the_target_and_its_end(scorer: Scorer) -> None:
         assert score.num_tokens == len(target.split()) + 1
 
 
-def test_a_score_is_bit_for_bit_the_same_in_any_company(scorer: Scorer) -> None:
-    found = dict(zip(PAIRS, scorer.score(SOURCES, TARGETS), strict=True))
+def test_a_score_is_bit_for_bit_the_same_in_any_company(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = dict(zip(PAIRS, scorer.score(SOURCES, TARGETS, threads=1), strict=True))
     assert len({score.log_prob for score in found.values()}) == len(PAIRS)
     for batch_size in (1, 2, 7, 32):
         pairs = random.Random(batch_size).sample(PAIRS, len(PAIRS))
@@ -79,6 +82,8 @@ def test_a_score_is_bit_for_bit_the_same_in_any_company(scorer: Scorer) -> None:
         assert dict(zip(pairs, scores, strict=True)) == found
     for source, target in PAIRS[:5]:
         assert scorer.score([source], [target]) == [found[source, target]]
+    monkeypatch.setattr(parallel, "available_cores", lambda: 4)
+    assert scorer.score(SOURCES, TARGETS, batch_size=2) == list(found.values())
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

@@ -132,3 +132,18 @@ def test_memory_of_a_large_array_is_kept_for_the_next_one() -> None:
     before = resident_bytes()
     del array
     assert before - resident_bytes() < 50_000_000
+
+
+def test_operations_have_one_thread_unless_the_environment_says_otherwise() -> None:
+    code = """
+import os
+from seq2seq_kit.startup import compute_operations_on_one_thread
+os.environ["TF_NUM_INTRAOP_THREADS"] = "2"  # TensorFlow reads it when it starts.
+compute_operations_on_one_thread()
+import tensorflow as tf
+print(tf.config.threading.get_intra_op_parallelism_threads())
+del os.environ["TF_NUM_INTRAOP_THREADS"]
+compute_operations_on_one_thread()
+print(tf.config.threading.get_intra_op_parallelism_threads())
+"""
+    assert run_python(code).stdout == "0\n1\n"

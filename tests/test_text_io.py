@@ -1,6 +1,7 @@
 """Lines in and out of the commands, on texts of all kinds."""
 
 import io
+import os
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from seq2seq_kit.cli import text_io
-from seq2seq_kit.cli.text_io import escape, read_in_chunks
+from seq2seq_kit.cli.text_io import escape, has_many_lines, read_in_chunks
 
 FEW = settings(
     max_examples=30,
@@ -73,3 +74,27 @@ def test_a_named_file_gives_the_same_lines_as_standard_input(
     lines = ["one", "two\rthree", "", "last"]
     assert [line for _, chunk in read_in_chunks(None) for line in chunk] == lines
     assert list(read_in_chunks(tmp_path / "in")) == [(1, lines)]
+
+
+def test_only_a_large_file_is_known_to_have_many_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_text("a line\n" * 4000)
+    small.write_text("a line\n")
+    assert has_many_lines(large)
+    assert not has_many_lines(small)
+    assert not has_many_lines(tmp_path / "missing")
+    assert not has_many_lines(tmp_path)
+    with large.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert has_many_lines(None)
+        assert has_many_lines(Path("-"))
+    receiver, sender = os.pipe()
+    os.write(sender, b"a line\n" * 4000)
+    with os.fdopen(sender, "wb"), os.fdopen(receiver) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert not has_many_lines(None)
+    for nothing in (None, pipe, io.StringIO("a line\n" * 4000)):
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert not has_many_lines(None)

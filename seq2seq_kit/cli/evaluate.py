@@ -69,8 +69,10 @@ def evaluate(
     import json
 
     from seq2seq_kit import Seq2Seq
+    from seq2seq_kit.startup import compute_operations_on_one_thread
     from seq2seq_kit.text.references import read_parallel_references, read_tsv_references
 
+    compute_operations_on_one_thread()
     model = Seq2Seq.load(run)
     if source is not None:
         answers = read_parallel_references(source, references)
@@ -110,9 +112,9 @@ def _evaluate(
     if quality.cut_outputs:
         limit = options["max_length"] or model.config.decoding.max_length
         click.echo(describe_cut(quality.cut_outputs, quality.num_lines, limit), err=True)
-    surprise = perplexity(
-        model.score(sources, firsts, truncate=True), list(map(model.tokenizer.normalize, firsts))
-    )
+    threads = model.config.decoding.override(threads=options["threads"]).threads
+    scores = model.score(sources, firsts, threads=threads, truncate=True)
+    surprise = perplexity(scores, list(map(model.tokenizer.normalize, firsts)))
     return dataclasses.asdict(quality) | {
         f"perplexity_{unit}": value for unit, value in dataclasses.asdict(surprise).items()
     }

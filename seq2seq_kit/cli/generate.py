@@ -1,5 +1,6 @@
 """`s2s generate`: writes an output for each input line."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from seq2seq_kit.cli.text_io import (
     as_text,
     as_tsv,
     escape,
+    has_many_lines,
     open_output,
     read_in_chunks,
 )
@@ -131,9 +133,9 @@ def generate(
             raise click.UsageError(_STREAM_IS_PLAIN)
         _stream(run, adapt_to, chunks, echo=echo, is_prompt=prompt is not None, given=given)
         return
+    is_many = prompt is None and has_many_lines(input_path)
     _write_outputs(
-        run,
-        adapt_to,
+        functools.partial(_load, run, adapt_to, searches_many=is_many or "threads" in given),
         chunks,
         output,
         layout,
@@ -155,8 +157,7 @@ def _read_inputs(path: Path | None, prompt: str | None) -> Iterator[tuple[int, l
 
 
 def _write_outputs(
-    run: Path,
-    adapt_to: Path | None,
+    load: Callable[..., Any],
     chunks: Iterator[tuple[int, list[str]]],
     output: Path | None,
     layout: "Callable[[int, str, list[Hypothesis]], str]",
@@ -170,8 +171,7 @@ def _write_outputs(
     """Writes the outputs of each chunk of inputs when they are complete, and notices at the end.
 
     Args:
-        run: The run folder or export.
-        adapt_to: The text that the model adapts to.
+        load: Returns the model; called once the output is open.
         chunks: Inputs with the line number of the first.
         output: The file; None for standard output.
         layout: Lays out the hypotheses of a line, with the text before them.
@@ -184,7 +184,7 @@ def _write_outputs(
     counts = _Counts()
     with open_output(output) as file, _open_alignments(alignments) as links:
         needs_run = bool(given or beginnings or alignments)
-        model = _load(run, adapt_to, needs_run=needs_run)
+        model = load(needs_run=needs_run)
         write_links = _link_writer(model, links, truncate="truncate" in given)
         before = _text_before(model, echo=echo)
         for first_line, chunk in chunks:
@@ -403,27 +403,31 @@ def _is_same(path: Path, other: Path | None) -> bool:
     return path.samefile(other) if path.exists() and other.exists() else path == other
 
 
-def _load(run: Path, adapt_to: Path | None, *, needs_run: bool) -> Any:
+def _load(run: Path, adapt_to: Path | None, *, needs_run: bool, searches_many: bool = False) -> Any:
     """Returns the `Seq2Seq` of a run folder, or an `ExportedModel`, whose options are fixed.
 
     Args:
         run: The run folder or export.
         adapt_to: The text that the model adapts to.
         needs_run: Whether there are options that an export does not have.
+        searches_many: Whether there are lines for several threads.
 
     Raises:
         UsageError: If there are such options for an export, or a text for it to adapt to.
     """
     from seq2seq_kit.export.folder import is_export
 
-    if is_export(run):
-        if needs_run or adapt_to is not None:
-            raise click.UsageError(
-                f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
-                "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "
-                "other options, or generate from the run folder."
-            )
-        return load_run_or_export(run)
+    exported = is_export(run)
+    if exported and (needs_run or adapt_to is not None):
+        raise click.UsageError(
+            f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
+            "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "
+            "other options, or generate from the run folder."
+        )
+    if searches_many and adapt_to is None:  # To adapt is to train, with large operations.
+        from seq2seq_kit.startup import compute_operations_on_one_thread
+
+        compute_operations_on_one_thread()
     model: Any = load_run_or_export(run)
     if adapt_to is None:
         return model

@@ -7,6 +7,7 @@ by the locale and split lines in more places than `text.lines` does.
 import itertools
 import os
 import select
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -27,7 +28,10 @@ STANDARD_STREAM = Path("-")
 NO_OUTPUT = "Standard output is closed, so there is nowhere to write to. Open it."
 
 # Enough to fill batches with lines of similar length, few enough to keep memory small.
-LINES_AT_ONCE = 4096
+LINES_AT_ONCE = 16_384
+
+# A file of this size, packed or not, has lines for many batches.
+_MANY_BYTES = 20_000
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -66,6 +70,24 @@ def read_in_chunks(path: Path | None) -> Iterator[tuple[int, list[str]]]:
         if lines:
             yield number, lines
         number += len(raw_lines)
+
+
+def has_many_lines(path: Path | None) -> bool:
+    """Whether an input is a file so large that searching for its lines occupies all cores.
+
+    False where that is not known beforehand, as of a pipe.
+
+    Args:
+        path: As in `read_in_chunks`.
+    """
+    try:
+        if path is None or path == STANDARD_STREAM:
+            status = os.fstat(sys.stdin.fileno())
+        else:
+            status = path.stat()
+    except (AttributeError, OSError, ValueError):  # Closed, missing, or a stream in memory.
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size >= _MANY_BYTES
 
 
 def _groups(path: Path | None, name: str) -> Iterator[list[bytes]]:

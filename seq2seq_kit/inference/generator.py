@@ -127,7 +127,7 @@ class Generator:
         if beginnings and self.search.heals:  # The end of a prompt is the beginning of its output.
             texts = [text + start for text, start in zip(texts, beginnings, strict=True)]
         is_forced = bool(beginnings) and not self.search.heals
-        threads = min(num_threads(decoding.threads), max(len(texts), 1))
+        threads = num_threads(decoding.threads, len(texts))
         chunks = self._chunks(
             texts,
             beginnings,

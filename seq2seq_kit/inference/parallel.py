@@ -44,16 +44,20 @@ class Chunk(NamedTuple):
     """The share of the memory for searches that each call needs."""
 
 
-def num_threads(wanted: int) -> int:
+def num_threads(wanted: int, most: int) -> int:
     """Returns the number of threads that search at the same time.
 
+    There is at most one for each core that this process may use and for each thread that
+    TensorFlow has for operations, if the program has set their number.
+
     Args:
-        wanted: At most this many; 0 for one on each core that this process may use.
+        wanted: At most this many; 0 for no such limit.
+        most: The pieces of work that there are; for none or one, a thread is enough.
     """
     if tf.config.list_logical_devices("GPU"):  # It computes one search at a time anyway.
         return 1
-    cores = available_cores()
-    return min(wanted, cores) if wanted else cores
+    limits = (wanted, available_cores(), tf.config.threading.get_inter_op_parallelism_threads())
+    return min(max(most, 1), *filter(None, limits))
 
 
 def split_lines(lengths: np.ndarray, batch_size: int, threads: int) -> list[np.ndarray]:
@@ -92,8 +96,7 @@ def search_chunks(
 
     def jobs() -> Iterator[tuple[tuple[Chunk, np.ndarray], float]]:
         for chunk in chunks:
-            share = max(chunk.memory_share, 1 / (threads * _PARTS_PER_THREAD))
-            yield from (((chunk, lines), share) for lines in chunk.parts)
+            yield from (((chunk, lines), chunk.memory_share) for lines in chunk.parts)
 
     def run(job: tuple[Chunk, np.ndarray]) -> tuple[Chunk, Found]:
         chunk, lines = job
@@ -119,8 +122,9 @@ def map_ahead(
 
     Args:
         function: Called with each item.
-        items: Each with its share of what all calls may need together: the sum of those that run
-            or wait to be yielded is at most 1, except for one call alone.
+        items: Each with the share that its call needs of the memory for all calls: those that run
+            or wait to be yielded need no more than all of it, except for one call alone, and are
+            four for each thread at most.
         threads: How many calls run at the same time; with one, each runs when it is asked for, in
             the thread that asks.
     """
@@ -141,6 +145,7 @@ def map_ahead(
             except Exception as error:
                 failure = error
                 break
+            share = max(share, 1 / (threads * _PARTS_PER_THREAD))
             while pending and sum(used for _, used in pending) + share > _ALL:
                 yield pending.popleft()[0].result()
             pending.append((executor.submit(function, item), share))

@@ -17,6 +17,7 @@ from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.adaptation import AdaptiveReader, restored_weights
 from seq2seq_kit.inference.inputs import InputEncoder, as_texts
+from seq2seq_kit.inference.parallel import map_ahead, num_threads
 from seq2seq_kit.inference.reading import TextReader
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID
@@ -129,6 +130,7 @@ class Scorer:
         targets: Iterable[str],
         *,
         batch_size: int = 64,
+        threads: int = 0,
         truncate: bool = False,
     ) -> list[Score]:
         """Returns how likely each target is after its source.
@@ -138,11 +140,12 @@ class Scorer:
                 is the model's to score, though `generate` answers it without asking the model.
             targets: The texts to score, one for each source.
             batch_size: Texts scored together at most; the result does not depend on it.
+            threads: As in `DecodingConfig`.
             truncate: Cut over-long sources instead of refusing them; a target never is cut.
 
         Raises:
             InputError: If the numbers of sources and targets differ, a source is over-long, a
-                target is longer than memory allows, or `batch_size` is out of range.
+                target is longer than memory allows, or a number is out of range.
         """
         check_not_forked()
         if (
@@ -161,9 +164,8 @@ class Scorer:
             )
         source_ids = self.inputs.encode_rows(sources, truncate=truncate)
         target_ids = self.tokenizer.encode(targets)
-        return self.score_ids(
-            source_ids, [[*row, self.ends_with] for row in target_ids], batch_size
-        )
+        ends = [[*row, self.ends_with] for row in target_ids]
+        return self.score_ids(source_ids, ends, batch_size=batch_size, threads=threads)
 
     def score_text(
         self, lines: Iterable[str], adaptation: AdaptationConfig | None = None
@@ -246,16 +248,32 @@ class Scorer:
         self,
         source_ids: Sequence[Sequence[int]],
         target_ids: Sequence[Sequence[int]],
+        *,
         batch_size: int = 64,
+        threads: int = 0,
     ) -> list[Score]:
         """Returns how likely each row of target ids, its end included, is after its source."""
         rows = [self._layout(*pair) for pair in zip(source_ids, target_ids, strict=True)]
+        batches = [
+            (indices[first : first + at_once], shape)
+            for shape, indices in _by_shape(rows).items()
+            for at_once in [min(batch_size, self._most_rows(shape, indices[0] + 1))]
+            for first in range(0, len(indices), at_once)
+        ]
+
+        def score(batch: tuple[list[int], _Shape]) -> tuple[list[int], np.ndarray]:
+            members, shape = batch
+            losses, weights = self._losses([rows[index] for index in members], shape)
+            log_probs = -np.einsum("rt,rt->r", losses, weights, dtype=np.float64)
+            return members, log_probs[: len(members)]
+
+        shares = (len(members) * self._numbers(shape) / _MAX_NUMBERS for members, shape in batches)
+        threads = num_threads(threads, len(batches))
         scores = np.zeros(len(rows))
-        for shape, indices in _by_shape(rows).items():
-            at_once = min(batch_size, self._most_rows(shape, indices[0] + 1))
-            for first in range(0, len(indices), at_once):
-                members = indices[first : first + at_once]
-                scores[members] = self._score_batch([rows[index] for index in members], shape)
+        for members, log_probs in map_ahead(
+            score, zip(batches, shares, strict=True), threads=threads
+        ):
+            scores[members] = log_probs
         return [
             Score(float(log_prob), len(target))
             for log_prob, target in zip(scores, target_ids, strict=True)
@@ -285,11 +303,6 @@ class Scorer:
             return _Row([BOS_ID], [*source, *target], len(source))
         return _Row([*source, EOS_ID], list(target), 0)
 
-    def _score_batch(self, rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
-        losses, weights = self._losses(rows, shape)
-        scores = np.einsum("rt,rt->r", losses, weights, dtype=np.float64)
-        return -scores[: len(rows)]
-
     def _losses(self, rows: Sequence[_Row], shape: _Shape) -> tuple[np.ndarray, np.ndarray]:
         """Returns the loss and the weight of each target token, float32 `(group, time)` each."""
         # The same row counts as in search_in_groups, for the same reason.
@@ -309,21 +322,26 @@ class Scorer:
         Raises:
             InputError: If not even the smallest group does; names `line`.
         """
-        if self._reader is not None:
-            numbers = self._reader.tokens_at_once * self.model.vocab_size
-            fitting = [size for size in self._sizes if size * numbers <= _MAX_NUMBERS]
-            return max(fitting, default=self._sizes[0])
-        numbers = shape.target * self.model.vocab_size
-        if isinstance(self.model, EncoderDecoder):
-            # Additive attention compares each target with each source token.
-            numbers += shape.target * shape.source * self.model.units
+        numbers = self._numbers(shape)
         fitting = [size for size in self._sizes if size * numbers <= _MAX_NUMBERS]
+        if self._reader is not None:  # It reads a long row in pieces.
+            return max(fitting, default=self._sizes[0])
         if not fitting:
             raise InputError(
                 f"Line {line} has about {shape.target} tokens to score, more than fit into memory "
                 f"with this model. Split the line."
             )
         return fitting[-1]
+
+    def _numbers(self, shape: _Shape) -> int:
+        """Returns the numbers in the largest tensors of a row."""
+        if self._reader is not None:
+            return self._reader.tokens_at_once * self.model.vocab_size
+        numbers = shape.target * self.model.vocab_size
+        if isinstance(self.model, EncoderDecoder):
+            # Additive attention compares each target with each source token.
+            numbers += shape.target * shape.source * self.model.units
+        return numbers
 
     def _compute(self, source_ids: tf.Tensor, target_ids: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each target after its source, float32 `(batch, time)`."""
