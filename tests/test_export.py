@@ -1,5 +1,6 @@
 """Exports: what a process without this package answers, against the Python API."""
 
+import itertools
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from seq2seq_kit import seq2seq
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.export import saved_model
 from seq2seq_kit.export.folder import read_metadata, write_metadata
 from seq2seq_kit.export.saved_model import (
     ExportedModel,
@@ -30,6 +32,7 @@ from seq2seq_kit.export.saved_model import (
     export_model,
 )
 from seq2seq_kit.export.verify import Outputs, Probes, probe_lines
+from seq2seq_kit.inference import parallel
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.special_ids import EOS_ID
@@ -141,6 +144,25 @@ def test_a_line_too_long_is_refused_by_its_number(translation_export: Path) -> N
     exported = ExportedModel(translation_export)
     with pytest.raises(InputError, match=r"Line 8 has 121 tokens; the model takes at most 100"):
         exported.generate(["a", "", 120 * "b"], first_line=6)
+
+
+def test_parts_of_many_lines_are_searched_by_any_number_of_threads(
+    translation_export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    exported = ExportedModel(translation_export)
+    lines = ["abc"[: n % 4] + "de" * (n % 3) for n in range(11)]
+    expected = list(exported.hypotheses(lines))
+    monkeypatch.setattr(saved_model, "_LINES_AT_ONCE", 2)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 3)
+    assert list(exported.hypotheses(lines)) == expected
+    found = exported.hypotheses([*lines, "\ud800"], first_line=5)
+    assert list(itertools.islice(found, 10)) == expected[:10]
+    with pytest.raises(InputError, match="Line 16 is not UTF-8"):
+        next(found)
+    (tmp_path / "in").write_text("".join(f"{line}\n" for line in lines))
+    files = [str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert main(["generate", str(translation_export), *files, "--threads", "2"]) == 0
+    assert (tmp_path / "out").read_text().splitlines() == [best.text for (best,) in expected]
 
 
 def test_an_export_is_for_all_to_read_and_has_its_signature(translation_export: Path) -> None:

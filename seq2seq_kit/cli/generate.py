@@ -183,7 +183,7 @@ def _write_outputs(
     """
     counts = _Counts()
     with open_output(output) as file, _open_alignments(alignments) as links:
-        needs_run = bool(given or beginnings or alignments)
+        needs_run = bool(given.keys() - {"threads"} or beginnings or alignments)
         model = load(needs_run=needs_run)
         write_links = _link_writer(model, links, truncate="truncate" in given)
         before = _text_before(model, echo=echo)
@@ -421,8 +421,8 @@ def _load(run: Path, adapt_to: Path | None, *, needs_run: bool, searches_many: b
     if exported and (needs_run or adapt_to is not None):
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
-            "--num-hypotheses, --scores, --prompt and --echo only. Export the run again with "
-            "other options, or generate from the run folder."
+            "--num-hypotheses, --scores, --prompt, --echo and --threads only. Export the run again "
+            "with other options, or generate from the run folder."
         )
     if searches_many and adapt_to is None:  # To adapt is to train, with large operations.
         from seq2seq_kit.startup import compute_operations_on_one_thread

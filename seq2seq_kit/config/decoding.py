@@ -90,7 +90,7 @@ class DecodingConfig(Section):
     """Lines that are decoded together; outputs do not depend on it."""
     threads: Annotated[int, Field(ge=0, le=bounds.MAX_THREADS, strict=True)] = 0
     """Threads that decode different lines at the same time, at most one on each core; 0 uses all
-    cores that the process may use. Outputs do not depend on it. An export does not contain it."""
+    cores that the process may use. Outputs do not depend on it. Not stored in an export."""
     shortlist: Switch = False
     """Choose from frequent tokens and from likely translations of the input's tokens only: faster,
     and seldom with another output. Translation only."""

@@ -36,6 +36,7 @@ from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
 from seq2seq_kit.inference.inputs import InputEncoder, Inputs, hash_texts
+from seq2seq_kit.inference.parallel import map_ahead, num_threads
 from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.model.matmul import WeightCache
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
@@ -50,6 +51,10 @@ _TOO_LONG = "An input has more tokens than the model takes (its place, the limit
 
 # Followed by the place of the first such input.
 _NOT_TEXT = "An input is not UTF-8 (its place):"
+
+# Lines handed to the graph at once. The number of threads does not change it: with a shortlist, the
+# last bits of a score may depend on the lines beside it.
+_LINES_AT_ONCE = 1024
 
 # What `n_best` gives, in the order of a `Hypothesis`.
 _COLUMNS = ("outputs", "log_probs", "scores", "is_cut")
@@ -325,6 +330,7 @@ class ExportedModel:
         """The metadata of the export; empty for exports made before there was any."""
         self.num_truncated = 0
         """The inputs so far that were too long and were truncated, if the export counts them."""
+        self._is_optimized = False
         if "describe" in self._signatures:
             self.metadata = json.loads(self._signatures["describe"]()["description"].numpy())
 
@@ -351,15 +357,21 @@ class ExportedModel:
         return Outputs([one.text for one in best], [one.score for one in best])
 
     def hypotheses(
-        self, texts: Sequence[str], *, num_hypotheses: int = 1, first_line: int = 1
-    ) -> list[list[Hypothesis]]:
-        """Returns the best hypotheses of each text, best first; they have no `token_ids`.
+        self,
+        texts: Sequence[str],
+        *,
+        num_hypotheses: int = 1,
+        threads: int = 0,
+        first_line: int = 1,
+    ) -> Iterator[list[Hypothesis]]:
+        """Yields the best hypotheses of each text, best first; they have no `token_ids`.
 
         An input that the export marks has empty ones with log-probability and score -inf.
 
         Args:
             texts: The inputs.
             num_hypotheses: Hypotheses returned, at most as many as the exported beam has.
+            threads: As in `DecodingConfig`.
             first_line: The line number of the first text, for messages.
 
         Raises:
@@ -368,21 +380,32 @@ class ExportedModel:
         """
         check_not_forked()
         _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
-        if "n_best" in self._signatures:
-            found = self._call("n_best", texts, first_line)
-            self.num_truncated += int(np.sum(found.get("is_truncated", 0)))
-        else:  # An export made before there was one.
-            found = self._call("serving_default", texts, first_line)
-            found = {name: value[:, np.newaxis] for name, value in found.items()}
-            found |= {"log_probs": found["scores"], "is_cut": np.zeros((len(texts), 1), bool)}
-        values = zip(*(found[name].tolist() for name in _COLUMNS), strict=True)
-        return [
-            [
-                Hypothesis(text.decode("utf-8"), (), log_prob, score, is_cut)
-                for text, log_prob, score, is_cut in zip(*line, strict=True)
-            ][:num_hypotheses]
-            for line in values
-        ]
+        # An export made before there was one has the best output only.
+        name = "n_best" if "n_best" in self._signatures else "serving_default"
+        starts = range(0, len(texts), _LINES_AT_ONCE)
+        threads = num_threads(threads, len(starts))
+        if threads > 1 and not self._is_optimized:
+            # TensorFlow optimizes a graph in its first calls: threads would each do it in theirs.
+            self._call(name, [""], first_line)
+            self._is_optimized = True
+
+        def search(start: int) -> dict[str, np.ndarray]:
+            return self._call(name, texts[start : start + _LINES_AT_ONCE], first_line + start)
+
+        for found in map_ahead(search, ((start, 0.0) for start in starts), threads=threads):
+            if name == "n_best":
+                self.num_truncated += int(np.sum(found.get("is_truncated", 0)))
+            else:
+                found = {key: value[:, np.newaxis] for key, value in found.items()}
+                is_cut = np.zeros_like(found["scores"], bool)
+                found |= {"log_probs": found["scores"], "is_cut": is_cut}
+            values = zip(*(found[name].tolist() for name in _COLUMNS), strict=True)
+            for line in values:
+                hypotheses = [
+                    Hypothesis(text.decode("utf-8"), (), log_prob, score, is_cut)
+                    for text, log_prob, score, is_cut in zip(*line, strict=True)
+                ]
+                yield hypotheses[:num_hypotheses]
 
     def _call(self, name: str, texts: Sequence[str], first_line: int) -> dict[str, np.ndarray]:
         """Returns what a signature gives, as arrays."""

@@ -239,9 +239,10 @@ class ServedExport(ServedModel):
         """Implements `Searcher.hypotheses`, without prefixes."""
         if prefixes:
             raise InputError("An exported SavedModel accepts no `prefixes`. Serve the run.")
-        return self._model.hypotheses(
+        found = self._model.hypotheses(
             texts, num_hypotheses=options.num_hypotheses, first_line=first_line
         )
+        return list(found)
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
         """Implements `Searcher.stream`, which an export cannot do."""
