@@ -17,8 +17,10 @@ from small_config import NUMBERS
 from untrained import untrained_model
 
 from seq2seq_kit.cli import main
+from seq2seq_kit.decoding import BeamSearch, ForbiddenTokens, SearchInputs, StepOutput
+from seq2seq_kit.decoding import run as run_search
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.export import build, litert
+from seq2seq_kit.export import build, litert, litert_runner
 from seq2seq_kit.export.litert_runner import Model, RunnerError, fingerprint, rewriter
 from seq2seq_kit.export.litert_runner import main as run_main
 from seq2seq_kit.export.verify import Outputs, Probes
@@ -55,7 +57,12 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Seq2Seq:
         folder,
         task="continuation",
         data={"root": str(folder), "train": {"text": "text.txt"}, "window": 8},
-        tokenizer={"type": "bpe", "vocab_size": 320, "normalization": "nfd"},
+        tokenizer={
+            "type": "bpe",
+            "vocab_size": 320,
+            "normalization": "nfd",
+            "lossless": False,
+        },
         model={"decoder_layers": 2, "inner_units": 10},
     )
 
@@ -315,7 +322,16 @@ def test_command_line_writes_n_best(run_in_process: Any, translator_folder: Path
     assert [row[3] for row in rows] == [one.text for best in found for one in best]
 
 
-def test_s2s_export_writes_what_run_py_needs(
+def test_s2s_describes_an_export_and_says_how_to_run_it(
+    translator_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(translator_folder)]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "litert"
+    assert main(["generate", str(translator_folder), "--prompt", "ab"]) == 2
+    assert f"Run it with `python {translator_folder / 'run.py'}`" in capsys.readouterr().err
+
+
+def test_s2s_export_passes_the_format_on(
     translator: Seq2Seq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {}
@@ -358,3 +374,60 @@ def test_rounded_weights_take_less_room_and_give_nearly_the_same(weights: str, m
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     np.testing.assert_allclose(found, inputs @ kernel, atol=0.5)
+
+
+STEPS, TOKENS = 7, 8
+
+
+class Tables:
+    """Logits that depend on the time and the last token of a line: `(lines, time, last, next)`."""
+
+    def __init__(self, tables: np.ndarray) -> None:
+        self.tables = tables
+
+    def step(self, token_ids: Any, state: Any, memory: Any = None) -> Any:
+        """A step of the package, or, without a memory, of the runner for the only line."""
+        if memory is None:
+            time = state[0][0, 0]
+            return self.tables[0, time, token_ids], [state[0] + 1]
+        rows = tf.size(token_ids) // tf.shape(memory)[0]
+        places = tf.stack([tf.repeat(tf.range(tf.shape(memory)[0]), rows), state, token_ids], 1)
+        return StepOutput(tf.gather_nd(memory, places), state + 1)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("closes", [True, False])
+def test_beam_search_ends_where_that_of_the_package_does(
+    length_penalty: float, closes: bool
+) -> None:
+    lines, beam = 60, 3
+    generator = np.random.default_rng(1)
+    tables = generator.normal(scale=2.0, size=(lines, STEPS + 1, TOKENS, TOKENS)).astype("float32")
+    # Some lines are likely to end at once, others late.
+    tables[..., 3] += np.linspace(-4, 4, lines, dtype="float32")[:, None, None]
+    search = BeamSearch(
+        decoder=Tables(tables),
+        processors=[ForbiddenTokens((0, 1, 2))],
+        max_length=STEPS,
+        length_penalty=length_penalty,
+        close_at_limit=closes,
+        beam_size=beam,
+        num_hypotheses=2,
+    )
+    start = tf.fill([lines], 2), tf.zeros([lines], tf.int32), tf.constant(tables)
+    expected = tf.function(lambda: run_search(search, SearchInputs(*start)), autograph=False)()
+    options = litert_runner.Options(
+        beam, length_penalty, STEPS, 0, False, 1.0, 0, 1.0, 0.0, 1, 1.0, 0, 0
+    )
+    for line in range(lines):
+        processors = litert_runner.Processors(options, list, beam)
+        state = [np.zeros((1, 1), int)]
+        stepper = litert_runner.Stepper(Tables(tables[line : line + 1]), state, beam, processors)
+        found = litert_runner.BeamSearch(
+            stepper, 2, options, close_at_limit=closes, num_hypotheses=2
+        ).run()
+        for place, one in enumerate(found):
+            length = int(expected.lengths[line, place])
+            assert one.token_ids == expected.token_ids[line, place, :length].numpy().tolist()
+            assert one.score == pytest.approx(float(expected.scores[line, place]), abs=1e-5)
+            assert one.is_cut == bool(expected.is_cut[line, place])

@@ -50,8 +50,7 @@ def export(
     It contains tokenizer and search. A SavedModel needs only tensorflow and tensorflow_text; for
     LiteRT, `python DIR/run.py` needs only ai-edge-litert, sentencepiece and numpy. Its outputs are
     compared with those of the run before the command ends. The search options become part of it;
-    those that are not given are as in the run's config. `s2s info DIR` prints the description of a
-    SavedModel.
+    those that are not given are as in the run's config. `s2s info DIR` prints its description.
     """
     from seq2seq_kit.export.folder import check_unused
 

@@ -18,15 +18,21 @@ _NO_METADATA = "This export has no metadata: it was made before exports had any.
 @run_argument
 @debug_option
 def info(run: Path) -> None:
-    """Show what a run folder or an exported SavedModel contains.
+    """Show what a run folder or an export contains.
 
     Of a run: its config, vocabulary sizes, parameters of each layer, the LSTM kernel that this
     machine would use, the history of validations, the results, and what to change if they are
     poor. Of an export: its description.
     """
-    from seq2seq_kit.export.folder import as_json, check_digests, is_export, read_metadata
+    from seq2seq_kit.export.folder import (
+        as_json,
+        check_digests,
+        is_export,
+        is_litert_export,
+        read_metadata,
+    )
 
-    if is_export(run):
+    if is_export(run) or is_litert_export(run):
         check_digests(run)
         metadata = read_metadata(run)
         click.echo(as_json(metadata) if metadata else _NO_METADATA, nl=not metadata)

@@ -25,6 +25,7 @@ LongLines = Literal["error", "truncate", "mark"]
 """What an export does with an input that has more tokens than its model takes."""
 
 _GRAPH = "saved_model.pb"
+_LITERT_DECODER = "decoder.tflite"
 _METADATA = "metadata.json"
 _CARD = "README.md"
 _DIGESTS = "digests.json"
@@ -94,6 +95,11 @@ write it here. `digests.json` covers every file but this one.
 def is_export(path: Path) -> bool:
     """Whether a folder holds a SavedModel."""
     return (path / _GRAPH).is_file()
+
+
+def is_litert_export(path: Path) -> bool:
+    """Whether a folder holds an export for LiteRT."""
+    return (path / _LITERT_DECODER).is_file()
 
 
 def check_unused(path: Path) -> None:

@@ -219,6 +219,11 @@ class RunFolder:
                 f"Expected a run folder. Received: {self.path}, which is an exported SavedModel: "
                 f"which works only with `s2s generate`. Give the run it was exported from."
             )
+        if (self.path / "decoder.tflite").is_file():
+            raise InputError(
+                f"Expected a run folder. Received: {self.path}, which is an export for LiteRT. Run "
+                f"it with `python {self.path / 'run.py'}`, or give the run it was exported from."
+            )
         if self.last.is_file() or self.config.is_file():
             state = "has saved its state" if self.last.is_file() else "has saved nothing yet"
             resume = " --resume" if self.last.is_file() else ""
