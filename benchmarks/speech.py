@@ -10,8 +10,8 @@ PYTHON is the interpreter of an environment with `benchmarks/peers/requirements-
 
 `words` prints the word error rate of the packaged `en-g2p` (or `--model RUN`) on the words of DIR's
 `dev.tsv` (`--split test`: `test.tsv`), and that of espeak-ng's own rules; with `--peers`, also that
-of the converters of `benchmarks/peers/g2p.py`, whose trained models are kept in FOLDER; with
-`--only`, that of the converters named. A word is right if it is pronounced as any of its lines says.
+of the converters of `benchmarks/peers/g2p.py`, whose trained models are kept in FOLDER. `--only`
+names the converters to measure. A word is right if it is pronounced as any of its lines says.
 
 `rare` has espeak-ng speak 500 words of that file, names most of them, and compares the phonemes
 that it reports with the dictionary: driven with the dictionary's phones, with those of the model,

@@ -79,6 +79,7 @@ def test_a_line_that_cannot_be_spoken_is_named_and_leaves_no_file(
         (["--speed", "1000", "-o", "a.wav"], "not in the range"),
         ([], "Missing option '-o'"),
         (["--each", "-o", "-"], "must be a folder"),
+        (["-o", "a.mp3"], "must be a WAV file"),
     ],
 )
 def test_wrong_options_are_refused(

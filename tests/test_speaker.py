@@ -67,6 +67,10 @@ def test_long_clauses_are_divided_between_words(speaker: Speaker) -> None:
     )
 
 
+def test_an_endless_word_is_spoken_in_parts(speaker: Speaker) -> None:
+    assert speaker.speak("a" * 500).phones == 500 * ("EY",)
+
+
 def test_save_writes_what_was_spoken(speaker: Speaker, tmp_path: Path) -> None:
     speech = speaker.speak("Hello.")
     speech.save(tmp_path / "new" / "hello.wav")

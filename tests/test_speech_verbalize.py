@@ -19,6 +19,9 @@ def read(text: str) -> str:
     [
         ("Dr. Lee lives on Elm St. in St. Paul.", "Doctor Lee lives on Elm Street in Saint Paul."),
         ("on Elm Dr. today", "on Elm Drive today."),
+        ("on Main St. It is long", "on Main Street. It is long."),
+        ("Mr. and Mrs. Fox vs. Cox", "Mister and Missus Fox versus Cox."),
+        ("cf. her Ph.D. and/or x²", "compare her PhD and or x squared."),
         ("Cats, dogs, etc. are", "Cats, dogs, et cetera are."),
         ("e.g. this, i.e. that", "for example this, that is that."),
         ("the U.S. army", "the U S army."),

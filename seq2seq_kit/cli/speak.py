@@ -12,6 +12,8 @@ from seq2seq_kit.cli.options import FILE, check_text, debug_option
 from seq2seq_kit.cli.text_io import STANDARD_STREAM, open_output, read_in_chunks
 from seq2seq_kit.errors import InputError
 
+_OTHER_FORMATS = frozenset((".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wma"))
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -73,6 +75,11 @@ def speak(
     Numbers, dates, amounts, abbreviations and symbols are read out as words, and punctuation gives
     pauses. A line break ends a sentence. Needs `pip install 'seq2seq_kit[speech]'`.
     """
+    if output.suffix.lower() in _OTHER_FORMATS:
+        raise InputError(
+            f"--output must be a WAV file. Received: {output}. Name it .wav, and convert it with a "
+            f"program such as ffmpeg."
+        )
     from seq2seq_kit.speech.speaker import Speaker
 
     speaker = Speaker(voice=voice, speed=speed, pitch=pitch, model=model)

@@ -63,6 +63,7 @@ _UNITS = {
     "cm": ("centimeter", "centimeters"),
     "mm": ("millimeter", "millimeters"),
     "m": ("meter", "meters"),
+    "in": ("inch", "inches"),
     "mi": ("mile", "miles"),
     "ft": ("foot", "feet"),
     "kg": ("kilogram", "kilograms"),
@@ -94,6 +95,16 @@ _UNITS = {
     "hr": ("hour", "hours"),
     "h": ("hour", "hours"),
 }
+_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10}
+_RULERS = (
+    "Alexander|Benedict|Catherine|Charles|Clement|Edward|Elizabeth|Ferdinand|Francis|Frederick"
+    "|George|Gregory|Henry|Innocent|Ivan|James|John|Juan Carlos|Leo|Leopold|Louis|Mary|Napoleon"
+    "|Nicholas|Paul|Peter|Philip|Pius|Richard|Urban|Wilhelm|William"
+)
+_PARTS = (
+    "Act|Appendix|Article|Book|Bowl|Chapter|Class|Figure|Grade|Level|Part|Phase|Scene|Section"
+    "|Stage|Table|Title|Type|Volume|War"
+)
 _FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 
 
@@ -230,6 +241,25 @@ def _money(symbol: str, number: str, magnitude: str | None) -> str:
     return " and ".join(parts)
 
 
+def _measure(match: re.Match[str]) -> str:
+    """Returns a number with its unit, and the period behind it if the sentence ends there."""
+    words = _counted(match[1], *_UNITS[match[2]])
+    is_end = match[3] and SENTENCE_END.match(match.string, match.end())
+    return f"{words}." if is_end else words
+
+
+def _roman(match: re.Match[str]) -> str:
+    """Returns the numeral behind the name of a ruler as an ordinal, behind others as a number."""
+    values = [_ROMAN_DIGITS[letter] for letter in match["numeral"]]
+    number = sum(
+        -value if value < following else value
+        for value, following in zip(values, [*values[1:], 0], strict=True)
+    )
+    if match["ruler"]:
+        return f"{match['ruler']} the {_write_out(number, 'ordinal')}"
+    return f"{match['part']} {_write_out(number)}"
+
+
 def _degrees(match: re.Match[str]) -> str:
     scale = {"C": " Celsius", "F": " Fahrenheit", None: ""}[match[2]]
     return f"{_counted(match[1], 'degree', 'degrees')}{scale}"
@@ -265,14 +295,46 @@ def _separate(groups: str) -> str:
 _HALF_OF_DAY = r"(?P<half>[aApP])\.?[mM]\b\.?"
 _AFTER_DAY = r"(?:st|nd|rd|th)?"
 _YEAR = r"(?:,? (\d{4}))?(?![\d,]*\d|[.:]\d)"
-_UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+_LONGEST_FIRST = sorted((unit for unit in _UNITS if unit != "in"), key=len, reverse=True)
+# Without its period, "in" is a preposition.
+_UNIT = "|".join([*map(re.escape, _LONGEST_FIRST), r"in(?=\.)"])
+_CURRENCY = f"[{''.join(_CURRENCIES)}]"
+_TO = r"\s?[-–—]\s?"
+_CLOCK = r"\d{1,2}:\d\d(?:\s?[aApP]\.?[mM]\b\.?)?|\d{1,2}\s?[aApP]\.?[mM]\b\.?"
+
+_PHONES: tuple[Rule, ...] = (
+    _rule(r"(?<![\w.])\+?(?:1[-. ])?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: _separate(m[0])),
+    _rule(r"(?<![\w.,])\d{3}-\d{4}\b", lambda m: _separate(m[0])),
+    _rule(r"(?<![\w.,-])\d+(?:-\d+){2,}\b", lambda m: _separate(m[0])),
+)
 
 NUMBER_RULES: tuple[Rule, ...] = (
     _rule(r"(?<![\w.])[-−](?=\.?\d)", lambda _: "minus"),
+    _rule(
+        r"(?<![\w'])(\d{1,2})'\s?(\d{1,2})(?:\"|'')",
+        lambda m: f"{_counted(m[1], 'foot', 'feet')} {say_number(m[2])}",
+    ),
     _rule(r"\b(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b", _iso_date),
     _rule(r"(?<![\d/])(\d{1,2})/(\d{1,2})/(\d{4}|\d\d)(?![\d/])", _slashed_date),
     _rule(rf"\b({_MONTH})\.? (\d{{1,2}}){_AFTER_DAY}{_YEAR}", _month_first),
     _rule(rf"\b(\d{{1,2}}) ({_MONTH})\b\.?{_YEAR}", _day_first),
+    (
+        re.compile(
+            rf"\b(?:(?P<ruler>{_RULERS})|(?P<part>{_PARTS})) "
+            # A single letter could be an initial.
+            r"(?P<numeral>(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))\b"
+        ),
+        _roman,
+    ),
+    # The first of two times, and of two amounts or numbers that share what comes behind them. Dates
+    # and telephone numbers are gone, except those of seven digits.
+    (re.compile(rf"\b({_CLOCK}){_TO}(?={_CLOCK})"), lambda m: f"{m[1]} to "),
+    *_PHONES,
+    (
+        re.compile(rf"({_CURRENCY})\s?({_NUMBER}){_TO}\1?(?={_NUMBER})"),
+        lambda m: f"{say_number(m[2])} to {m[1]}",
+    ),
+    _rule(rf"({_NUMBER}){_TO}(?={_NUMBER}(?!\d*:))", lambda m: f"{_plain_or_year(m[1])} to"),
     _rule(rf"\b([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?:\s?{_HALF_OF_DAY})?", _time),
     _rule(
         rf"\b(\d{{1,2}})\s?{_HALF_OF_DAY}",
@@ -286,16 +348,13 @@ NUMBER_RULES: tuple[Rule, ...] = (
     _rule(rf"({_NUMBER})\s?([{''.join(_CURRENCIES)}])", lambda m: _money(m[2], m[1], None)),
     _rule(rf"({_NUMBER})\s?%", lambda m: f"{say_number(m[1])} percent"),
     _rule(rf"({_NUMBER})\s?°\s?([CF])?\b", _degrees),
-    _rule(r"(?<![\w.])\+?(?:1[-. ])?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: _separate(m[0])),
-    _rule(r"(?<![\w.,])\d{3}-\d{4}\b", lambda m: _separate(m[0])),
-    _rule(r"(?<![\w.,-])\d+(?:-\d+){2,}\b", lambda m: _separate(m[0])),
     _rule(
-        r"(?<![\w.,])\d+(?:\.\d+){2,}\b",
+        r"(?<![\d.,])\d+(?:\.\d+){2,}\b",
         lambda m: " point ".join(say_number(part) for part in m[0].split(".")),
     ),
-    _rule(rf"({_NUMBER})\s?[-–—]\s?(?={_NUMBER})", lambda m: f"{_plain_or_year(m[1])} to"),
     _rule(r"(?<!\w)'?((?:1[1-9]|20)?\d0)'?s\b", _decade),
-    _rule(rf"({_NUMBER})\s?({_UNIT})(?!\w)", lambda m: _counted(m[1], *_UNITS[m[2]])),
+    _rule(rf"({_NUMBER})\s?¢", lambda m: _counted(m[1], "cent", "cents")),
+    _rule(rf"({_NUMBER})\s?({_UNIT})(?!\w)(\.?)", _measure),
     _rule(
         r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b",
         lambda m: _ordinal(m[1].replace(",", "")),
@@ -303,6 +362,8 @@ NUMBER_RULES: tuple[Rule, ...] = (
     _rule(r"(?<![\d/])(\d{1,6})/(\d{1,6})(?![\d/])", _fraction),
     _rule(r"(?<![\d:])(\d+):(\d+)(?![\d:])", lambda m: f"{say_number(m[1])} to {say_number(m[2])}"),
     _rule(r"\b[Nn]o\. ?(?=\d)|#(?=\d)", lambda _: "number"),
+    _rule(r"\b[Nn]os\. ?(?=\d)", lambda _: "numbers"),
+    _rule(r"\bp\. ?(?=\d)", lambda _: "page"),
     _rule(rf"{_NUMBER}", lambda m: _plain_or_year(m[0])),
 )
 """Afterwards a text has no digits."""

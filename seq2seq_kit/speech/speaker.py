@@ -22,8 +22,10 @@ from seq2seq_kit.speech.wav import write_wav
 if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
-# espeak-ng's buffer holds 800 characters: it would cut a longer clause within a word.
+# espeak-ng's buffer holds 800 characters: it would cut a longer clause within a word, and crash at
+# a longer word.
 _MAX_CHARACTERS = 400
+_MAX_PHONES = 60  # of at most six characters each
 
 _PAUSE_SECONDS = 0.4
 
@@ -158,8 +160,8 @@ def _utterances(
     utterance = ""
     for clause, words in zip(clauses, spoken, strict=True):
         mnemonics = ""
-        for word in words:
-            more = to_espeak(word.phones)
+        for phones in itertools.chain.from_iterable(_parts(word.phones) for word in words):
+            more = to_espeak(phones)
             if mnemonics and len(utterance) + len(mnemonics) + len(more) > _MAX_CHARACTERS:
                 yield f"{utterance}[[{mnemonics}]]"
                 utterance = mnemonics = ""
@@ -168,3 +170,9 @@ def _utterances(
         if clause.ends_sentence:
             yield utterance.strip()
             utterance = ""
+
+
+def _parts(phones: Phones) -> Iterator[Phones]:
+    """Yields the phones of a word, one that is very long in parts."""
+    for start in range(0, len(phones), _MAX_PHONES):
+        yield phones[start : start + _MAX_PHONES]

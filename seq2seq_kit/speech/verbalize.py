@@ -36,6 +36,12 @@ _TITLES = {
 }
 """Before a name."""
 
+# After "Main St." or "Elm Dr." these begin a sentence; they are no names.
+_SENTENCE_STARTS = (
+    "And|As|At|But|For|From|Her|His|How|If|In|It|Its|My|On|Our|She|So|That|The|Their|Then|There"
+    "|These|They|This|To|We|What|When|Where|Why|You|Your"
+)
+
 _ABBREVIATIONS = {
     "Dr": "Drive",
     "St": "Street",
@@ -55,7 +61,6 @@ _ABBREVIATIONS = {
     "est": "established",
     "approx": "approximately",
     "etc": "et cetera",
-    "vs": "versus",
     "al": "al",
     "fig": "figure",
     "Fig": "Figure",
@@ -85,6 +90,11 @@ _ABBREVIATIONS = {
 """With a period, anywhere else."""
 
 _PHRASES = {
+    r"\bvs\.?(?=\s)": "versus",
+    r"\bcf\.(?=\s)": "compare",
+    r"\bPh\.\s?D\.": "PhD",
+    r"\band/or\b": "and or",
+    r"\b24/7\b": "twenty-four seven",
     r"\be\.g\.": "for example",
     r"\bi\.e\.": "that is",
     r"\bw/o\b": "without",
@@ -126,6 +136,8 @@ _SYMBOLS = {
     "≠": "is not",
 }
 """Other symbols and emoji are called by their Unicode names."""
+
+_POWERS = {"²": "squared", "³": "cubed"}
 
 _ADDRESS_SYMBOLS = {
     ".": "dot",
@@ -213,6 +225,7 @@ def _to_words(line: str) -> str:
     """Returns a line as words of Latin letters, with pauses between them."""
     # Before compatibility forms are replaced, which would make 21/2 of 2½.
     line = re.sub(r"(?<=\d)\s?(?=[¼-¾⅐-⅞])", " and ", line)
+    line = re.sub(r"(?<=\w)(?<!m)[²³]", lambda m: f" {_POWERS[m[0]]} ", line)
     line = unicodedata.normalize("NFKC", line).replace("\u2044", "/").translate(_APOSTROPHES)
     for pattern, say in _RULES:
         line = pattern.sub(say, line)
@@ -281,9 +294,7 @@ def _clauses(text: str) -> list[Clause]:
     """Returns the clauses of words of Latin letters with pauses between them."""
     clauses: list[Clause] = []
     for words, pauses in re.findall(r"([^,;:.!?]*)([,;:.!?\s]*)", text):
-        found = re.findall(
-            r"(?:\B'(?=(?:em|til|cause|tis|twas|n)\b))?[A-Za-z]+(?:'[A-Za-z]+)*", words
-        )
+        found = _WORD.findall(words)
         # Of several marks, the one that ends a sentence: "...?" is a question.
         pause = next((mark for mark in "?!.;:," if mark in pauses), ".")
         if found:
@@ -309,7 +320,13 @@ _RULES: tuple[Rule, ...] = (
         _address,
     ),
     *((re.compile(pattern), lambda _, words=words: words) for pattern, words in _PHRASES.items()),
-    (re.compile(rf"\b({_one_of(_TITLES)})\.\s+(?=[A-Z])"), lambda m: f"{_TITLES[m[1]]} "),
+    (
+        re.compile(
+            rf"\b({_one_of(_TITLES)})\.\s+(?=[A-Z]|and [A-Z])"
+            rf"(?!(?<=(?:St|Dr)\.\s)(?:{_SENTENCE_STARTS})\b)"
+        ),
+        lambda m: f"{_TITLES[m[1]]} ",
+    ),
     *NUMBER_RULES,
     (re.compile(rf"\b({_one_of(_ABBREVIATIONS)})\."), _abbreviation),
     (re.compile(r"\b(?:[A-Za-z]\.){2,}(?=\s+[A-Z]|\s*$)"), lambda m: f"{_spell(m)}."),
