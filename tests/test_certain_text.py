@@ -43,11 +43,12 @@ def test_pieces_are_never_retracted_and_make_up_the_text(kind: str, normalizatio
     assert early > 0.8 * 2 * sum(map(len, tokenizer.decode(rows)))
 
 
-def test_a_character_in_bytes_appears_with_its_last_byte() -> None:
+@pytest.mark.parametrize("character", ["春", "\u4000"])  # The latter ends with the lowest byte.
+def test_a_character_in_bytes_appears_with_its_last_byte(character: str) -> None:
     tokenizer = Tokenizer.train(["abc"] * 9, type="char", vocab_size=270, byte_fallback=True)
-    (row,) = tokenizer.encode(["a春b"])
+    (row,) = tokenizer.encode([f"a{character}b"])
     growing = CertainText(tokenizer)
-    assert [growing.add([token]) for token in row] == ["", "a", "", "", "春", "b"]
+    assert [growing.add([token]) for token in row] == ["", "a", "", "", character, "b"]
 
 
 def test_continuing_from_a_state_gives_the_same_text_in_flat_memory() -> None:

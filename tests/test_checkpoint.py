@@ -256,10 +256,12 @@ def checkpoint_of(
 
 def test_a_checkpoint_restores_weights_counters_and_parts(tmp_path: Path) -> None:
     saved, model, state, part = checkpoint_of(tmp_path, 3.0)
-    state.step, state.seconds, state.finished, part.value = 7, 800.0, "a limit", 5
+    state.seconds = float(SAVE_EVERY_SECONDS)
+    assert not saved.is_due
+    state.step, state.seconds, state.finished, part.value = 7, state.seconds + 0.5, "a limit", 5
     part.variables[0].assign(6.0)
     model.optimizer.iterations.assign(7)
-    assert saved.is_due  # After more than ten minutes of training.
+    assert saved.is_due
     saved.save()
     assert not saved.is_due
     assert part.calls == [("before_save", False), ("after_save", True)]
@@ -268,7 +270,7 @@ def test_a_checkpoint_restores_weights_counters_and_parts(tmp_path: Path) -> Non
     found.restore()
     np.testing.assert_array_equal(model.get_weights()[0], [[3.0, 3.0]])
     assert int(model.optimizer.iterations.numpy()) == 7
-    assert (state.step, state.seconds, state.finished) == (7, 800.0, "a limit")
+    assert (state.step, state.seconds, state.finished) == (7, SAVE_EVERY_SECONDS + 0.5, "a limit")
     assert (part.value, float(part.variables[0])) == (5, 6.0)
     assert part.calls == [("after_resume at step 7 with 5", True)]
     assert not found.is_due
