@@ -409,10 +409,10 @@ class Seq2Seq:
         """Writes a SavedModel from strings to strings, and verifies it in a fresh process.
 
         Its `serving_default` takes `inputs`, string `(batch,)`, and returns `outputs`, string
-        `(batch,)`, and `scores`, float32 `(batch,)`. `n_best` returns `outputs`, `scores` and
-        `log_probs` of the whole beam, `(batch, beam_size)`, and `describe` a description of the
-        export, JSON. An export that truncates inputs also returns `is_truncated`, bool `(batch,)`,
-        from `n_best`. The search options are fixed.
+        `(batch,)`, and `scores`, float32 `(batch,)`. `n_best` returns the whole beam, `sample`
+        samples with a given seed, `score` how likely given targets are, and `describe` a
+        description of the export, JSON, which lists all signatures with their types. The search
+        options are fixed.
 
         Args:
             path: A folder that does not exist yet, or is empty.

@@ -15,7 +15,7 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding import SearchInputs, StepOutput, healing
 from seq2seq_kit.decoding.healing import Healer
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.export.saved_model import ExportModule
+from seq2seq_kit.export.module import ExportModule
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, Start
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, UNK_ID
@@ -232,12 +232,9 @@ def test_an_export_joins_prompts_as_python_does(kind: str, options: dict[str, An
     model = generator(tokenizer, SENTENCES)
     model.defaults = model.defaults.override(**options)
     exported = ExportModule(
-        model.model,
+        model.search,
         model.inputs,
-        tokenizer,
         decoding=model.defaults,
-        continues=True,
-        heals=True,
         metadata={},
     )
     prompts = [text[:cut] for text in SENTENCES[:5] for cut in (0, 1, 3, 8, 11)] + ["He eats an "]

@@ -26,9 +26,9 @@ from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export import saved_model
 from seq2seq_kit.export.folder import read_metadata, write_metadata
+from seq2seq_kit.export.module import ExportModule
 from seq2seq_kit.export.saved_model import (
     ExportedModel,
-    ExportModule,
     export_model,
 )
 from seq2seq_kit.export.verify import Outputs, Probes, probe_lines
@@ -122,6 +122,62 @@ def test_an_export_of_a_continuation_has_the_options_it_was_made_with(
     assert ExportedModel(continuation_export).generate([]) == Outputs([], [])
 
 
+def test_an_export_samples_and_scores_as_the_python_api(
+    translation_export: Path, translation_run: TrainedRun
+) -> None:
+    exported, lines = ExportedModel(translation_export), ["abc", "", "e"]
+    for seed in (3, 4):
+        expected = translation_run.fitted.hypotheses(
+            lines, sample=True, seed=seed, num_hypotheses=3
+        )
+        found = exported.sample(lines, num_samples=3, seed=seed)
+        assert texts_of(found) == texts_of(expected)
+        # The first ones do not depend on how many there are.
+        assert texts_of(exported.sample(["e"], seed=seed)) == [texts_of(found)[2][:1]]
+    targets = ["cba", "a", "春"]
+    for one, other in zip(
+        exported.score(lines, targets), translation_run.fitted.score(lines, targets), strict=True
+    ):
+        assert one.num_tokens == other.num_tokens
+        np.testing.assert_allclose(one.log_prob, other.log_prob, rtol=1e-4)
+
+
+def texts_of(found: Any) -> list[list[str]]:
+    return [[one.text for one in line] for line in found]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "`seed` must be"),
+        ({"seed": 2**32}, "`seed` must be"),
+        ({"num_samples": 0}, "`num_samples` must be a whole number from 1 to 10000"),
+    ],
+)
+def test_wrong_options_of_samples_are_refused(
+    translation_export: Path, options: dict[str, int], message: str
+) -> None:
+    exported = ExportedModel(translation_export)
+    with pytest.raises(InputError, match=message):
+        exported.sample(["a"], **options)
+    sample = tf.saved_model.load(str(translation_export)).signatures["sample"]
+    tensors = {"seed": tf.constant(options.get("seed", 1), tf.int64)}
+    tensors["num_samples"] = tf.constant(options.get("num_samples", 1))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message[:19]):
+        sample(inputs=tf.constant(["a"]), **tensors)
+
+
+def test_sources_and_targets_of_different_numbers_are_refused(translation_export: Path) -> None:
+    exported = ExportedModel(translation_export)
+    with pytest.raises(InputError, match="1 sources, 2 targets"):
+        exported.score(["a"], ["b", "c"])
+    with pytest.raises(InputError, match="Line 4 is not UTF-8"):
+        exported.score(["a", "b"], ["b", "\ud800"], first_line=3)
+    score = tf.saved_model.load(str(translation_export)).signatures["score"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one target for each input"):
+        score(inputs=tf.constant(["a"]), targets=tf.constant(["b", "c"]))
+
+
 def test_the_command_fixes_the_search_with_its_options(
     translation_run: TrainedRun, tmp_path: Path
 ) -> None:
@@ -195,22 +251,20 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
     model = build_model(config, target.vocab_size, source.vocab_size)
     no_end = tf.one_hot(EOS_ID, target.vocab_size, on_value=-9.0)
     model.output_bias.assign_add(no_end)
-    module = ExportModule(
-        model,
-        input_encoder_of(model, source),
-        target,
-        decoding=DecodingConfig(beam_size=2, max_length=5),
-        continues=False,
-        metadata=METADATA,
-    )
     generator = generator_of(
         model, source, target, defaults=DecodingConfig(beam_size=2, max_length=5)
     )
     lines = ["ab", "baba a", ""]
+    module = ExportModule(
+        generator.search,
+        input_encoder_of(model, source),
+        decoding=DecodingConfig(beam_size=2, max_length=5),
+        metadata=METADATA,
+    )
     expected = [best for (best,) in generator.hypotheses(lines)]
     assert set("".join(one.text for one in expected)) & set("xyz")
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.serve}, options)
+    tf.saved_model.save(module, str(tmp_path), module.signatures(), options)
     found = ExportedModel(tmp_path).generate(lines)
     assert found.texts == [one.text for one in expected]
     np.testing.assert_allclose(found.scores, [one.score for one in expected], atol=1e-5)
@@ -240,9 +294,15 @@ class Echo(tf.Module):
             }
 
         strings = [tf.TensorSpec([None], tf.string, name="inputs")]
-        self.serve = tf.function(serve, input_signature=strings)
-        self.n_best = tf.function(n_best, input_signature=strings)
-        self.describe = tf.function(lambda: {"description": tf.constant("{}")}, input_signature=[])
+        self.metadata = METADATA
+        self._functions = {
+            "serving_default": tf.function(serve, input_signature=strings),
+            "n_best": tf.function(n_best, input_signature=strings),
+            "describe": tf.function(lambda: {"description": tf.constant("{}")}, input_signature=[]),
+        }
+
+    def signatures(self) -> dict[str, Any]:
+        return dict(self._functions)
 
 
 METADATA = {
@@ -253,6 +313,9 @@ METADATA = {
     "decoding": {"beam_size": 2, "max_length": 5},
     "model": {"units": 16},
     "results": {"validation_bleu": 12.5},
+    "signatures": {
+        "score": {"inputs": {"targets": "string (?)"}, "outputs": {"log_probs": "float32 (?)"}}
+    },
     "versions": {"seq2seq_kit": "9.9"},
 }
 
@@ -262,9 +325,7 @@ def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
     # Whatever other code has set: TensorFlow's own functions are graphs in a SavedModel.
     tf.config.run_functions_eagerly(True)
     try:
-        export_model(
-            Echo(), tmp_path / "new", Probes(["a", ""], Outputs(["a", ""], [0.0, 0.0])), METADATA
-        )
+        export_model(Echo(), tmp_path / "new", Probes(["a", ""], Outputs(["a", ""], [0.0, 0.0])))
         ExportedModel(tmp_path / "new")
         assert tf.config.functions_run_eagerly()
     finally:
@@ -276,7 +337,7 @@ def test_an_export_that_answers_as_expected_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("expected", [Outputs(["b"], [0.0]), Outputs(["a"], [0.01])])
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path, expected: Outputs) -> None:
     with pytest.raises(RunError, match=r"The export answers 'a' with 'a' \(0\.0000\).*not kept"):
-        export_model(Echo(), tmp_path / "new", Probes(["a"], expected), METADATA)
+        export_model(Echo(), tmp_path / "new", Probes(["a"], expected))
     assert names_in(tmp_path) == []
 
 
@@ -285,15 +346,13 @@ def test_an_export_that_fails_to_run_is_not_kept(tmp_path: Path) -> None:
         tf.debugging.Assert(tf.random.uniform([]) > 2, ["never true"])
 
     with pytest.raises((RunError, InputError), match=r"not kept|not loaded"):
-        export_model(Echo(fail), tmp_path / "new", Probes(["a"], Outputs(["a"], [0.0])), METADATA)
+        export_model(Echo(fail), tmp_path / "new", Probes(["a"], Outputs(["a"], [0.0])))
     assert names_in(tmp_path) == []
 
 
 def test_an_export_whose_signatures_differ_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"n_best has other scores"):
-        export_model(
-            Echo(best_score=1.0), tmp_path / "new", Probes(["a"], Outputs(["a"], [0.0])), METADATA
-        )
+        export_model(Echo(best_score=1.0), tmp_path / "new", Probes(["a"], Outputs(["a"], [0.0])))
     assert names_in(tmp_path) == []
 
 
@@ -303,7 +362,7 @@ def test_an_export_never_replaces_anything(tmp_path: Path) -> None:
     (tmp_path / "folder" / "notes.txt").touch()
     for name in ("file", "folder"):
         with pytest.raises(InputError, match="new or empty folder"):
-            export_model(Echo(), tmp_path / name, Probes([], Outputs([], [])), METADATA)
+            export_model(Echo(), tmp_path / name, Probes([], Outputs([], [])))
     assert (tmp_path / "folder" / "notes.txt").exists()
 
 
@@ -334,12 +393,12 @@ def test_a_full_disk_is_named_and_leaves_nothing(
 
     monkeypatch.setattr(tf.saved_model, "save", fill)
     with pytest.raises(RunError, match=r"The export could not be written to .*/new: No space left"):
-        export_model(Echo(), tmp_path / "new", Probes([], Outputs([], [])), METADATA)
+        export_model(Echo(), tmp_path / "new", Probes([], Outputs([], [])))
     assert names_in(tmp_path) == []
 
 
 def test_the_card_says_what_the_metadata_says(tmp_path: Path) -> None:
-    write_metadata(tmp_path, METADATA)
+    write_metadata(tmp_path)
     assert read_metadata(tmp_path) == METADATA
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     for said in (
@@ -350,6 +409,8 @@ def test_the_card_says_what_the_metadata_says(tmp_path: Path) -> None:
         "An output has at most 5 tokens.",
         "(batch, 2)",
         "- `units`: 16",
+        "- `score` returns how likely each target is after its input",
+        "Inputs: `targets` string (?). Outputs: `log_probs` float32 (?).",
         "- `validation_bleu`: 12.5",
     ):
         assert said in card

@@ -22,7 +22,7 @@ import tensorflow as tf
 from seq2seq_kit.config import load_config
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
-from seq2seq_kit.export import saved_model as export_module
+from seq2seq_kit.export import saved_model
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.special_ids import EOS_ID
@@ -52,6 +52,8 @@ UNRELATED = {"tokenizer", "long_lines"}
 # Each beside another type: what it does is done before that.
 NORMALIZATIONS = {"unigram": "nfc", "bpe": "nfd", "char": "nfkc", "word": "none"}
 LIMIT = 20
+# Every so many exports are asked for samples, which need two more graphs.
+SAMPLED = 4
 
 TEXT = "one two three four five six seven eight nine ten eleven twelve"
 LINES = [
@@ -86,11 +88,21 @@ for path, lines in json.load(sys.stdin):
                 texts = [text.decode() for text in outputs]
             scores = [score for one in found for score in one["scores"].numpy().tolist()]
             answer[f"{name} {number == 1}"] = [texts, scores]
+    inputs = tf.constant(lines)
+    if len(answers) % SAMPLED == 0:
+        sampled = signatures["sample"](inputs=inputs, num_samples=2, seed=tf.constant(7, tf.int64))
+        texts = sampled["outputs"].numpy().tolist()
+        answer["samples"] = [[text.decode() for text in line] for line in texts]
+        answer["sample_scores"] = sampled["scores"].numpy().tolist()
+    scored = signatures["score"](inputs=inputs, targets=tf.constant(lines[::-1]))
+    answer["score"] = [
+        scored[name].numpy().tolist() for name in ("log_probs", "num_tokens", "token_log_probs")
+    ]
     answer["cut"] = signatures["n_best"](inputs=tf.constant(lines))["is_cut"].numpy().tolist()
     answer["description"] = signatures["describe"]()["description"].numpy().decode()
     answers.append(answer)
 json.dump(answers, sys.stdout)
-"""
+""".replace("SAMPLED", str(SAMPLED))
 
 
 class Exported(NamedTuple):
@@ -224,7 +236,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Exported]
     asked = []
     with pytest.MonkeyPatch.context() as patch:
         # One process asks all of them below.
-        patch.setattr(export_module, "verify_export", lambda *_: None)
+        patch.setattr(saved_model, "verify_export", lambda *_: None)
         for number, (row, model) in enumerate(zip(rows, models, strict=True)):
             path = folder / str(number)
             model.export(path, long_lines=row["long_lines"])
@@ -267,12 +279,10 @@ def test_every_export_answers_as_the_python_api(exports: list[Exported]) -> None
         texts = [[one.text for one in line] for line in found]
         scores = [[one.score for one in line] for line in found]
         cut = [[one.is_cut for one in line] for line in found]
-        # A language model reads a prompt of any length.
-        if row["long_lines"] == "mark" and row["architecture"] == "encoder_decoder":
-            for place, line in enumerate(lines):
-                if line == LONG:
-                    texts[place], scores[place] = [""] * beam, [-np.inf] * beam
-                    cut[place] = [False] * beam
+        for place, line in enumerate(lines):
+            if is_marked(row, line):
+                texts[place], scores[place] = [""] * beam, [-np.inf] * beam
+                cut[place] = [False] * beam
         assert answer["cut"] == cut, row
         for one_by_one in (True, False):
             assert answer[f"n_best {one_by_one}"][0] == texts, row
@@ -280,8 +290,46 @@ def test_every_export_answers_as_the_python_api(exports: list[Exported]) -> None
             best = answer[f"serving_default {one_by_one}"]
             assert best[0] == [line[0] for line in texts], row
             np.testing.assert_allclose(best[1], [line[0] for line in scores], atol=1e-4)
+        if "samples" in answer:
+            check_samples(row, model, lines, answer)
+        check_scores(row, model, lines, answer)
         some_text += any(line[0] for line in texts)
     assert some_text > len(exports) / 2
+
+
+def check_samples(
+    row: dict[str, Any], model: Seq2Seq, lines: list[str], answer: dict[str, Any]
+) -> None:
+    found = list(model.hypotheses(lines, sample=True, seed=7, num_hypotheses=2, truncate=True))
+    for place, line in enumerate(found):
+        texts, scores = [one.text for one in line], [one.score for one in line]
+        if is_marked(row, lines[place]):
+            texts, scores = ["", ""], [-np.inf] * 2
+        assert answer["samples"][place] == texts, row
+        np.testing.assert_allclose(answer["sample_scores"][place], scores, atol=1e-4)
+
+
+def check_scores(
+    row: dict[str, Any], model: Seq2Seq, lines: list[str], answer: dict[str, Any]
+) -> None:
+    # `Seq2Seq.score` has float32 products whatever the precision of the search.
+    tolerance = 1e-4 if row["precision"] == "float32" else 0.3
+    expected = model.score(lines, lines[::-1], truncate=True)
+    for place, one in enumerate(expected):
+        log_prob, num_tokens, by_token = (column[place] for column in answer["score"])
+        if is_marked(row, lines[place]):
+            assert (log_prob, num_tokens) == (-np.inf, 0)
+            continue
+        assert num_tokens == one.num_tokens, row
+        np.testing.assert_allclose(log_prob, one.log_prob, atol=tolerance, rtol=1e-5)
+        np.testing.assert_allclose(sum(by_token), log_prob, atol=1e-3)
+        assert not any(by_token[num_tokens:])
+
+
+def is_marked(row: dict[str, Any], line: str) -> bool:
+    """Whether an export marks an input: a language model reads a prompt of any length."""
+    is_long = row["long_lines"] == "mark" and row["architecture"] == "encoder_decoder"
+    return is_long and line == LONG
 
 
 def test_every_export_says_what_it_is(exports: list[Exported]) -> None:

@@ -11,7 +11,8 @@ import tensorflow as tf
 from seq2seq_kit.config import Config
 from seq2seq_kit.config.section import Normalization
 from seq2seq_kit.data.tokenizers import Tokenizers
-from seq2seq_kit.export.saved_model import ExportModule
+from seq2seq_kit.export.module import ExportModule
+from seq2seq_kit.inference.search import ModelSearch
 from seq2seq_kit.model.build import build_network
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.normalization import TextRules, normalize, normalize_tensor
@@ -224,11 +225,13 @@ def test_every_spelling_has_the_same_output_and_score(answering: Seq2Seq, text: 
 
 def test_the_graph_of_an_export_gives_equal_outputs_for_every_spelling(answering: Seq2Seq) -> None:
     module = ExportModule(
-        answering.model,
+        ModelSearch(
+            answering.model,
+            answering.tokenizer,
+            continues=answering.config.task == "continuation",
+        ),
         answering.inputs,
-        answering.tokenizer,
         decoding=answering.config.decoding,
-        continues=answering.config.task == "continuation",
         metadata={},
     )
     for text in TEXTS[:7]:

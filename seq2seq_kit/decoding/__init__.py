@@ -2,7 +2,7 @@
 
 from seq2seq_kit.decoding.beam import BeamSearch
 from seq2seq_kit.decoding.greedy import GreedySearch
-from seq2seq_kit.decoding.groups import group_sizes, search_in_groups
+from seq2seq_kit.decoding.groups import group_sizes, map_in_groups, search_in_groups
 from seq2seq_kit.decoding.loop import run, stream
 from seq2seq_kit.decoding.processors import (
     ForbiddenTokens,
@@ -45,6 +45,7 @@ __all__ = [
     "StepOutput",
     "count_characters",
     "group_sizes",
+    "map_in_groups",
     "normalize_log_probs",
     "run",
     "search_in_groups",

@@ -59,17 +59,19 @@ class ByteTree:
         branches = {nodes[b[:-1]] * 256 + b[-1]: node for b, node in nodes.items() if b}
         keys = np.array(sorted(branches), np.int64)
         # The node after the last has no continuation.
-        self._keys = np.append(keys, np.iinfo(np.int64).max)
-        self._children = np.array([*(branches[key] for key in keys.tolist()), len(nodes)], np.int32)
-        self._pieces = np.append(pieces, np.int32(-1))
-        self._beyond = np.append(beyond, [[0, 0]], axis=0).astype(np.int32)
-        self._rank = rank
-        self._sizes = np.array(list(map(len, surfaces)), np.int32)
-        self._bytes = np.zeros((len(surfaces), self.longest), np.int32)
+        children = [*(branches[key] for key in keys.tolist()), len(nodes)]
+        beyond = np.append(beyond, [[0, 0]], axis=0).astype(np.int32)
+        spelled = np.zeros((len(surfaces), self.longest), np.int32)
         for token_id, surface in enumerate(surfaces):
-            self._bytes[token_id, : len(surface)] = list(surface)
-        space = nodes.get(SPACE, len(nodes))
-        self.joins_spaces = bool(np.diff(self._beyond[space])[0] > 0)
+            spelled[token_id, : len(surface)] = list(surface)
+        self.joins_spaces = bool(np.diff(beyond[nodes.get(SPACE, len(nodes))])[0] > 0)
+        self._keys = _table(np.append(keys, np.iinfo(np.int64).max))
+        self._children = _table(np.array(children, np.int32))
+        self._pieces = _table(np.append(pieces, np.int32(-1)))
+        self._beyond = _table(beyond)
+        self._rank = _table(rank)
+        self._sizes = _table(np.array(list(map(len, surfaces)), np.int32))
+        self._bytes = _table(spelled)
 
     def sizes(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Returns how many bytes tokens add to a text, int32, in the shape of `token_ids`."""
@@ -120,7 +122,7 @@ class ByteTree:
             token of 1, 2, ... bytes that begins there, or -1.
         """
         left = tf.range(MAX_BYTES + 1)
-        nothing = len(self._pieces) - 1
+        nothing = self._pieces.shape[0] - 1
         node = whole = tf.zeros_like(spelling)
         tokens = []
         for length in range(1, self.longest + 1):
@@ -141,3 +143,9 @@ class ByteTree:
         """Returns which tokens have ranks from the first up to the second, bool."""
         first, last = ranks[..., :1], ranks[..., 1:]
         return (self._rank >= tf.maximum(first, 0)) & (self._rank < last)
+
+
+def _table(values: np.ndarray) -> tf.Tensor:
+    """Returns a table as a tensor that graphs share: of an array each use would be a copy."""
+    with tf.init_scope():
+        return tf.constant(values)

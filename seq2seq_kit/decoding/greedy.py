@@ -60,7 +60,7 @@ class OneTokenSearch:
     max_length: tf.Tensor | int
     length_penalty: tf.Tensor | float = 0.0
     close_at_limit: bool = True
-    num_hypotheses: int = 1
+    num_hypotheses: tf.Tensor | int = 1
     pad_id: int = 0
     eos_id: int = 3
 
@@ -119,7 +119,7 @@ class OneTokenSearch:
     def take(self, record: OneTokenRecord, lines: tf.Tensor) -> OneTokenRecord:
         """Returns the record of some lines only."""
         number, rows = self.num_hypotheses, lines
-        if number > 1:
+        if not self._has_one:
             rows = tf.reshape(lines[:, tf.newaxis] * number + tf.range(number), [-1])
         taken = tf.nest.map_structure(
             lambda part: tf.gather(part, rows), record._replace(time=(), done=())
@@ -152,14 +152,19 @@ class OneTokenSearch:
         """Returns the next token of each row, int32 `(rows,)`, and the next `choice_state`."""
         raise NotImplementedError
 
+    @property
+    def _has_one(self) -> bool:
+        """Whether each line is known to have a single hypothesis while a graph is traced."""
+        return isinstance(self.num_hypotheses, int) and self.num_hypotheses == 1
+
     def _all_of_line(self, of_rows: tf.Tensor) -> tf.Tensor:
         """Returns whether something is true of all hypotheses of a line, bool `(lines,)`."""
-        if self.num_hypotheses == 1:
+        if self._has_one:
             return of_rows
         return tf.reduce_all(tf.reshape(of_rows, (-1, self.num_hypotheses)), axis=1)
 
     def _repeat(self, nest: Any) -> Any:
-        if self.num_hypotheses == 1:
+        if self._has_one:
             return nest
         return tf.nest.map_structure(lambda part: tf.repeat(part, self.num_hypotheses, 0), nest)
 

@@ -56,16 +56,14 @@ def search_in_groups(
     *,
     sizes: Sequence[int],
     max_length: tf.Tensor | int,
-    num_hypotheses: int,
+    num_hypotheses: tf.Tensor | int,
     batch_size: tf.Tensor | int = LARGEST_GROUP,
     pad_id: int = 0,
 ) -> SearchResult:
     """Returns what `search` finds for each line, in the order of the lines.
 
     Args:
-        search: Takes int32 `(rows, time)` ids, right-padded, int32 `(rows,)`, the line of each, and
-            bool `(rows,)`, True where a row is a copy whose result is not wanted; gives their
-            `SearchResult`.
+        search: As `function` in `map_in_groups`; gives a `SearchResult`.
         source_ids: int32 `(lines, time)`, right-padded; no line empty.
         lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
         sizes: Numbers of lines that a group may have, from `group_sizes`.
@@ -74,13 +72,43 @@ def search_in_groups(
         batch_size: Lines searched together at most.
         pad_id: The padding of `source_ids`.
     """
+    empty = _no_results([tf.shape(source_ids)[0], num_hypotheses], max_length, pad_id)
+    found: SearchResult = map_in_groups(
+        search, source_ids, lengths, empty, sizes=sizes, batch_size=batch_size, pad_id=pad_id
+    )
+    return found
+
+
+def map_in_groups(
+    function: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Any],
+    source_ids: tf.Tensor,
+    lengths: tf.Tensor,
+    empty: Any,
+    *,
+    sizes: Sequence[int],
+    batch_size: tf.Tensor | int = LARGEST_GROUP,
+    pad_id: int = 0,
+) -> Any:
+    """Returns what a function gives for each line, in the order of the lines.
+
+    Args:
+        function: Takes int32 `(rows, time)` ids, right-padded, int32 `(rows,)`, the line of each,
+            and bool `(rows,)`, True where a row is a copy whose result is not wanted; gives a
+            nest of tensors with leading axis `rows`.
+        source_ids: int32 `(lines, time)`, right-padded; no line empty.
+        lengths: int32 `(lines,)`. Real tokens of each line, at least 1.
+        empty: A nest like the result, with leading axis `lines`.
+        sizes: Numbers of lines that a group may have, from `group_sizes`.
+        batch_size: Lines of a group at most.
+        pad_id: The padding of `source_ids`.
+    """
     num_lines = tf.shape(source_ids)[0]
     batch_size = tf.minimum(batch_size, max(sizes))
     source_ids, padded = _pad_to_steps(source_ids, lengths, pad_id)
     order = tf.argsort(padded, stable=True)
     padded = tf.gather(padded, order)
 
-    def group(first: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def group(first: tf.Tensor, results: Any) -> tuple[tf.Tensor, Any]:
         alike = tf.reduce_sum(tf.cast(padded[first:] == padded[first], tf.int32))
         count = tf.minimum(alike, batch_size)
         rows = order[first : first + count]
@@ -88,17 +116,16 @@ def search_in_groups(
         fill = tf.fill([size - count], rows[0])
         filled = tf.concat([rows, fill], axis=0)
         ids = tf.gather(source_ids, filled)[:, : padded[first]]
-        found = search(ids, filled, tf.range(size) >= count)
-        return first + count, *(
-            tf.tensor_scatter_nd_update(part, rows[:, tf.newaxis], new[:count])
-            for part, new in zip(parts, found, strict=True)
+        found = function(ids, filled, tf.range(size) >= count)
+        return first + count, tf.nest.map_structure(
+            lambda whole, new: tf.tensor_scatter_nd_update(whole, rows[:, tf.newaxis], new[:count]),
+            results,
+            found,
         )
 
-    empty = _no_results([num_lines, num_hypotheses], max_length, pad_id)
-    _, *found = tf.while_loop(
-        lambda first, *_: first < num_lines, group, (tf.constant(0), *empty), parallel_iterations=1
-    )
-    return SearchResult(*found)
+    return tf.while_loop(
+        lambda first, _: first < num_lines, group, (tf.constant(0), empty), parallel_iterations=1
+    )[1]
 
 
 def _pad_to_steps(

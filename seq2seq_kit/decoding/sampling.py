@@ -59,7 +59,7 @@ class Sampling(OneTokenSearch):
     def _start_choice(self, lines: tf.Tensor) -> _Draws:
         number = self.num_hypotheses
         keys = tf.repeat(self.line_keys, number, axis=0)
-        sample = tf.tile(tf.range(number, dtype=tf.int64), [lines])
+        sample = tf.tile(tf.range(tf.cast(number, tf.int64)), [lines])
         # The 1 keeps these counters apart from those of the draws, which have 0.
         counter = tf.stack([sample, tf.ones_like(sample)], axis=-1)
         return _Draws(threefry(keys, counter), tf.zeros([lines * number], tf.int64))

@@ -9,9 +9,12 @@ from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.export.folder import FORMAT_VERSION, ExportFormat, LongLines
 from seq2seq_kit.export.litert import check_litert, export_litert
-from seq2seq_kit.export.saved_model import ExportModule, export_model
+from seq2seq_kit.export.module import ExportModule
+from seq2seq_kit.export.saved_model import export_model
 from seq2seq_kit.export.verify import make_probes
+from seq2seq_kit.inference.build import text_end
 from seq2seq_kit.inference.generator import Generator
+from seq2seq_kit.inference.search import ModelSearch
 from seq2seq_kit.model.build import build_network
 
 
@@ -67,18 +70,22 @@ def export_run(
             probes=probes,
         )
         return
-    module = ExportModule(
+    search = ModelSearch(
         model,
-        generator.inputs,
         tokenizers.target,
-        decoding=decoding,
         continues=config.task == "continuation",
         heals=config.joins_texts,
-        long_lines=long_lines,
         shortlist=shortlist,
+    )
+    module = ExportModule(
+        search,
+        generator.inputs,
+        decoding=decoding,
+        long_lines=long_lines,
+        ends_with=text_end(config, tokenizers.target),
         metadata=metadata,
     )
-    export_model(module, path, probes, metadata)
+    export_model(module, path, probes)
 
 
 def _describe(

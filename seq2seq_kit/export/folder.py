@@ -62,6 +62,10 @@ signatures["n_best"](inputs=inputs)  # outputs, scores, log_probs, is_cut: (batc
 signatures["describe"]()  # description: metadata.json
 ```
 
+## Signatures
+
+{signatures}
+
 ## Limits
 
 - {longest}
@@ -261,6 +265,7 @@ def _card(metadata: Mapping[str, Any]) -> str:
         what=what,
         version=metadata["versions"]["seq2seq_kit"],
         num_hypotheses=metadata["num_hypotheses"],
+        signatures=_signatures(metadata["signatures"]),
         longest=_limit(metadata),
         invalid=_LONG_LINES["mark" if metadata["long_lines"] == "mark" else "error"],
         max_length=metadata["decoding"]["max_length"],
@@ -269,6 +274,32 @@ def _card(metadata: Mapping[str, Any]) -> str:
         model=_list(metadata["model"]),
         results=_list(metadata["results"]) or "Not kept with the run.",
         versions=_list(metadata["versions"]),
+    )
+
+
+# What each signature returns, for the card.
+_RETURNS = {
+    "serving_default": "the best output of each input and the score that the search ranked it by",
+    "n_best": "the hypotheses of each input, best first",
+    "score": "how likely each target is after its input: log-probabilities in nats, summed and of "
+    "each token, its end included",
+    "sample": "samples of the outputs; the same seed gives an input the same samples",
+    "read": "the state after each prompt; greedy search does not use the seed",
+    "continue": "the next text after each state, and the state after it: hand back all tensors but "
+    "`outputs`",
+}
+
+
+def _signatures(signatures: Mapping[str, Any]) -> str:
+    """Returns a Markdown list of signatures with the types of their inputs and outputs."""
+
+    def types(values: Mapping[str, str]) -> str:
+        return ", ".join(f"`{name}` {value}" for name, value in values.items())
+
+    return "\n".join(
+        f"- `{name}` returns {_RETURNS[name]}. Inputs: {types(one['inputs'])}. Outputs: "
+        f"{types(one['outputs'])}."
+        for name, one in signatures.items()
     )
 
 

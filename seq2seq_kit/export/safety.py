@@ -309,7 +309,9 @@ def _forbidden_objects(objects: SavedObjectGraph, functions: set[str]) -> Iterat
             yield f"an object of kind {kind}"
         if node.HasField("user_object") and node.user_object.identifier not in _USER_OBJECTS:
             yield f"an object of type {node.user_object.identifier}"
-        if node.registered_name or node.registered_saver:
+        # TensorFlow's own class of a constant, which is a number array.
+        is_constant = kind == "constant" and node.registered_name == "tf.TrackableConstant"
+        if (node.registered_name and not is_constant) or node.registered_saver:
             yield f"an object of class {node.registered_name or node.registered_saver}"
         for device in (node.variable.device, node.resource.device):
             if not _DEVICE.fullmatch(device):

@@ -1,30 +1,26 @@
-"""Exports a model as a SavedModel from string to string: tokenizer, search and weights in one.
+"""Writes exports, and loads them: SavedModels from strings to strings.
 
-It runs wherever `tensorflow` and `tensorflow_text` are imported, without this package. It is
-traced without cuDNN, so that it runs on any machine whatever machine made it.
+An export runs wherever `tensorflow` and `tensorflow_text` are imported, without this package.
 """
 
 import json
 import logging
-import math
+import numbers
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import tensorflow as tf
 
+from seq2seq_kit import bounds
 from seq2seq_kit.atomic import explain_write_errors, write_folder
 from seq2seq_kit.config import DecodingConfig
-from seq2seq_kit.data.shortlist import Shortlist
-from seq2seq_kit.decoding import SearchResult
-from seq2seq_kit.errors import InputError, RunError
+from seq2seq_kit.errors import InputError, RunError, shorten
+from seq2seq_kit.export.codec import NOT_TEXT, TOO_LONG, tensorflow_text
 from seq2seq_kit.export.folder import (
-    LongLines,
-    as_json,
     check_unused,
     digests_checked,
     write_digests,
@@ -35,271 +31,41 @@ from seq2seq_kit.export.verify import Outputs, Probes, verify_export
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.inference.inputs import InputEncoder, Inputs, hash_texts
 from seq2seq_kit.inference.parallel import map_ahead, num_threads
-from seq2seq_kit.inference.search import Found, ModelSearch
-from seq2seq_kit.model.matmul import WeightCache
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
-from seq2seq_kit.special_ids import BOS_ID, EOS_ID
+from seq2seq_kit.inference.scorer import Score
 from seq2seq_kit.startup import quiet_stderr
-from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-# Followed by the place of the first such input, the limit and its length.
-_TOO_LONG = "An input has more tokens than the model takes (its place, the limit, its tokens):"
-
-# Followed by the place of the first such input.
-_NOT_TEXT = "An input is not UTF-8 (its place):"
 
 # Lines handed to the graph at once. The number of threads does not change it: with a shortlist, the
 # last bits of a score may depend on the lines beside it.
 _LINES_AT_ONCE = 1024
 
-# What `n_best` gives, in the order of a `Hypothesis`.
+# What `n_best` and `sample` give, in the order of a `Hypothesis`.
 _COLUMNS = ("outputs", "log_probs", "scores", "is_cut")
 
 
-class ExportModule(tf.Module):
-    """The graph from strings to strings, as three signatures.
+class ExportState:
+    """The point from which the text of an exported language model goes on.
+
+    `ExportedModel.read` makes one, and `ExportedModel.write` moves it; `fork` keeps a copy.
 
     Args:
-        model: A network that uses no cuDNN.
-        inputs: Encodes the inputs.
-        tokenizer: Decodes the outputs.
-        decoding: The options of the search, fixed in the export.
-        continues: Whether outputs continue prompts.
-        heals: As for `Generator`.
-        long_lines: What to do with an input that has too many tokens: "error" fails, "truncate"
-            cuts it, "mark" gives it an empty output with the score -inf. One that is not UTF-8 is
-            marked too, else fails.
-        shortlist: What outputs are limited to where `decoding.shortlist` asks for it.
-        metadata: Describes the export.
+        tensors: What the signatures `read` and `continue` return and take, of one text.
     """
 
-    def __init__(
-        self,
-        model: EncoderDecoder | LanguageModel,
-        inputs: InputEncoder,
-        tokenizer: Tokenizer,
-        *,
-        decoding: DecodingConfig,
-        continues: bool,
-        heals: bool = False,
-        long_lines: LongLines = "error",
-        shortlist: Shortlist | None = None,
-        metadata: Mapping[str, Any],
-    ) -> None:
-        super().__init__()
-        text = _tensorflow_text()
-        weight_cache = WeightCache(keep=True)
-        with quiet_stderr():
-            # A loaded export finds each by its name; without one, both would be the same.
-            self._encoder = text.SentencepieceTokenizer(
-                model=inputs.tokenizer.model_proto, name="source_tokenizer"
-            )
-            self._decoder = self._encoder
-            if tokenizer is not inputs.tokenizer:
-                self._decoder = text.SentencepieceTokenizer(
-                    model=tokenizer.model_proto, name="target_tokenizer"
-                )
-        search = _StringSearch(
-            inputs,
-            self._encoder,
-            self._decoder,
-            ModelSearch(model, tokenizer, continues=continues, heals=heals, shortlist=shortlist),
-            decoding,
-            long_lines=long_lines,
-            weight_cache=weight_cache,
-        )
-        strings = [tf.TensorSpec([None], tf.string, name="inputs")]
-        self.n_best = tf.function(
-            lambda inputs: search(inputs), input_signature=strings, autograph=False
-        )
-        self.serve = tf.function(self._best, input_signature=strings, autograph=False)
-        description = as_json(metadata)
-        self.describe = tf.function(
-            lambda: {"description": tf.constant(description)}, input_signature=[], autograph=False
-        )
-        # Loading needs all that the graph reads as attributes, and nothing else: neither the Keras
-        # model nor the weights from which cached ones were made.
-        variables = [variable.value for variable in model.trainable_variables]
-        read = set(map(id, self.n_best.get_concrete_function().captured_inputs))
-        self._weights = [v for v in variables + weight_cache.variables if id(v.handle) in read]
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        self.tensors = tensors
+        """Arrays by name, with leading axis 1."""
 
-    def _best(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = self.n_best(inputs)
-        return {name: found[name][:, 0] for name in ("outputs", "scores")}
+    @property
+    def has_ended(self) -> bool:
+        """Whether the model has ended its text, so that nothing follows."""
+        return bool(self.tensors["has_ended"][0])
 
-
-class _StringSearch:
-    """From strings to the hypotheses of each, in graph.
-
-    Args:
-        inputs: Encodes the inputs in Python; says how.
-        encoder: The tokenizer of the inputs in the graph.
-        decoder: The tokenizer of the outputs in the graph.
-        search: Searches for the ids of the outputs.
-        decoding: The options of the search.
-        long_lines: As for `ExportModule`.
-        weight_cache: Keeps operands made from the weights.
-    """
-
-    def __init__(
-        self,
-        inputs: InputEncoder,
-        encoder: Any,
-        decoder: Any,
-        search: ModelSearch,
-        decoding: DecodingConfig,
-        *,
-        long_lines: LongLines,
-        weight_cache: WeightCache,
-    ) -> None:
-        self._inputs = inputs
-        self._encoder = encoder
-        self._decoder = decoder
-        self._search = search
-        self._decoding = decoding
-        self._long_lines = long_lines
-        self._weight_cache = weight_cache
-
-    def __call__(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the hypotheses of each input, best first.
-
-        Args:
-            inputs: string `(batch,)`.
-
-        Returns:
-            Of the shape `(batch, num_hypotheses)`: `outputs`, string; `log_probs` and `scores`,
-            float32; `is_cut`, bool. Where inputs are truncated, also `is_truncated`, bool
-            `(batch,)`.
-        """
-        is_text = tf.strings.unicode_transcode(inputs, "UTF-8", "UTF-8", errors="ignore") == inputs
-        if self._long_lines != "mark":
-            _refuse(~is_text, _NOT_TEXT)
-        rules = self._inputs.tokenizer.text_rules
-        texts = rules.prepare_tensor(tf.where(is_text, inputs, ""))
-        ids, is_overlong = self._limit(self._encoder.tokenize(texts))
-        encoded = self._with_special_ids(ids, texts)
-        found = self._search(
-            encoded,
-            self._decoding,
-            num_hypotheses=1 if self._decoding.sample else self._decoding.beam_size,
-            weight_cache=self._weight_cache,
-        )
-        answers = {
-            "outputs": self._texts(found, encoded.lost_space),
-            "log_probs": found.hypotheses.log_probs,
-            "scores": found.hypotheses.scores,
-            "is_cut": found.hypotheses.is_cut,
-        }
-        if not self._inputs.answers_empty:
-            answers = _replace(encoded.lengths == 1, 0.0, answers)
-        if self._long_lines == "mark":
-            answers = _replace(is_overlong | ~is_text, -math.inf, answers)
-        if self._long_lines == "truncate" and self._inputs.max_length is not None:
-            answers["is_truncated"] = is_overlong
-        return answers
-
-    def _limit(self, ids: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        """Returns ids that are not too long, and which had been, bool `(batch,)`."""
-        lengths = tf.cast(ids.row_lengths(), tf.int32)
-        limit = self._inputs.max_length
-        if limit is None:
-            return ids, tf.zeros_like(lengths, tf.bool)
-        is_overlong = lengths > limit
-        match self._long_lines:
-            case "error":
-                _refuse(is_overlong, _TOO_LONG, limit, lengths)
-            case "truncate":
-                ids = _cut(ids, tf.minimum(lengths, limit), keep_end=self._inputs.keep_end)
-            case "mark":
-                ids = _cut(ids, tf.where(is_overlong, 0, lengths), keep_end=False)
-        return ids, is_overlong
-
-    def _with_special_ids(self, ids: tf.RaggedTensor, texts: tf.Tensor) -> Inputs:
-        """Returns the inputs of the search; in graph what `InputEncoder.encode` does."""
-        number, lengths = ids.nrows(), tf.cast(ids.row_lengths(), tf.int32)
-        place = tf.maximum(tf.strings.length(texts) - 1, 0)
-        last = tf.strings.substr(texts, place, tf.ones_like(place))
-        lost_space = (last == " ") & (lengths > 0) & self._inputs.marks_spaces
-        if self._inputs.reads_prompt:
-            ids = tf.concat([tf.fill([number, 1], BOS_ID), ids], axis=1)
-        else:
-            ids = tf.concat([ids, tf.fill([number, 1], EOS_ID)], axis=1)
-        # Only samples depend on a text beyond its ids.
-        hashes = hash_texts(texts) if self._decoding.sample else tf.zeros_like(lengths, tf.int64)
-        return Inputs(ids.to_tensor(), lengths + 1, lost_space, hashes)
-
-    def _texts(self, found: Found, lost_space: tf.Tensor) -> tf.Tensor:
-        """Returns the text of each hypothesis, string `(batch, num_hypotheses)`."""
-        shape = tf.shape(found.hypotheses.lengths)
-        ids = _ids_without_eos(found.hypotheses)
-        if not self._search.heals:
-            return tf.reshape(self._detokenize(ids), shape)
-        before = found.before
-        prompts = self._detokenize(tf.concat([before, found.taken_back], axis=1))
-        start = tf.strings.length(prompts) + tf.cast(lost_space, tf.int32)
-        line = tf.repeat(tf.range(shape[0]), shape[1])
-        texts = self._detokenize(tf.concat([tf.gather(before, line), ids], axis=1))
-        size = tf.strings.length(texts)
-        texts = tf.strings.substr(texts, tf.minimum(tf.gather(start, line), size), size)
-        return tf.reshape(texts, shape)
-
-    def _detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        rules = self._search.tokenizer.text_rules
-        return rules.restore_tensor(self._decoder.detokenize(ids))
-
-
-def _ids_without_eos(found: SearchResult) -> tf.RaggedTensor:
-    """Returns the tokens of each hypothesis, a row for each."""
-    ids = tf.reshape(found.token_ids, [-1, tf.shape(found.token_ids)[-1]])
-    ends = tf.reduce_any(ids == EOS_ID, axis=1)
-    lengths = tf.reshape(found.lengths, [-1]) - tf.cast(ends, tf.int32)
-    return tf.RaggedTensor.from_tensor(ids, lengths=lengths)
-
-
-def _refuse(is_wrong: tf.Tensor, message: str, *values: Any) -> None:
-    """Fails where an input is wrong, with the place of the first one.
-
-    Args:
-        is_wrong: bool `(batch,)`.
-        message: What is wrong.
-        *values: What the message ends with: numbers, and of a tensor `(batch,)` that input's.
-    """
-    first = tf.where(is_wrong)[:1, 0]
-    values = tuple(tf.gather(v, first) if tf.is_tensor(v) else v for v in values)
-    tf.debugging.Assert(tf.size(first) == 0, [message, first, *values], summarize=1)
-
-
-def _cut(ids: tf.RaggedTensor, lengths: tf.Tensor, *, keep_end: bool) -> tf.RaggedTensor:
-    """Returns the first or last ids of each row.
-
-    Args:
-        ids: int32 `(batch, None)`.
-        lengths: int32 `(batch,)`. Ids to keep, of each row at most as many as it has.
-        keep_end: Whether to keep the last ones.
-    """
-    kept = tf.cast(lengths, tf.int64)
-    starts = ids.row_limits() - kept if keep_end else ids.row_starts()
-    values = tf.gather(ids.values, tf.ragged.range(starts, starts + kept).values)
-    return tf.RaggedTensor.from_row_lengths(values, kept, validate=False)
-
-
-def _replace(
-    where: tf.Tensor, number: float, answers: dict[str, tf.Tensor]
-) -> dict[str, tf.Tensor]:
-    """Returns answers with an empty output in some lines.
-
-    Args:
-        where: bool `(batch,)`. Which lines.
-        number: Their log-probability and score.
-        answers: What `_StringSearch` returns.
-    """
-    empty = {"outputs": "", "log_probs": number, "scores": number, "is_cut": False}
-    where = where[:, tf.newaxis]
-    return {name: tf.where(where, empty[name], value) for name, value in answers.items()}
+    def fork(self) -> Self:
+        """Returns a copy: both go on from here, independently of each other."""
+        return type(self)(self.tensors)  # Its arrays are replaced, never changed.
 
 
 class ExportedModel:
@@ -315,8 +81,9 @@ class ExportedModel:
 
     def __init__(self, path: str | Path) -> None:
         check_not_forked()
-        path = user_path(path)
-        _tensorflow_text()
+        self.path = path = user_path(path)
+        """The folder."""
+        tensorflow_text()
         with digests_checked(path), checked_copy(path) as folder:
             try:
                 with quiet_stderr(), _functions_as_graphs():
@@ -366,11 +133,13 @@ class ExportedModel:
     ) -> Iterator[list[Hypothesis]]:
         """Yields the best hypotheses of each text, best first; they have no `token_ids`.
 
-        An input that the export marks has empty ones with log-probability and score -inf.
+        An export that samples gives samples, with the seed that it was made with. An input that the
+        export marks has empty ones with log-probability and score -inf.
 
         Args:
             texts: The inputs.
-            num_hypotheses: Hypotheses returned, at most as many as the exported beam has.
+            num_hypotheses: Hypotheses returned, at most as many as the exported beam has; or the
+                number of samples.
             threads: As in `DecodingConfig`.
             first_line: The line number of the first text, for messages.
 
@@ -379,59 +148,227 @@ class ExportedModel:
                 takes, unless the export truncates or marks such lines.
         """
         check_not_forked()
-        _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
+        others: dict[str, tf.Tensor] = {}
         # An export made before there was one has the best output only.
         name = "n_best" if "n_best" in self._signatures else "serving_default"
+        is_sampled = self.metadata.get("decoding", {}).get("sample", False)
+        if num_hypotheses > 1 and is_sampled and "sample" in self._signatures:
+            name = "sample"
+            others = {"num_samples": tf.constant(num_hypotheses), "seed": self._seed(None)}
+        else:
+            _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
+        for line in self._search(name, texts, threads, first_line, **others):
+            yield line[:num_hypotheses]
+
+    def sample(
+        self,
+        texts: Sequence[str],
+        *,
+        num_samples: int = 1,
+        seed: int | None = None,
+        threads: int = 0,
+        first_line: int = 1,
+    ) -> list[list[Hypothesis]]:
+        """Returns samples of the outputs of each text; they have no `token_ids`.
+
+        They are those that `Seq2Seq.hypotheses(texts, sample=True, seed=seed,
+        num_hypotheses=num_samples)` gives with the other options of the export.
+
+        Args:
+            texts: The inputs.
+            num_samples: Samples of each input.
+            seed: From 0 to 2**32 - 1; None for the one that the export was made with.
+            threads: As in `DecodingConfig`.
+            first_line: The line number of the first text, for messages.
+
+        Raises:
+            InputError: If a number is out of range, an input is longer than the model takes, or
+                the export was made before exports could sample.
+        """
+        if (
+            not isinstance(num_samples, numbers.Integral)
+            or not 1 <= num_samples <= bounds.MAX_BEAM_SIZE
+        ):
+            raise InputError(
+                f"`num_samples` must be a whole number from 1 to {bounds.MAX_BEAM_SIZE}. Received: "
+                f"{shorten(num_samples)}."
+            )
+        others = {"num_samples": tf.constant(num_samples), "seed": self._seed(seed)}
+        return list(self._search("sample", texts, threads, first_line, **others))
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, first_line: int = 1
+    ) -> list[Score]:
+        """Returns how likely each target is after its source, in the precision of the export.
+
+        Args:
+            sources: The inputs; for a language model the prompts, "" for none.
+            targets: The texts to score, one for each source.
+            first_line: The line number of the first pair, for messages.
+
+        Raises:
+            InputError: If the numbers differ, a source is longer than the model takes, unless the
+                export truncates or marks such lines, or the export was made before exports could
+                score.
+        """
+        if len(sources) != len(targets):
+            raise InputError(
+                f"Expected one target for each source. Received: {len(sources)} sources, "
+                f"{len(targets)} targets."
+            )
+        _check_texts(targets, first_line)
+        found = self._call("score", sources, first_line, targets=tf.constant(targets, tf.string))
+        self._count_truncated(found)
+        columns = (found[name].tolist() for name in ("log_probs", "num_tokens"))
+        return [Score(*pair) for pair in zip(*columns, strict=True)]
+
+    def read(self, prompt: str, *, seed: int | None = None) -> ExportState:
+        """Reads a prompt with a language model; returns the state from which `write` goes on.
+
+        Args:
+            prompt: The prompt.
+            seed: As in `sample`; greedy search does not use it.
+
+        Raises:
+            InputError: If the export has no states, or the seed is out of range.
+        """
+        found = self._call("read", [prompt], 1, seed=self._seed(seed))
+        return ExportState(found)
+
+    def write(self, state: ExportState, max_length: int | None = None) -> str:
+        """Returns the next text after a state, and moves the state behind it.
+
+        What the last tokens leave open, such as the first bytes of a character, is returned with
+        the next text. The texts are those of `Seq2Seq.generate(state=...)`.
+
+        Args:
+            state: From `read`.
+            max_length: Generated tokens at most; None uses that of the export.
+
+        Raises:
+            InputError: If the state is of another model, or the number is out of range.
+        """
+        options = {"max_length": max_length or self.metadata["decoding"]["max_length"]}
+        length = DecodingConfig().check_values(options)["max_length"]
+        tensors = {name: tf.constant(part) for name, part in state.tensors.items()}
+        found = self._run("continue", max_length=tf.constant(length), **tensors)
+        text: str = found.pop("outputs")[0].decode()
+        state.tensors = found
+        return text
+
+    def _seed(self, seed: int | None) -> tf.Tensor:
+        """Returns a seed, or that of the export, as a signature takes it."""
+        if seed is None:
+            seed = self.metadata.get("decoding", {}).get("seed", 1)
+        return tf.constant(DecodingConfig().check_values({"seed": seed})["seed"], tf.int64)
+
+    def _search(
+        self,
+        name: str,
+        texts: Sequence[str],
+        threads: int,
+        first_line: int,
+        **others: tf.Tensor,
+    ) -> Iterator[list[Hypothesis]]:
+        """Yields the hypotheses that a signature gives for each text.
+
+        Args:
+            name: The signature.
+            texts: Its `inputs`.
+            threads: As in `DecodingConfig`.
+            first_line: The line number of the first text.
+            **others: Its other inputs.
+        """
         starts = range(0, len(texts), _LINES_AT_ONCE)
         threads = num_threads(threads, len(starts))
         if threads > 1 and not self._is_optimized:
             # TensorFlow optimizes a graph in its first calls: threads would each do it in theirs.
-            self._call(name, [""], first_line)
+            self._call(name, [""], first_line, **others)
             self._is_optimized = True
 
         def search(start: int) -> dict[str, np.ndarray]:
-            return self._call(name, texts[start : start + _LINES_AT_ONCE], first_line + start)
+            some = texts[start : start + _LINES_AT_ONCE]
+            return self._call(name, some, first_line + start, **others)
 
         for found in map_ahead(search, ((start, 0.0) for start in starts), threads=threads):
-            if name == "n_best":
-                self.num_truncated += int(np.sum(found.get("is_truncated", 0)))
-            else:
+            if name == "serving_default":
                 found = {key: value[:, np.newaxis] for key, value in found.items()}
                 is_cut = np.zeros_like(found["scores"], bool)
                 found |= {"log_probs": found["scores"], "is_cut": is_cut}
-            values = zip(*(found[name].tolist() for name in _COLUMNS), strict=True)
-            for line in values:
-                hypotheses = [
-                    Hypothesis(text.decode("utf-8"), (), log_prob, score, is_cut)
-                    for text, log_prob, score, is_cut in zip(*line, strict=True)
-                ]
-                yield hypotheses[:num_hypotheses]
+            self._count_truncated(found)
+            yield from _hypotheses(found)
 
-    def _call(self, name: str, texts: Sequence[str], first_line: int) -> dict[str, np.ndarray]:
-        """Returns what a signature gives, as arrays."""
-        for place, text in enumerate(texts):
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise _not_text(first_line + place) from error
+    def _count_truncated(self, found: dict[str, np.ndarray]) -> None:
+        self.num_truncated += int(np.sum(found.get("is_truncated", 0)))
+
+    def _call(
+        self, name: str, texts: Sequence[str], first_line: int, **others: tf.Tensor
+    ) -> dict[str, np.ndarray]:
+        """Returns what a signature gives for texts, as arrays.
+
+        Args:
+            name: The signature.
+            texts: Its `inputs`.
+            first_line: The line number of the first one.
+            **others: Its other inputs.
+        """
+        _check_texts(texts, first_line)
+        inputs = tf.constant(list(texts), tf.string)
         try:
-            found = self._signatures[name](inputs=tf.constant(list(texts), tf.string))
+            return self._run(name, inputs=inputs, **others)
         except tf.errors.InvalidArgumentError as error:
             raise _explain(error, first_line) or error from error
-        return {key: value.numpy() for key, value in found.items()}
+
+    def _run(self, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
+        """Returns what a signature gives, as arrays.
+
+        Raises:
+            InputError: If the export lacks it, or it takes other inputs.
+        """
+        if name not in self._signatures:
+            raise InputError(
+                f"This export has no signature `{name}`: it was made by an earlier version, or its "
+                f"model or search has none. Export the run again, or use the run."
+            )
+        signature = self._signatures[name]
+        if inputs.keys() != signature.structured_input_signature[1].keys():
+            raise InputError("The state is of another export. Read the prompt again with this one.")
+        return {key: value.numpy() for key, value in signature(**inputs).items()}
+
+
+def _hypotheses(found: dict[str, np.ndarray]) -> list[list[Hypothesis]]:
+    """Returns the hypotheses of each line in what a signature gave."""
+    values = zip(*(found[name].tolist() for name in _COLUMNS), strict=True)
+    return [
+        [
+            Hypothesis(text.decode("utf-8"), (), log_prob, score, is_cut)
+            for text, log_prob, score, is_cut in zip(*line, strict=True)
+        ]
+        for line in values
+    ]
+
+
+def _check_texts(texts: Sequence[str], first_line: int) -> None:
+    """Raises InputError if a text cannot be spelled in UTF-8."""
+    check_not_forked()
+    for place, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise _not_text(first_line + place) from error
 
 
 def _check_number(num_hypotheses: int, most: int) -> None:
     if num_hypotheses > most:
         raise InputError(
-            f"`num_hypotheses` must be at most {most}, the beam of the export, or its one sample. "
-            f"Received: {num_hypotheses}. Export the run again with a larger beam, or use the run."
+            f"`num_hypotheses` must be at most {most}, the beam of the export. Received: "
+            f"{num_hypotheses}. Export the run again with a larger beam, or use the run."
         )
 
 
 def _explain(error: tf.errors.InvalidArgumentError, first_line: int) -> InputError | None:
     """Returns what is wrong with an input, in words for people; None if that is not it."""
-    _, is_long, rest = error.message.partition(_TOO_LONG)
+    _, is_long, rest = error.message.partition(TOO_LONG)
     numbers = [int(number) for number in re.findall(r"\[+(\d+)\]+", rest)]
     if is_long and len(numbers) >= 3:
         place, limit, length, *_ = numbers
@@ -439,7 +376,7 @@ def _explain(error: tf.errors.InvalidArgumentError, first_line: int) -> InputErr
             f"Line {first_line + place} has {length} tokens; the model takes at most {limit}. "
             f"Split the line, or export the run with --long-lines truncate or mark."
         )
-    _, is_not_text, rest = error.message.partition(_NOT_TEXT)
+    _, is_not_text, rest = error.message.partition(NOT_TEXT)
     if is_not_text and (number := re.search(r"\[+(\d+)\]+", rest)):
         return _not_text(first_line + int(number[1]))
     return None
@@ -449,19 +386,23 @@ def _not_text(line: int) -> InputError:
     return InputError(f"Line {line} is not UTF-8. Save the text as UTF-8.")
 
 
-def export_model(
-    module: ExportModule,
-    path: Path,
-    probes: Probes,
-    metadata: Mapping[str, Any],
-) -> None:
+class Exportable(Protocol):
+    """What `export_model` writes: an `ExportModule`."""
+
+    metadata: Any
+    """The description of the export."""
+
+    def signatures(self) -> dict[str, Any]:
+        """Returns the functions to save, by the names of their signatures."""
+
+
+def export_model(module: Exportable, path: Path, probes: Probes) -> None:
     """Writes a SavedModel, whole or not at all, once a fresh process has answered as expected.
 
     Args:
         module: The module to write.
         path: A folder that does not exist yet, or is empty.
         probes: Inputs to try, with the expected outputs.
-        metadata: The description that the export contains.
 
     Raises:
         InputError: If `path` is in use.
@@ -476,17 +417,13 @@ def export_model(
             tf.saved_model.save(
                 module,
                 str(building),
-                signatures={
-                    "serving_default": module.serve,
-                    "n_best": module.n_best,
-                    "describe": module.describe,
-                },
+                signatures=module.signatures(),
                 # An export is not trained.
                 options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
             )
         check_saved_model(building)
         verify_export(building, probes)
-        write_metadata(building, metadata)
+        write_metadata(building, module.metadata)
         write_digests(building)
         building.chmod(0o755)  # Whatever the umask: a served model is read by another user.
 
@@ -500,20 +437,3 @@ def _functions_as_graphs() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(eagerly)
-
-
-def _tensorflow_text() -> ModuleType:
-    """Returns the module whose ops tokenize within the graph.
-
-    Raises:
-        InputError: Where it is not installed.
-    """
-    try:
-        import tensorflow_text
-    except ImportError as error:
-        raise InputError(
-            "Exports need tensorflow-text, which is not installed here (it has no wheel for "
-            "Windows and for Macs with Intel processors). Use Linux, WSL, Colab or a Mac with "
-            "Apple silicon."
-        ) from error
-    return tensorflow_text

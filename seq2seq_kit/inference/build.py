@@ -8,6 +8,7 @@ from seq2seq_kit.inference.inputs import input_encoder
 from seq2seq_kit.inference.scorer import Scorer
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import EOS_ID
+from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
 def build_generator(
@@ -31,15 +32,17 @@ def build_generator(
 def build_scorer(
     config: Config, model: EncoderDecoder | LanguageModel, tokenizers: Tokenizers
 ) -> Scorer:
-    """Returns the scorer of a model: running text ends with a newline, everything else with EOS."""
-    end = EOS_ID
-    if config.data.is_running_text:
-        end = tokenizers.target.encode(["\n"])[0][-1]
+    """Returns the scorer of a model."""
     return Scorer(
         model,
         input_encoder(config, tokenizers.source),
         tokenizers.target,
-        ends_with=end,
+        ends_with=text_end(config, tokenizers.target),
         reads_running_text=config.data.is_running_text,
         has_separator=config.data.train[0].separator is not None,
     )
+
+
+def text_end(config: Config, tokenizer: Tokenizer) -> int:
+    """Returns the token that ends a text to score: the newline in running text, otherwise EOS."""
+    return tokenizer.encode(["\n"])[0][-1] if config.data.is_running_text else EOS_ID

@@ -85,10 +85,11 @@ class SearchGraphs:
 @functools.lru_cache(maxsize=64)  # Making these tensors takes 3 % of the time of a short line.
 def graph_numbers(decoding: DecodingConfig) -> dict[str, tf.Tensor]:
     """Returns the options that graphs take as tensors."""
-    return {
-        name: tf.constant(getattr(decoding, name), dtype)
-        for name, dtype in DecodingConfig.graph_numbers().items()
-    }
+    with tf.init_scope():  # Never of the graph in which they are first asked for.
+        return {
+            name: tf.constant(getattr(decoding, name), dtype)
+            for name, dtype in DecodingConfig.graph_numbers().items()
+        }
 
 
 def graph_number_specs() -> dict[str, tf.TensorSpec]:

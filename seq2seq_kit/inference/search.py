@@ -102,7 +102,7 @@ class ModelSearch:
         inputs: Inputs,
         decoding: DecodingConfig,
         *,
-        num_hypotheses: int = 1,
+        num_hypotheses: tf.Tensor | int = 1,
         prefixes: Prefixes | None = None,
         weight_cache: WeightCache | None = None,
     ) -> Found:
@@ -111,7 +111,8 @@ class ModelSearch:
         Args:
             inputs: The lines, as tensors.
             decoding: The options; those in `graph_numbers()` may be tensors.
-            num_hypotheses: Hypotheses of each line, at most `beam_size` unless it samples.
+            num_hypotheses: Hypotheses of each line, at most `beam_size` unless it samples; a number
+                of samples may be a tensor.
             prefixes: The beginnings of the outputs, as tensors; not where prompts are healed, whose
                 outputs begin as the prompts end.
             weight_cache: Keeps operands made from the weights; None makes them in this graph.
@@ -186,7 +187,7 @@ class ModelSearch:
         self,
         beginning: Beginning,
         decoding: DecodingConfig,
-        num_hypotheses: int,
+        num_hypotheses: tf.Tensor | int,
         keys: tf.Tensor | None,
     ) -> tuple[Search, SearchInputs]:
         """Returns the search of the lines of a group and where it begins.
@@ -222,7 +223,7 @@ class ModelSearch:
         decoder: Decoder,
         processors: list[LogitsProcessor],
         decoding: DecodingConfig,
-        num_hypotheses: int,
+        num_hypotheses: tf.Tensor | int,
         keys: tf.Tensor | None,
     ) -> Search:
         """Returns the search that the options ask for."""

@@ -133,7 +133,7 @@ class StateKeeper:
         Raises:
             InputError: If they ask for beam search, which keeps no single state.
         """
-        if decoding.beam_size > 1 and not decoding.sample:
+        if not has_single_state(decoding):
             raise InputError(
                 f"A state can be continued only with greedy search or sampling. Received: "
                 f"beam_size={decoding.beam_size}. Use beam_size=1 or sample=True."
@@ -183,7 +183,7 @@ class StateKeeper:
         )
         numbers = graph_numbers(state.decoding.model_copy(update={"max_length": past + num_tokens}))
         graphs = self._stepwise.graphs(state.decoding)
-        beginning = self._beginning(record)
+        beginning = state_beginning(search, record)
         record = graphs.run(record, beginning, (), numbers)
         record = tf.nest.map_structure(lambda part: part.numpy(), record)
         length = int(record.lengths[0])
@@ -241,20 +241,31 @@ class StateKeeper:
         bos = np.array([[BOS_ID]], np.int32)
         return Inputs(bos, np.array([1], np.int32), np.array([False]), np.zeros(1, np.int64))
 
-    def _beginning(self, record: OneTokenRecord) -> Beginning:
-        """Returns a beginning of the structure that `ModelSearch.plan` expects."""
-        rows = tf.size(record.fed)
-        given = None
-        if self._search.heals:
-            given = Given(tf.zeros([rows, MAX_TOKENS], tf.int32), tf.zeros([rows], tf.int32))
-        return Beginning(SearchInputs(record.fed, record.state, (), record.done), None, given)
-
     def _digest(self) -> str:
         """Returns a digest of the weights and the vocabulary."""
         whole = hashlib.sha256(self._search.tokenizer.fingerprint.encode())
         for variable in self._search.model.trainable_variables:
             whole.update(np.ascontiguousarray(variable.value.numpy()).tobytes())
         return whole.hexdigest()
+
+
+def has_single_state(decoding: DecodingConfig) -> bool:
+    """Whether a search has one state, from which it can go on: greedy search and sampling."""
+    return decoding.sample or decoding.beam_size == 1
+
+
+def state_beginning(search: ModelSearch, record: OneTokenRecord) -> Beginning:
+    """Returns a beginning of the structure that `ModelSearch.plan` expects, within a text.
+
+    Args:
+        search: The search of a language model.
+        record: Where it goes on.
+    """
+    rows = tf.size(record.fed)
+    given = None
+    if search.heals:
+        given = Given(tf.zeros([rows, MAX_TOKENS], tf.int32), tf.zeros([rows], tf.int32))
+    return Beginning(SearchInputs(record.fed, record.state, (), record.done), None, given)
 
 
 def _first_row(record: OneTokenRecord) -> OneTokenRecord:

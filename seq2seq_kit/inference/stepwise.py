@@ -6,6 +6,7 @@ that its output has the same bits.
 
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ class StepwiseSearch:
     def __init__(self, search: ModelSearch) -> None:
         self._search = search
         # Graphs for each set of the options that are no tensors in them.
-        self._graphs = functools.lru_cache(maxsize=8)(_Graphs)
+        self._graphs = functools.lru_cache(maxsize=8)(StepGraphs)
 
     def stream(self, inputs: Inputs, decoding: DecodingConfig) -> Iterator[str]:
         """Yields the output of a line piece by piece; joined, they are what a search returns.
@@ -98,7 +99,7 @@ class StepwiseSearch:
         )
         return Steps(begun, graphs.search(begun.beginning, numbers), records)
 
-    def graphs(self, decoding: DecodingConfig) -> "_Graphs":
+    def graphs(self, decoding: DecodingConfig) -> "StepGraphs":
         """Returns the graphs for some options."""
         return self._graphs(self._search, decoding.of_graph())
 
@@ -117,22 +118,29 @@ class StepwiseSearch:
         return CertainText(tokenizer, before, len(prompt) + lost_space)
 
 
-class _Graphs:
+class StepGraphs:
     """The graphs of a search with some options.
 
     Args:
         search: The search.
         decoding: The options; those in `graph_numbers()` are given at each call.
+        weight_cache: As in `ModelSearch`; None makes the operands in each graph.
     """
 
-    def __init__(self, search: ModelSearch, decoding: DecodingConfig) -> None:
+    def __init__(
+        self,
+        search: ModelSearch,
+        decoding: DecodingConfig,
+        weight_cache: WeightCache | None = None,
+    ) -> None:
         self._search = search
         self._decoding = decoding
+        self._weight_cache = weight_cache
         self._begin = tf.function(
-            self._trace_begin, input_signature=[SIGNATURE, graph_number_specs()], autograph=False
+            self.trace_begin, input_signature=[SIGNATURE, graph_number_specs()], autograph=False
         )
         self._step = tf.function(self._trace_step, reduce_retracing=True, autograph=False)
-        self._run = tf.function(self._trace_run, reduce_retracing=True, autograph=False)
+        self._run = tf.function(self.trace_run, reduce_retracing=True, autograph=False)
         self._memory = tf.function(self._trace_memory, reduce_retracing=True, autograph=False)
 
     @functools.cached_property
@@ -170,7 +178,12 @@ class _Graphs:
         decoding = self._decoding.model_copy(update=numbers)
         return self._search.plan(beginning, decoding, 1, None)
 
-    def _trace_begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
+    def _precision(self) -> AbstractContextManager[None]:
+        cache = self._weight_cache or WeightCache()
+        return matmul_precision(self._decoding.precision, cache)
+
+    def trace_begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
+        """Does what `begin` does, within a graph."""
         decoding = self._decoding.model_copy(update=numbers)
         seams = self._search.take_back(inputs, decoding)
         rows = min(self._search.group_sizes)
@@ -180,13 +193,13 @@ class _Graphs:
         copies = tf.repeat(ids[:, :padded], rows, axis=0)
         ends = seams.ends and PromptEnds(*(tf.repeat(part, rows, axis=0) for part in seams.ends))
         keys = self._search.line_keys(tf.repeat(inputs.hashes, rows), decoding)
-        with matmul_precision(decoding.precision, WeightCache()):
+        with self._precision():
             beginning = self._search.begin(copies, tf.range(rows) > 0, decoding, ends)
             search, start = self._search.plan(beginning, decoding, 1, keys)
             return Begun(beginning, search.start(start), seams.before, seams.taken_back)
 
     def _trace_memory(self, beginning: Beginning, numbers: dict[str, tf.Tensor]) -> Any:
-        with matmul_precision(self._decoding.precision, WeightCache()):
+        with self._precision():
             return self._plan(beginning, numbers)[1].memory
 
     def _trace_step(
@@ -194,7 +207,7 @@ class _Graphs:
     ) -> Any:
         # A loop of one step: TensorFlow fuses operations within a loop otherwise than outside of
         # one, and their results differ in the last bits.
-        with matmul_precision(self._decoding.precision, WeightCache()):
+        with self._precision():
             search = self._plan(beginning, numbers)[0]
             after = record.time + 1
             return run_while(
@@ -203,10 +216,11 @@ class _Graphs:
                 (record,),
             )[0]
 
-    def _trace_run(
+    def trace_run(
         self, record: Any, beginning: Beginning, memory: Any, numbers: dict[str, tf.Tensor]
     ) -> Any:
-        with matmul_precision(self._decoding.precision, WeightCache()):
+        """Does what `run` does, within a graph."""
+        with self._precision():
             search = self._plan(beginning, numbers)[0]
             return run_while(
                 lambda record: (record.time < search.max_length) & ~tf.reduce_all(record.done),

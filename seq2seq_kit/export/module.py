@@ -1,0 +1,205 @@
+"""The graph of an export: its signatures, from strings to strings or numbers.
+
+It is traced without cuDNN, so that it runs on any machine whatever machine made it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq_kit import bounds
+from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.export.codec import Codec, check_number
+from seq2seq_kit.export.folder import LongLines, as_json
+from seq2seq_kit.export.scoring import score_targets
+from seq2seq_kit.export.states import StateGraphs
+from seq2seq_kit.inference.inputs import InputEncoder
+from seq2seq_kit.inference.search import ModelSearch
+from seq2seq_kit.inference.state import has_single_state
+from seq2seq_kit.model.matmul import WeightCache, matmul_precision
+from seq2seq_kit.model.networks import LanguageModel
+from seq2seq_kit.special_ids import EOS_ID
+
+
+class ExportModule(tf.Module):
+    """The graph from strings to strings, as signatures.
+
+    Args:
+        search: Searches for the ids of the outputs, with a network that uses no cuDNN.
+        inputs: Encodes the inputs.
+        decoding: The options of the search, fixed in the export.
+        long_lines: As for `Codec`.
+        ends_with: What follows a text that is scored, as for `Scorer`.
+        metadata: Describes the export.
+    """
+
+    def __init__(
+        self,
+        search: ModelSearch,
+        inputs: InputEncoder,
+        *,
+        decoding: DecodingConfig,
+        long_lines: LongLines = "error",
+        ends_with: int = EOS_ID,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self._search = search
+        self._decoding = decoding
+        self._ends_with = ends_with
+        self._metadata = metadata
+        self._weight_cache = WeightCache(keep=True)
+        self._codec = Codec(inputs, search.tokenizer, long_lines)
+        strings = tf.TensorSpec([None], tf.string, name="inputs")
+        seed = tf.TensorSpec([], tf.int64, name="seed")
+        self.serve = _graph(self._serve, strings)
+        self.n_best = _graph(self._n_best, strings)
+        self.score = _graph(self._score, strings, tf.TensorSpec([None], tf.string, name="targets"))
+        self.sample = _graph(
+            self._sample,
+            strings,
+            tf.TensorSpec([], tf.int32, name="num_samples"),
+            seed,
+        )
+        self.describe = _graph(self._describe)
+        self.read: Any = None
+        self.go_on: Any = None
+        if isinstance(search.model, LanguageModel) and has_single_state(decoding):
+            states = StateGraphs(search, self._codec, decoding, self._weight_cache)
+            self.read = _graph(states.read, strings, seed)
+            state = self.read.get_concrete_function().structured_outputs
+            self.go_on = tf.function(states.go_on, autograph=False).get_concrete_function(
+                tf.TensorSpec([], tf.int32, name="max_length"),
+                **{name: tf.TensorSpec(one.shape, one.dtype) for name, one in state.items()},
+            )
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The description of the export, its signatures included."""
+        signatures = {name: _describe_signature(f) for name, f in self._answering().items()}
+        return {**self._metadata, "signatures": signatures}
+
+    def signatures(self) -> dict[str, Callable[..., Any]]:
+        """Returns the functions to save, by the names of their signatures.
+
+        Loading needs all that their graphs read as attributes of the module, and nothing else:
+        neither the Keras model nor the weights from which cached ones were made.
+        """
+        functions = self._answering()
+        read = {
+            id(tensor) for function in functions.values() for tensor in function.captured_inputs
+        }
+        variables = [variable.value for variable in self._search.model.trainable_variables]
+        variables += self._weight_cache.variables
+        self._weights = [variable for variable in variables if id(variable.handle) in read]
+        return {**functions, "describe": self.describe}
+
+    def _answering(self) -> dict[str, Any]:
+        """Returns the traced functions of all signatures but `describe`."""
+        functions = {
+            "serving_default": self.serve.get_concrete_function(),
+            "n_best": self.n_best.get_concrete_function(),
+            "score": self.score.get_concrete_function(),
+            "sample": self.sample.get_concrete_function(),
+        }
+        if self.read is not None:
+            functions |= {"read": self.read.get_concrete_function(), "continue": self.go_on}
+        return functions
+
+    def _serve(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the best output of each input and its score, `(batch,)`."""
+        found = self.n_best(inputs)
+        return {name: found[name][:, 0] for name in ("outputs", "scores")}
+
+    def _n_best(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the hypotheses of each input, best first.
+
+        Returns:
+            Of the shape `(batch, num_hypotheses)`: `outputs`, string; `log_probs` and `scores`,
+            float32; `is_cut`, bool. Where inputs are truncated, also `is_truncated`, bool
+            `(batch,)`.
+        """
+        if self._decoding.sample:
+            one, seed = tf.constant(1), tf.constant(self._decoding.seed, tf.int64)
+            answers = self.sample(inputs, one, seed)
+            return {
+                name: values[:, :1] if values.shape.rank == 2 else values
+                for name, values in answers.items()
+            }
+        return self._hypotheses(inputs, self._decoding, self._decoding.beam_size)
+
+    def _sample(
+        self, inputs: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns samples of each input: as `_n_best`, `(batch, num_samples)`."""
+        check_number("num_samples", num_samples, 1, bounds.MAX_BEAM_SIZE)
+        check_number("seed", seed, 0, bounds.SEEDS - 1)
+        # The search itself does not check its options, of which one is a tensor here.
+        options = self._decoding.model_copy(update={"sample": True, "seed": seed})
+        return self._hypotheses(inputs, options, num_samples)
+
+    def _hypotheses(
+        self, inputs: tf.Tensor, decoding: DecodingConfig, number: tf.Tensor | int
+    ) -> dict[str, tf.Tensor]:
+        encoded = self._codec.encode(inputs)
+        found = self._search(
+            encoded.inputs, decoding, num_hypotheses=number, weight_cache=self._weight_cache
+        )
+        answers = {
+            "outputs": self._codec.texts(found, encoded.inputs.lost_space),
+            "log_probs": found.hypotheses.log_probs,
+            "scores": found.hypotheses.scores,
+            "is_cut": found.hypotheses.is_cut,
+        }
+        return self._codec.finish(self._codec.answer_empty(answers, encoded), encoded)
+
+    def _score(self, inputs: tf.Tensor, targets: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns how likely each target is after its input.
+
+        Returns:
+            `log_probs`, float32 `(batch,)`, in nats; `num_tokens`, int32 `(batch,)`, the end
+            included; `token_log_probs`, float32 `(batch, tokens)`, 0 beyond the last token.
+        """
+        encoded = self._codec.encode(inputs)
+        ids, is_no_text = self._codec.encode_targets(inputs, targets)
+        ids = tf.concat([ids, tf.fill([ids.nrows(), 1], self._ends_with)], axis=1)
+        with matmul_precision(self._decoding.precision, self._weight_cache):
+            token_log_probs = score_targets(
+                self._search,
+                encoded.inputs,
+                ids,
+                # A shortlist needs the operand by token: made of that, there is no second one.
+                by_token=self._decoding.shortlist,
+            )
+        answers = {
+            "log_probs": tf.reduce_sum(token_log_probs, axis=1),
+            "num_tokens": tf.cast(ids.row_lengths(), tf.int32),
+            "token_log_probs": token_log_probs,
+        }
+        is_unanswered = encoded.is_unanswered | is_no_text
+        return self._codec.finish(answers, encoded._replace(is_unanswered=is_unanswered))
+
+    def _describe(self) -> dict[str, tf.Tensor]:
+        return {"description": tf.constant(as_json(self.metadata))}
+
+
+def _graph(function: Callable[..., Any], *specs: tf.TensorSpec) -> Any:
+    return tf.function(function, input_signature=specs, autograph=False)
+
+
+def _describe_signature(function: Any) -> dict[str, Any]:
+    """Returns the type of each input and output of a signature, such as `float32 (?, ?)`."""
+    positional, named = function.structured_input_signature
+    inputs = {spec.name: spec for spec in positional} | named
+    return {
+        "inputs": {name: _describe_type(spec) for name, spec in inputs.items()},
+        "outputs": {
+            name: _describe_type(spec) for name, spec in function.structured_outputs.items()
+        },
+    }
+
+
+def _describe_type(spec: Any) -> str:
+    sizes = ", ".join("?" if size is None else str(size) for size in spec.shape.as_list())
+    return f"{spec.dtype.name} ({sizes})"
