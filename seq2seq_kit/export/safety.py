@@ -52,7 +52,7 @@ _ALLOWED_OPS = frozenset(
         "Sum", "Tanh", "TensorListFromTensor", "TensorListGetItem", "TensorListReserve",
         "TensorListSetItem", "TensorListStack", "TensorScatterAdd", "TensorScatterMin",
         "TensorScatterUpdate", "Tile", "TopKV2", "Transpose", "UnicodeTranscode", "Unique",
-        "Unpack", "VarHandleOp", "Where", "While", "ZerosLike",
+        "Unpack", "UnsortedSegmentSum", "VarHandleOp", "Where", "While", "ZerosLike",
     }
 )
 # fmt: on
