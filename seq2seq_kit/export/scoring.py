@@ -3,6 +3,8 @@
 `Scorer` computes the same for whole sequences at once, from weights that an export does not hold.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from seq2seq_kit.decoding import map_in_groups
@@ -39,8 +41,8 @@ def score_targets(
         targets_here = tf.gather(targets, lines)
 
         def step(
-            time: tf.Tensor, fed: tf.Tensor, states: object, log_probs: tf.Tensor
-        ) -> tuple[object, ...]:
+            time: tf.Tensor, fed: tf.Tensor, states: Any, log_probs: tf.Tensor
+        ) -> tuple[Any, ...]:
             output = model.step(fed, states, start.memory, layer)
             token = targets_here[:, time]
             log_prob = tf.gather(output.logits, token, batch_dims=1)
