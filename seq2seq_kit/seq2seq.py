@@ -39,6 +39,7 @@ from seq2seq_kit.model.build import build_network
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.options import option_names, refuse_unknown_options
 from seq2seq_kit.pretrained.catalog import run_path
+from seq2seq_kit.pretrained.compact import Storage
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.training.advice import advise
 from seq2seq_kit.training.checkpoint import assign_variables, load_best
@@ -404,6 +405,7 @@ class Seq2Seq:
         decoding: DecodingConfig | None = None,
         export_format: ExportFormat = "saved_model",
         long_lines: LongLines = "error",
+        weights: Storage = "float32",
         **options: Any,
     ) -> None:
         """Writes a SavedModel from strings to strings, and verifies it in a fresh process.
@@ -423,6 +425,9 @@ class Seq2Seq:
                 `data.max_source_length`: "error" refuses its whole batch, "truncate" keeps the
                 beginning of a line to translate and the end of a prompt, "mark" gives it an empty
                 output with the score -inf.
+            weights: How the matrices of a SavedModel are stored: "float32"; "float16", "bfloat16"
+                or "int8" (with a scale for each row or column) make a smaller file, whose weights
+                are expanded in memory at the first call.
             **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:
@@ -435,12 +440,13 @@ class Seq2Seq:
         for name, value, kind in (
             ("export_format", export_format, ExportFormat),
             ("long_lines", long_lines, LongLines),
+            ("weights", weights, Storage),
         ):
             if value not in (choices := typing.get_args(kind)):
                 raise InputError(
                     f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}."
                 )
-        names = ("decoding", "export_format", "long_lines")
+        names = ("decoding", "export_format", "long_lines", "weights")
         decoding = self.config.decoding.merge(decoding).override(names, **options)
         export_run(
             path,
@@ -451,6 +457,7 @@ class Seq2Seq:
             decoding=decoding,
             export_format=export_format,
             long_lines=long_lines,
+            weights=weights,
             results=self.results,
         )
 

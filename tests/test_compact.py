@@ -55,7 +55,7 @@ def test_int8_takes_a_quarter_of_the_bytes() -> None:
     assert sum(one.nbytes for one in stored.values()) < 0.27 * array.nbytes
 
 
-@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
 def test_biases_and_zeros_come_back_as_they_were(storage: Storage) -> None:
     found = there_and_back(storage)
     np.testing.assert_array_equal(found["weights/2"], BIAS)

@@ -15,6 +15,7 @@ from seq2seq_kit.cli.options import (
 
 if TYPE_CHECKING:
     from seq2seq_kit.export.folder import ExportFormat, LongLines
+    from seq2seq_kit.pretrained.compact import Storage
 
 
 @click.command(cls=SearchCommand)
@@ -37,12 +38,21 @@ if TYPE_CHECKING:
     help="What to do with an input that is too long: refuse its whole batch, truncate it, or mark"
     " it by an empty output with the score -inf.",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="How a SavedModel stores the weights. Smaller ones are expanded in memory at the first"
+    " call.",
+)
 @debug_option
 def export(
     run: Path,
     folder: Path,
     export_format: "ExportFormat",
     long_lines: "LongLines",
+    weights: "Storage",
     **options: Any,
 ) -> None:
     """Write a SavedModel that maps text to text, or models for LiteRT.
@@ -59,6 +69,8 @@ def export(
     from seq2seq_kit import Seq2Seq
 
     model = Seq2Seq.load(run)
-    model.export(folder, export_format=export_format, long_lines=long_lines, **options)
+    model.export(
+        folder, export_format=export_format, long_lines=long_lines, weights=weights, **options
+    )
     name = {"saved_model": "SavedModel", "litert": "export for LiteRT"}[export_format]
     click.echo(f"The {name} is in {folder}.", err=True)

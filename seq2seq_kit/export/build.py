@@ -7,15 +7,18 @@ from typing import Any
 from seq2seq_kit.config import Config, DecodingConfig, package_versions
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
+from seq2seq_kit.errors import InputError
 from seq2seq_kit.export.folder import FORMAT_VERSION, ExportFormat, LongLines
 from seq2seq_kit.export.litert import check_litert, export_litert
 from seq2seq_kit.export.module import ExportModule
 from seq2seq_kit.export.saved_model import export_model
 from seq2seq_kit.export.verify import make_probes
-from seq2seq_kit.inference.build import text_end
+from seq2seq_kit.inference.build import build_generator, text_end
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.inference.search import ModelSearch
 from seq2seq_kit.model.build import build_network
+from seq2seq_kit.pretrained.compact import Storage, compact, expand
+from seq2seq_kit.training.checkpoint import variable_arrays
 
 
 def export_run(
@@ -28,6 +31,7 @@ def export_run(
     decoding: DecodingConfig,
     export_format: ExportFormat,
     long_lines: LongLines,
+    weights: Storage,
     results: Mapping[str, Any],
 ) -> None:
     """Writes a verified export of a trained model.
@@ -41,6 +45,7 @@ def export_run(
         decoding: The options of the search, fixed in the export.
         export_format: "saved_model", or "litert".
         long_lines: What the export does with an input that has too many tokens.
+        weights: How the matrices are stored; of a SavedModel.
         results: The results of training, for the description.
 
     Raises:
@@ -50,12 +55,24 @@ def export_run(
     """
     if export_format == "litert":
         check_litert(decoding)
+        if weights != "float32":
+            raise InputError(
+                f"`weights` must be float32 with `export_format` litert. Received: {weights}."
+            )
     # A second network, because the graph of the first one may hold cuDNN's ops, which need a GPU.
     model = build_network(config, tokenizers, use_cudnn=False)
     trained = generator.model.trainable_variables
     for new, old in zip(model.trainable_variables, trained, strict=True):
         new.assign(old)
+    arrays = None
+    if weights != "float32":
+        arrays = dict(compact(variable_arrays(model.trainable_variables, "weights"), weights))
+        for variable, array in zip(model.trainable_variables, expand(arrays).values(), strict=True):
+            variable.assign(array)
+        # The export must answer as the run does with these weights.
+        generator = build_generator(config, model, tokenizers, shortlist)
     metadata = _describe(config, generator, tokenizers, decoding, long_lines, results)
+    metadata["weights"] = weights
     probes = make_probes(generator, decoding, long_lines)
     if export_format == "litert":
         export_litert(
@@ -83,6 +100,7 @@ def export_run(
         decoding=decoding,
         long_lines=long_lines,
         ends_with=text_end(config, tokenizers.target),
+        compact=arrays,
         metadata=metadata,
     )
     export_model(module, path, probes)

@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
     """bool `(batch,)`. Inputs that were cut."""
 
 
-class Codec(tf.Module):
+class Codec:
     """Encodes and decodes strings in graph as the Python API does.
 
     Args:
@@ -49,7 +49,6 @@ class Codec(tf.Module):
     def __init__(
         self, inputs: InputEncoder, tokenizer: Tokenizer, long_lines: LongLines = "error"
     ) -> None:
-        super().__init__()
         text = tensorflow_text()
         self._inputs = inputs
         self._text_rules = tokenizer.text_rules
@@ -70,6 +69,11 @@ class Codec(tf.Module):
         self.encode_targets = tf.function(
             self._encode_targets, input_signature=2 * strings, autograph=False
         )
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        """The tokenizers in the graph, which an export must hold."""
+        return [self._encoder, self._decoder]
 
     @property
     def counts_truncated(self) -> bool:

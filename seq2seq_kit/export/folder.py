@@ -70,7 +70,7 @@ signatures["describe"]()  # description: metadata.json
 
 - {longest}
 - An input that is not UTF-8 {invalid}.
-- An output has at most {max_length} tokens.
+{weights}- An output has at most {max_length} tokens.
 - {empty}
 
 ## Search
@@ -268,6 +268,7 @@ def _card(metadata: Mapping[str, Any]) -> str:
         signatures=_signatures(metadata["signatures"]),
         longest=_limit(metadata),
         invalid=_LONG_LINES["mark" if metadata["long_lines"] == "mark" else "error"],
+        weights="" if metadata["weights"] == "float32" else _EXPANDED,
         max_length=metadata["decoding"]["max_length"],
         empty=empty[metadata["task"]],
         decoding=_list(metadata["decoding"]),
@@ -276,6 +277,8 @@ def _card(metadata: Mapping[str, Any]) -> str:
         versions=_list(metadata["versions"]),
     )
 
+
+_EXPANDED = "- The weights are stored in compact form and expanded in memory at the first call.\n"
 
 # What each signature returns, for the card.
 _RETURNS = {

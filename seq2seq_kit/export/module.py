@@ -3,9 +3,11 @@
 It is traced without cuDNN, so that it runs on any machine whatever machine made it.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit import bounds
@@ -14,6 +16,7 @@ from seq2seq_kit.export.codec import Codec, check_number
 from seq2seq_kit.export.folder import LongLines, as_json
 from seq2seq_kit.export.scoring import score_targets
 from seq2seq_kit.export.states import StateGraphs
+from seq2seq_kit.export.weights import CompactWeights
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.search import ModelSearch
 from seq2seq_kit.inference.state import has_single_state
@@ -22,7 +25,7 @@ from seq2seq_kit.model.networks import LanguageModel
 from seq2seq_kit.special_ids import EOS_ID
 
 
-class ExportModule(tf.Module):
+class ExportModule:
     """The graph from strings to strings, as signatures.
 
     Args:
@@ -31,6 +34,7 @@ class ExportModule(tf.Module):
         decoding: The options of the search, fixed in the export.
         long_lines: As for `Codec`.
         ends_with: What follows a text that is scored, as for `Scorer`.
+        compact: The weights as `compact` makes them; None stores the operands of the search.
         metadata: Describes the export.
     """
 
@@ -42,34 +46,42 @@ class ExportModule(tf.Module):
         decoding: DecodingConfig,
         long_lines: LongLines = "error",
         ends_with: int = EOS_ID,
+        compact: Mapping[str, np.ndarray] | None = None,
         metadata: Mapping[str, Any],
     ) -> None:
-        super().__init__()
         self._search = search
         self._decoding = decoding
         self._ends_with = ends_with
         self._metadata = metadata
-        self._weight_cache = WeightCache(keep=True)
+        self._compact: CompactWeights | None = None
+        if compact is not None:
+            weights = search.model.trainable_variables
+            self._compact = CompactWeights(weights, compact, decoding.precision)
+        self._weight_cache = self._compact.cache if self._compact else WeightCache(keep=True)
         self._codec = Codec(inputs, search.tokenizer, long_lines)
+        self.root = tf.Module()
+        """What is saved, once `signatures` has been called."""
         strings = tf.TensorSpec([None], tf.string, name="inputs")
         seed = tf.TensorSpec([], tf.int64, name="seed")
-        self.serve = _graph(self._serve, strings)
-        self.n_best = _graph(self._n_best, strings)
-        self.score = _graph(self._score, strings, tf.TensorSpec([None], tf.string, name="targets"))
+        self.serve = _graph(self._in_scope(self._serve), strings)
+        self.n_best = _graph(self._in_scope(self._n_best), strings)
+        self.score = _graph(
+            self._in_scope(self._score), strings, tf.TensorSpec([None], tf.string, name="targets")
+        )
         self.sample = _graph(
-            self._sample,
+            self._in_scope(self._sample),
             strings,
             tf.TensorSpec([], tf.int32, name="num_samples"),
             seed,
         )
-        self.describe = _graph(self._describe)
         self.read: Any = None
         self.go_on: Any = None
         if isinstance(search.model, LanguageModel) and has_single_state(decoding):
             states = StateGraphs(search, self._codec, decoding, self._weight_cache)
-            self.read = _graph(states.read, strings, seed)
+            self.read = _graph(self._in_scope(states.read), strings, seed)
             state = self.read.get_concrete_function().structured_outputs
-            self.go_on = tf.function(states.go_on, autograph=False).get_concrete_function(
+            go_on = tf.function(self._in_scope(states.go_on), autograph=False)
+            self.go_on = go_on.get_concrete_function(
                 tf.TensorSpec([], tf.int32, name="max_length"),
                 **{name: tf.TensorSpec(one.shape, one.dtype) for name, one in state.items()},
             )
@@ -83,17 +95,54 @@ class ExportModule(tf.Module):
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Returns the functions to save, by the names of their signatures.
 
-        Loading needs all that their graphs read as attributes of the module, and nothing else:
-        neither the Keras model nor the weights from which cached ones were made.
+        Loading needs all that their graphs read as attributes of `root`, and nothing else: neither
+        the Keras model nor the weights from which cached ones were made; nor functions, of which
+        TensorFlow would trace and save a second set.
         """
         functions = self._answering()
+        variables = [variable.value for variable in self._search.model.trainable_variables]
+        variables += self._weight_cache.variables
+        if self._compact is not None:
+            functions = self._after_expanding(functions, self._compact)
+            variables += self._compact.variables
         read = {
             id(tensor) for function in functions.values() for tensor in function.captured_inputs
         }
-        variables = [variable.value for variable in self._search.model.trainable_variables]
-        variables += self._weight_cache.variables
-        self._weights = [variable for variable in variables if id(variable.handle) in read]
+        self.root.tokenizers = self._codec.tokenizers
+        self.root.weights = [variable for variable in variables if id(variable.handle) in read]
+        # Not within the graph of `describe`, in which the others would be traced again.
+        description = as_json(self.metadata)
+        self.describe = _graph(lambda: {"description": tf.constant(description)})
         return {**functions, "describe": self.describe}
+
+    def _after_expanding(
+        self, functions: dict[str, Any], weights: CompactWeights
+    ) -> dict[str, Any]:
+        """Returns functions that expand the weights before they do their work."""
+        ready = weights.ready(list(functions.values()))
+
+        def wrap(function: Any) -> Any:
+            def call(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+                with tf.control_dependencies([ready()]):
+                    found: dict[str, tf.Tensor] = function(**inputs)
+                    return found
+
+            specs = _input_specs(function)
+            return tf.function(call, autograph=False).get_concrete_function(**specs)
+
+        return {name: wrap(function) for name, function in functions.items()}
+
+    def _in_scope(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function to trace, in which the network reads the weights of the export."""
+        weights = self._compact
+        if weights is None:
+            return function
+
+        def in_scope(*inputs: tf.Tensor, **others: tf.Tensor) -> Any:
+            with weights.in_graph():
+                return function(*inputs, **others)
+
+        return functools.wraps(function)(in_scope)
 
     def _answering(self) -> dict[str, Any]:
         """Returns the traced functions of all signatures but `describe`."""
@@ -180,9 +229,6 @@ class ExportModule(tf.Module):
         is_unanswered = encoded.is_unanswered | is_no_text
         return self._codec.finish(answers, encoded._replace(is_unanswered=is_unanswered))
 
-    def _describe(self) -> dict[str, tf.Tensor]:
-        return {"description": tf.constant(as_json(self.metadata))}
-
 
 def _graph(function: Callable[..., Any], *specs: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=specs, autograph=False)
@@ -190,14 +236,18 @@ def _graph(function: Callable[..., Any], *specs: tf.TensorSpec) -> Any:
 
 def _describe_signature(function: Any) -> dict[str, Any]:
     """Returns the type of each input and output of a signature, such as `float32 (?, ?)`."""
-    positional, named = function.structured_input_signature
-    inputs = {spec.name: spec for spec in positional} | named
     return {
-        "inputs": {name: _describe_type(spec) for name, spec in inputs.items()},
+        "inputs": {n: _describe_type(spec) for n, spec in _input_specs(function).items()},
         "outputs": {
             name: _describe_type(spec) for name, spec in function.structured_outputs.items()
         },
     }
+
+
+def _input_specs(function: Any) -> dict[str, tf.TensorSpec]:
+    """Returns the type of each input of a traced function."""
+    positional, named = function.structured_input_signature
+    return {spec.name: spec for spec in positional} | named
 
 
 def _describe_type(spec: Any) -> str:

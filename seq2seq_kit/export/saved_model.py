@@ -391,6 +391,8 @@ class Exportable(Protocol):
 
     metadata: Any
     """The description of the export."""
+    root: Any
+    """The object to save."""
 
     def signatures(self) -> dict[str, Any]:
         """Returns the functions to save, by the names of their signatures."""
@@ -414,10 +416,11 @@ def export_model(module: Exportable, path: Path, probes: Probes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with write_folder(path, "The export") as building:
         with quiet_stderr(), _functions_as_graphs():
+            signatures = module.signatures()
             tf.saved_model.save(
-                module,
+                module.root,
                 str(building),
-                signatures=module.signatures(),
+                signatures=signatures,
                 # An export is not trained.
                 options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
             )

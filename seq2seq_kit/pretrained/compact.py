@@ -1,4 +1,4 @@
-"""Weights as small arrays: bfloat16, or int8 with a scale for each row or each column.
+"""Weights as small arrays: float16, bfloat16, or int8 with a scale for each row or each column.
 
 A vector, such as a bias, stays float32: all of them together are a hundredth of a model. What each
 form costs in quality, `seq2seq_kit.packing` measures for every model.
@@ -11,8 +11,8 @@ import numpy as np
 
 from seq2seq_kit.errors import RunError
 
-Storage = Literal["float32", "bfloat16", "int8"]
-"""How matrices are stored: in 4, 2 or 1 byte a weight."""
+Storage = Literal["float32", "float16", "bfloat16", "int8"]
+"""How matrices are stored: in 4, 2, 2 or 1 byte a weight."""
 
 _WEIGHTS, _SCALES = "weights/", "scales/"
 _LARGEST = 127  # int8 without -128, so that the range is symmetric.
@@ -31,6 +31,8 @@ def compact(
     for name, array in arrays:
         if array.ndim < 2 or storage == "float32":
             yield name, array
+        elif storage == "float16":
+            yield name, array.astype(np.float16)
         elif storage == "bfloat16":
             yield name, _as_bfloat16(array)
         else:
@@ -51,15 +53,26 @@ def expand(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             continue
         if array.dtype == np.uint16:
             expanded[name] = (array.astype(np.uint32) << 16).view(np.float32)
+        elif array.dtype == np.float16:
+            expanded[name] = array.astype(np.float32)
         elif array.dtype == np.int8:
-            expanded[name] = _scaled(name, array, arrays)
+            expanded[name] = array.astype(np.float32) * scales_of(name, arrays)
         else:
             expanded[name] = array
     return expanded
 
 
-def _scaled(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    scales = arrays.get(name.replace(_WEIGHTS, _SCALES, 1))
+def scales_of(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the scales of an int8 array, by which it is to be multiplied.
+
+    Args:
+        name: The name of the array, `weights/...`.
+        arrays: What `compact` made.
+
+    Raises:
+        RunError: If they are missing, or do not fit.
+    """
+    array, scales = arrays[name], arrays.get(name.replace(_WEIGHTS, _SCALES, 1))
     ones = [1] * (array.ndim - 1)
     by_row, by_column = [array.shape[0], *ones], [*ones, array.shape[-1]]
     fits = scales is not None and list(scales.shape) in (by_row, by_column)
@@ -68,7 +81,7 @@ def _scaled(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray]) -> n
             f"The weights {name} are stored as int8, but their scales are missing or do not fit. "
             f"Restore the file from a copy."
         )
-    return array.astype(np.float32) * scales
+    return scales
 
 
 def _as_bfloat16(array: np.ndarray) -> np.ndarray:
