@@ -433,6 +433,7 @@ def test_a_damaged_file_of_an_export_is_named(
         "saved_model.pb",
         "fingerprint.pb",
         "metadata.json",
+        "probes.json",
         "variables/variables.index",
         "variables/variables.data-00000-of-00001",
     ]

@@ -23,11 +23,12 @@ from seq2seq_kit.cli.score import score
 from seq2seq_kit.cli.serve import serve
 from seq2seq_kit.cli.speak import speak
 from seq2seq_kit.cli.text_io import NO_OUTPUT
+from seq2seq_kit.cli.verify import verify
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.interruption import catch_signals
 from seq2seq_kit.startup import open_standard_streams, show_log
 
-_PRINTING = ("evaluate", "score", "info", "models")  # useless without standard output
+_PRINTING = ("evaluate", "score", "info", "models", "verify")  # useless without standard output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,5 +127,5 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-for _command in (fit, generate, evaluate, score, export, serve, speak, init, info, models):
+for _command in (fit, generate, evaluate, score, export, verify, serve, speak, init, info, models):
     cli.add_command(_command)

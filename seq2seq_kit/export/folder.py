@@ -5,7 +5,7 @@ Knows nothing of TensorFlow, so that `s2s info` prints at once.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +27,7 @@ LongLines = Literal["error", "truncate", "mark"]
 _GRAPH = "saved_model.pb"
 _LITERT_DECODER = "decoder.tflite"
 _METADATA = "metadata.json"
+_PROBES = "probes.json"
 _CARD = "README.md"
 _DIGESTS = "digests.json"
 _BYTES_AT_ONCE = 2**23
@@ -143,13 +144,76 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     return _read_json(folder / _METADATA)
 
 
-def write_digests(folder: Path) -> None:
-    """Writes the SHA-256 of each file of an export but its card."""
-    digests = {
-        path.relative_to(folder).as_posix(): _digest(path)
-        for path in sorted(folder.rglob("*"))
+def read_metadata_text(folder: Path) -> str:
+    """Returns the metadata of an export as they are written; "" if there are none."""
+    path = folder / _METADATA
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def write_probes(folder: Path, inputs: Sequence[str], answers: Mapping[str, Any]) -> None:
+    """Writes the inputs that an export was tried with, and its answers, for `s2s verify`.
+
+    Args:
+        folder: The export.
+        inputs: No line of the training data: texts made of the vocabulary, and odd ones.
+        answers: As in `FreshAnswers`.
+    """
+    content = as_json({"inputs": list(inputs), "answers": answers})
+    (folder / _PROBES).write_text(content, encoding="utf-8")
+
+
+def read_probes(folder: Path) -> dict[str, Any]:
+    """Returns what `write_probes` wrote.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    probes = _read_json(folder / _PROBES)
+    inputs, answers = probes.get("inputs"), probes.get("answers")
+    is_whole = isinstance(inputs, list) and isinstance(answers, dict)
+    if not is_whole or not all(isinstance(outputs, dict) for outputs in answers.values()):
+        raise RunError(
+            f"{folder / _PROBES} is missing or damaged, so the export cannot be tried: it was "
+            f"changed, or made by an earlier version. {_RESTORE}"
+        )
+    return probes
+
+
+def check_all_listed(folder: Path) -> None:
+    """Returns if the digests cover every file of an export but its card.
+
+    Raises:
+        InputError: If the folder holds no SavedModel.
+        RunError: If a file is missing, or not covered.
+    """
+    digests = _read_json(folder / _DIGESTS)
+    if not digests and not is_export(folder):
+        raise InputError(
+            f"Expected the folder of an exported SavedModel. Received: {folder}. Make one with "
+            f"`s2s export RUN DIR`."
+        )
+    found = _files(folder)
+    if missing := sorted({_GRAPH, _METADATA, _PROBES, *digests} - found):
+        raise RunError(f"{folder / missing[0]} is missing. {_RESTORE}")
+    if unlisted := sorted(found - digests.keys()):
+        raise RunError(
+            f"{folder / unlisted[0]} is not listed in {_DIGESTS}: it was added, or the list was "
+            f"changed. {_RESTORE}"
+        )
+
+
+def _files(folder: Path) -> set[str]:
+    """Returns the names of the files that have digests."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
         if path.is_file() and path.name not in _WITHOUT_DIGEST
     }
+
+
+def write_digests(folder: Path) -> None:
+    """Writes the SHA-256 of each file of an export but its card."""
+    digests = {name: _digest(folder / name) for name in sorted(_files(folder))}
     (folder / _DIGESTS).write_text(as_json(digests), encoding="utf-8")
 
 

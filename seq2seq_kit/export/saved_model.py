@@ -25,6 +25,7 @@ from seq2seq_kit.export.folder import (
     digests_checked,
     write_digests,
     write_metadata,
+    write_probes,
 )
 from seq2seq_kit.export.safety import check_saved_model, checked_copy
 from seq2seq_kit.export.verify import Outputs, Probes, verify_export
@@ -425,7 +426,8 @@ def export_model(module: Exportable, path: Path, probes: Probes) -> None:
                 options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
             )
         check_saved_model(building)
-        verify_export(building, probes)
+        found = verify_export(building, probes)
+        write_probes(building, probes.lines, found.answers)
         write_metadata(building, module.metadata)
         write_digests(building)
         building.chmod(0o755)  # Whatever the umask: a served model is read by another user.

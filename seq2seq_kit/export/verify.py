@@ -5,9 +5,9 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,14 +27,41 @@ import json, sys
 import tensorflow as tf, tensorflow_text
 signatures = tf.saved_model.load(sys.argv[1]).signatures
 inputs = tf.constant(json.load(open(sys.argv[2], encoding="utf-8")), tf.string)
-found = signatures["serving_default"](inputs=inputs)
-texts = [text.decode("utf-8") for text in found["outputs"].numpy()]
-best = signatures["n_best"](inputs=inputs)
-assert (best["outputs"][:, 0] == found["outputs"]).numpy().all(), "n_best has other outputs"
-assert (best["scores"][:, 0] == found["scores"]).numpy().all(), "n_best has other scores"
-json.loads(signatures["describe"]()["description"].numpy())
-json.dump([texts, found["scores"].numpy().tolist()], open(sys.argv[3], "w", encoding="utf-8"))
+found = {name: dict(signatures[name](inputs=inputs)) for name in ("serving_default", "n_best")}
+found["n_best"] = {name: found["n_best"][name][:, :1] for name in ("outputs", "scores")}
+for name, best in found["n_best"].items():
+    assert (best[:, 0] == found["serving_default"][name]).numpy().all(), f"n_best has other {name}"
+if "score" in signatures:
+    found["score"] = signatures["score"](inputs=inputs, targets=inputs[::-1])
+if "read" in signatures:
+    state = signatures["read"](inputs=inputs[:3], seed=tf.constant(1, tf.int64))
+    found["continue"] = signatures["continue"](max_length=tf.constant(4), **state)
+    found["continue"] = {"outputs": found["continue"]["outputs"]}
+
+def plain(value):
+    values = tf.cast(value, tf.string).numpy() if value.dtype == tf.string else value.numpy()
+    flat = [v.decode("utf-8") if isinstance(v, bytes) else v for v in values.ravel().tolist()]
+    return flat
+
+answers = {
+    signature: {name: plain(value) for name, value in outputs.items()}
+    for signature, outputs in found.items()
+}
+description = signatures["describe"]()["description"].numpy().decode("utf-8")
+found = {"signatures": sorted(signatures), "description": description, "answers": answers}
+json.dump(found, open(sys.argv[3], "w", encoding="utf-8"))
 """
+
+
+class FreshAnswers(NamedTuple):
+    """What an export says in a process that imports only tensorflow and tensorflow_text."""
+
+    signatures: list[str]
+    """The names of its signatures."""
+    description: str
+    """What the signature `describe` returns."""
+    answers: dict[str, dict[str, list[Any]]]
+    """The answers to the probes: for each signature that was asked, each output as a flat list."""
 
 
 class Outputs(NamedTuple):
@@ -78,9 +105,62 @@ def make_probes(generator: Generator, decoding: DecodingConfig, long_lines: Long
     return Probes(lines, expected)
 
 
-def verify_export(path: Path, probes: Probes) -> None:
-    """Raises RunError if an export, loaded in a fresh process, answers other than expected."""
-    _check_answers(_ask_fresh_process(path, probes.lines), probes)
+def verify_export(path: Path, probes: Probes) -> FreshAnswers:
+    """Returns the answers of an export that a fresh process has loaded.
+
+    Raises:
+        RunError: If it cannot run the export, or the best outputs are other than expected.
+    """
+    try:
+        found = ask_fresh_process(path, probes.lines)
+    except RunError as error:
+        raise RunError(f"{error} So it was not kept.") from error
+    best = found.answers["serving_default"]
+    _check_answers(Outputs(best["outputs"], best["scores"]), probes)
+    return found
+
+
+def compare_answers(found: FreshAnswers, expected: Mapping[str, Mapping[str, list[Any]]]) -> None:
+    """Checks that an export answers its probes as it did when it was made.
+
+    Args:
+        found: Its answers now.
+        expected: Its answers then; scores may differ slightly, as on another processor.
+
+    Raises:
+        RunError: If they differ.
+    """
+    for signature, outputs in expected.items():
+        for name, values in outputs.items():
+            now = found.answers.get(signature, {}).get(name, [])
+            if len(now) != len(values) or not all(map(_is_same, now, values)):
+                pairs = zip(now, values, strict=False)
+                pair = next(
+                    (pair for pair in pairs if not _is_same(*pair)), (len(now), len(values))
+                )
+                raise RunError(
+                    f"The signature `{signature}` gives other `{name}` than when the export was "
+                    f"made: {pair[0]!r} in place of {pair[1]!r}. The graph, the weights or the "
+                    f"probes were changed, or this version of TensorFlow computes otherwise."
+                )
+
+
+def _otherwise(signature: str, name: str, now: Sequence[Any], values: Sequence[Any]) -> RunError:
+    """Returns the error for an output that has other values than it had."""
+    different = (pair for pair in zip(now, values, strict=False) if not _is_same(*pair))
+    found, expected = next(different, (f"{len(now)} values", f"{len(values)} values"))
+    return RunError(
+        f"The signature `{signature}` gives other `{name}` than when the export was made: "
+        f"{found!r} in place of {expected!r}. The graph, the weights or the probes were changed, "
+        f"or this version of TensorFlow computes otherwise. Export the run again."
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, or nearly so where they are scores."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-4, abs_tol=_SCORE_TOLERANCE)
+    return bool(one == other)
 
 
 def probe_lines(tokenizer: Tokenizer, longest: int | None) -> list[str]:
@@ -111,8 +191,12 @@ def _long_line(tokenizer: Tokenizer, limit: int) -> str:
     return line
 
 
-def _ask_fresh_process(path: Path, lines: Sequence[str]) -> Outputs:
-    """Returns an export's answers in a process that imports only tensorflow and tensorflow_text."""
+def ask_fresh_process(path: Path, lines: Sequence[str]) -> FreshAnswers:
+    """Returns an export's answers in a process that imports only tensorflow and tensorflow_text.
+
+    Raises:
+        RunError: If the process fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "asked.json"), Path(folder, "answered.json")
         asked.write_text(json.dumps(list(lines)), encoding="utf-8")
@@ -123,11 +207,9 @@ def _ask_fresh_process(path: Path, lines: Sequence[str]) -> Outputs:
             check=False,
         )
         if ended.returncode:
-            raise RunError(
-                f"A fresh process could not run the export, so it was not kept. It said: "
-                f"{ended.stderr.strip().rpartition(chr(10))[2]}"
-            )
-        return Outputs(*json.loads(answered.read_text(encoding="utf-8")))
+            last_line = ended.stderr.strip().rpartition("\n")[2]
+            raise RunError(f"A fresh process could not run the export. It said: {last_line}")
+        return FreshAnswers(**json.loads(answered.read_text(encoding="utf-8")))
 
 
 def _check_answers(found: Outputs, probes: Probes) -> None:
