@@ -23,6 +23,7 @@ from seq2seq_kit.config import load_config
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.export import saved_model
+from seq2seq_kit.export.verify import FreshAnswers
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.special_ids import EOS_ID
@@ -236,7 +237,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Exported]
     asked = []
     with pytest.MonkeyPatch.context() as patch:
         # One process asks all of them below.
-        patch.setattr(saved_model, "verify_export", lambda *_: None)
+        patch.setattr(saved_model, "verify_export", lambda *_: FreshAnswers([], "", {}))
         for number, (row, model) in enumerate(zip(rows, models, strict=True)):
             path = folder / str(number)
             model.export(path, long_lines=row["long_lines"])

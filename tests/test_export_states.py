@@ -10,6 +10,7 @@ from seq2seq_kit.export import saved_model
 from seq2seq_kit.export.codec import Codec
 from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.export.states import GrowingText
+from seq2seq_kit.export.verify import FreshAnswers
 from seq2seq_kit.inference.certain_text import CertainText
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.search import ModelSearch
@@ -30,7 +31,7 @@ def sampling_export(writer: Seq2Seq, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("exports") / "sampling"
     with pytest.MonkeyPatch.context() as patch:
         # The tests below compare it with the same model.
-        patch.setattr(saved_model, "verify_export", lambda *_: None)
+        patch.setattr(saved_model, "verify_export", lambda *_: FreshAnswers([], "", {}))
         writer.export(path, **OPTIONS)
     return ExportedModel(path)
 

@@ -10,6 +10,7 @@ from untrained import untrained_model, untrained_writer
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.export import saved_model
 from seq2seq_kit.export.saved_model import ExportedModel
+from seq2seq_kit.export.verify import FreshAnswers
 from seq2seq_kit.pretrained.compact import Storage, compact, expand
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.training.checkpoint import variable_arrays
@@ -30,7 +31,7 @@ def rounded(model: Seq2Seq, weights: Storage) -> Seq2Seq:
 def export(model: Seq2Seq, path: Path, **options: object) -> ExportedModel:
     with pytest.MonkeyPatch.context() as patch:
         # The tests compare it with the same model themselves.
-        patch.setattr(saved_model, "verify_export", lambda *_: None)
+        patch.setattr(saved_model, "verify_export", lambda *_: FreshAnswers([], "", {}))
         model.export(path, **options)
     return ExportedModel(path)
 
