@@ -170,8 +170,11 @@ def read_probes(folder: Path) -> dict[str, Any]:
     """
     probes = _read_json(folder / _PROBES)
     inputs, answers = probes.get("inputs"), probes.get("answers")
-    is_whole = isinstance(inputs, list) and isinstance(answers, dict)
-    if not is_whole or not all(isinstance(outputs, dict) for outputs in answers.values()):
+    if not (
+        isinstance(inputs, list)
+        and isinstance(answers, dict)
+        and all(isinstance(outputs, dict) for outputs in answers.values())
+    ):
         raise RunError(
             f"{folder / _PROBES} is missing or damaged, so the export cannot be tried: it was "
             f"changed, or made by an earlier version. {_RESTORE}"

@@ -390,10 +390,12 @@ def _not_text(line: int) -> InputError:
 class Exportable(Protocol):
     """What `export_model` writes: an `ExportModule`."""
 
-    metadata: Any
-    """The description of the export."""
     root: Any
     """The object to save."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The description of the export."""
 
     def signatures(self) -> dict[str, Any]:
         """Returns the functions to save, by the names of their signatures."""
