@@ -425,9 +425,9 @@ class Seq2Seq:
                 `data.max_source_length`: "error" refuses its whole batch, "truncate" keeps the
                 beginning of a line to translate and the end of a prompt, "mark" gives it an empty
                 output with the score -inf.
-            weights: How the matrices of a SavedModel are stored: "float32"; "float16", "bfloat16"
-                or "int8" (with a scale for each row or column) make a smaller file, whose weights
-                are expanded in memory at the first call.
+            weights: How the matrices are stored: "float32"; "float16", "bfloat16" (not for LiteRT)
+                or "int8" (with a scale for each row or column) make smaller files. A SavedModel
+                expands them in memory at the first call.
             **options: Fields of `DecodingConfig` to use in place of those.
 
         Raises:

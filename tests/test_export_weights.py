@@ -76,5 +76,5 @@ def test_wrong_kinds_of_weights_are_refused(tmp_path: Path) -> None:
     model = untrained_model(tmp_path)
     with pytest.raises(InputError, match="`weights` must be one of float32, float16, bfloat16"):
         model.export(tmp_path / "new", weights="int4")
-    with pytest.raises(InputError, match="`weights` must be float32 with `export_format` litert"):
-        model.export(tmp_path / "new", weights="int8", export_format="litert", beam_size=1)
+    with pytest.raises(InputError, match="`weights` must be float32, float16 or int8"):
+        model.export(tmp_path / "new", weights="bfloat16", export_format="litert", beam_size=1)

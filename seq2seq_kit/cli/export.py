@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
     default="float32",
     show_default=True,
-    help="How a SavedModel stores the weights. Smaller ones are expanded in memory at the first"
-    " call.",
+    help="How the weights are stored; LiteRT has no bfloat16. A SavedModel expands smaller ones in"
+    " memory at the first call.",
 )
 @debug_option
 def export(

@@ -45,7 +45,7 @@ def export_run(
         decoding: The options of the search, fixed in the export.
         export_format: "saved_model", or "litert".
         long_lines: What the export does with an input that has too many tokens.
-        weights: How the matrices are stored; of a SavedModel.
+        weights: How the matrices are stored.
         results: The results of training, for the description.
 
     Raises:
@@ -55,9 +55,10 @@ def export_run(
     """
     if export_format == "litert":
         check_litert(decoding)
-        if weights != "float32":
+        if weights == "bfloat16":
             raise InputError(
-                f"`weights` must be float32 with `export_format` litert. Received: {weights}."
+                "`weights` must be float32, float16 or int8 with `export_format` litert. Received: "
+                "bfloat16."
             )
     # A second network, because the graph of the first one may hold cuDNN's ops, which need a GPU.
     model = build_network(config, tokenizers, use_cudnn=False)
@@ -65,7 +66,7 @@ def export_run(
     for new, old in zip(model.trainable_variables, trained, strict=True):
         new.assign(old)
     arrays = None
-    if weights != "float32":
+    if weights != "float32" and export_format == "saved_model":
         arrays = dict(compact(variable_arrays(model.trainable_variables, "weights"), weights))
         for variable, array in zip(model.trainable_variables, expand(arrays).values(), strict=True):
             variable.assign(array)
@@ -82,7 +83,7 @@ def export_run(
             tokenizers,
             config,
             decoding=decoding,
-            weights="float32",
+            weights=weights,
             metadata=metadata,
             probes=probes,
         )
