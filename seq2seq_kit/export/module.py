@@ -62,7 +62,6 @@ class ExportModule:
         self.root = tf.Module()
         """What is saved, once `signatures` has been called."""
         strings = tf.TensorSpec([None], tf.string, name="inputs")
-        seed = tf.TensorSpec([], tf.int64, name="seed")
         self.serve = _graph(self._in_scope(self._serve), strings)
         self.n_best = _graph(self._in_scope(self._n_best), strings)
         self.score = _graph(
@@ -72,19 +71,8 @@ class ExportModule:
             self._in_scope(self._sample),
             strings,
             tf.TensorSpec([], tf.int32, name="num_samples"),
-            seed,
+            tf.TensorSpec([], tf.int64, name="seed"),
         )
-        self.read: Any = None
-        self.go_on: Any = None
-        if isinstance(search.model, LanguageModel) and has_single_state(decoding):
-            states = StateGraphs(search, self._codec, decoding, self._weight_cache)
-            self.read = _graph(self._in_scope(states.read), strings, seed)
-            state = self.read.get_concrete_function().structured_outputs
-            go_on = tf.function(self._in_scope(states.go_on), autograph=False)
-            self.go_on = go_on.get_concrete_function(
-                tf.TensorSpec([], tf.int32, name="max_length"),
-                **{name: tf.TensorSpec(one.shape, one.dtype) for name, one in state.items()},
-            )
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -146,15 +134,34 @@ class ExportModule:
 
     def _answering(self) -> dict[str, Any]:
         """Returns the traced functions of all signatures but `describe`."""
-        functions = {
+        return {
             "serving_default": self.serve.get_concrete_function(),
             "n_best": self.n_best.get_concrete_function(),
             "score": self.score.get_concrete_function(),
             "sample": self.sample.get_concrete_function(),
+            **self._state_functions,
         }
-        if self.read is not None:
-            functions |= {"read": self.read.get_concrete_function(), "continue": self.go_on}
-        return functions
+
+    @functools.cached_property
+    def _state_functions(self) -> dict[str, Any]:
+        """The traced functions that read prompts and go on from states, where a search has any."""
+        search, decoding = self._search, self._decoding
+        if not isinstance(search.model, LanguageModel) or not has_single_state(decoding):
+            return {}
+        states = StateGraphs(search, self._codec, decoding, self._weight_cache)
+        read = _graph(
+            self._in_scope(states.read),
+            tf.TensorSpec([None], tf.string, name="inputs"),
+            tf.TensorSpec([], tf.int64, name="seed"),
+        ).get_concrete_function()
+        state = {
+            name: tf.TensorSpec(one.shape, one.dtype)
+            for name, one in read.structured_outputs.items()
+        }
+        go_on = tf.function(self._in_scope(states.go_on), autograph=False).get_concrete_function(
+            tf.TensorSpec([], tf.int32, name="max_length"), **state
+        )
+        return {"read": read, "continue": go_on}
 
     def _serve(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the best output of each input and its score, `(batch,)`."""
