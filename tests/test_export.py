@@ -248,6 +248,7 @@ def test_each_side_keeps_its_own_tokenizer_when_loaded(tmp_path: Path) -> None:
     source = Tokenizer.train(["ab ba aab"] * 9, type="char", vocab_size=9, byte_fallback=False)
     target = Tokenizer.train(["xyz zy"] * 9, type="char", vocab_size=9, byte_fallback=False)
     config = ModelConfig(architecture="encoder_decoder", embedding_dim=8, units=16, init_scale=0.5)
+    keras.utils.set_random_seed(5)
     model = build_model(config, target.vocab_size, source.vocab_size)
     no_end = tf.one_hot(EOS_ID, target.vocab_size, on_value=-9.0)
     model.output_bias.assign_add(no_end)
@@ -399,7 +400,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
 
 
 def test_the_card_says_what_the_metadata_says(tmp_path: Path) -> None:
-    write_metadata(tmp_path)
+    write_metadata(tmp_path, METADATA)
     assert read_metadata(tmp_path) == METADATA
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     for said in (
