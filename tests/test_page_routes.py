@@ -11,6 +11,7 @@ from serving import Answer, Backwards, Client, serving
 from untrained import untrained_model, untrained_writer
 
 from seq2seq_kit import insight
+from seq2seq_kit.errors import DataError
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.serving import page_routes
 from seq2seq_kit.serving.models import ServedRun
@@ -117,9 +118,64 @@ def test_units_that_are_asked_for_come_first(served: Served) -> None:
     assert found["units"][2] == next(u for u in np.argsort(-spread) if u not in (7, 2))
 
 
+def test_a_changed_model_writes_what_insight_says(served: Served) -> None:
+    model = served.models["letters"]
+    steps = len(insight.trace(model, "ab", "xyx").source_tokens)
+    weights = [0.0] * (steps - 1) + [2.0]
+    with insight.intervene(
+        model,
+        insight.Intervention(layer="decoder_0", part="hidden", units=(1, 2), scale=0.0),
+        insight.ForcedAttention(step=1, weights=weights),
+    ) as changed:
+        ((expected,),) = changed.hypotheses(["ab"], prefixes="x")
+    part = {"layer": "decoder_0", "part": "hidden", "units": [1, 2], "scale": 0}
+    values = {"interventions": [part], "attention": [{"step": 1, "weights": weights}]}
+    answer = served.look("write", prefix="x", **values)
+    assert (answer.json["text"], answer.json["log_prob"]) == (expected.text, expected.log_prob)
+    # The model itself is as before.
+    assert served.look("write").json["text"] == model.generate(["ab"])[0]
+
+
+def test_the_beam_is_that_of_insight(served: Served) -> None:
+    tree = insight.beam_tree(served.models["letters"], "ab", beam_size=3)
+    found = served.look("beam", beam_size=3).json
+    assert found["output"] == tree.output
+    assert [(one["parent"], one["text"], one["fate"]) for one in found["nodes"]] == [
+        (node.parent, node.text, node.fate) for node in tree.nodes
+    ]
+
+
+def test_similar_lines_are_those_of_the_training_data(served: Served) -> None:
+    expected = insight.TrainingIndex(served.models["letters"], max_lines=1000).nearest("ab", "xyx")
+    found = served.look("similar").json["neighbors"]
+    assert [(one["line"], one["source"]) for one in found] == [
+        (one.line, one.source) for one in expected
+    ]
+
+
+def test_a_model_without_its_training_data_has_no_similar_lines(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise DataError("/secret/train.tsv: expected a readable text file")
+
+    monkeypatch.setattr(insight, "TrainingIndex", fail)
+    answer = served.look("similar", state="context")
+    assert (answer.status, "secret" in answer.json["error"]) == (400, False)
+    assert "not on this server" in answer.json["error"]
+
+
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
+        ("write", {"interventions": [{"layer": "decoder_0", "part": "x"}]}, "`part` must be"),
+        ("write", {"interventions": [{"scale": "1"}]}, "interventions"),
+        ("write", {"attention": [{"step": 0, "weights": [1, 2]}]}, "tokens"),
+        ("write", {"attention": [{"step": 0, "weights": [0]}]}, "`weights` must be"),
+        ("write", {"interventions": [{"layer": "decoder_0"}] * 101}, "interventions"),
+        ("beam", {"beam_size": 17}, "`beam_size` must be at most 16"),
+        ("beam", {"text": ""}, "An empty input"),
+        ("similar", {"position": 99}, "`position`"),
         ("words", {"texts": ["ab"]}, "`texts` is an unknown option. Did you mean `text`?"),
         ("words", {"output": 3}, "`output` must be a text"),
         ("words", {"output": "x" * 10_001}, "at most 10,000 characters"),
@@ -127,7 +183,7 @@ def test_units_that_are_asked_for_come_first(served: Served) -> None:
         ("alternatives", {"step": 99}, "`step` must be from 0 to"),
         ("alternatives", {"count": 0}, "`count`"),
         ("units", {"layer": "decoder_9"}, "`layer` must be one of encoder_forward_0"),
-        ("units", {"layer": "decoder_0", "units": [8]}, "from 0 to 7. Received: 8"),
+        ("units", {"layer": "decoder_0", "part": "cell", "units": [8]}, "from 0 to 7. Received: 8"),
         ("units", {"layer": "decoder_0", "part": "gate"}, "`part`"),
         ("trace", {"model": "backwards"}, "exported SavedModel, which has nothing to look into"),
     ],

@@ -3,16 +3,18 @@
 Each function gets the run and the checked body of a request. Knows nothing of HTTP.
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from seq2seq_kit import insight
+from seq2seq_kit import bounds, insight
 from seq2seq_kit.config.section import Count, Section
-from seq2seq_kit.errors import InputError, suggest
+from seq2seq_kit.errors import DataError, InputError, shorten, suggest
+from seq2seq_kit.insight.neighbors import StateKind
 from seq2seq_kit.insight.subject import lstm_layers, target_ids_of
 from seq2seq_kit.insight.tracing import LayerTrace
 from seq2seq_kit.model.networks import EncoderDecoder
@@ -21,11 +23,28 @@ from seq2seq_kit.serving.bodies import Limits, check_texts
 from seq2seq_kit.serving.models import ServedModel, ServedRun
 from seq2seq_kit.text.normalization import SPACE_MARK
 
-PARTS = ("input_gate", "forget_gate", "output_gate", "candidate", "cell", "hidden")
-"""What a layer computes at each step, by the names of `LayerTrace`."""
+_Number = Annotated[float, Field(strict=True)]
+
+_PARTS = (
+    "input_gate",
+    "forget_gate",
+    "output_gate",
+    "update_gate",
+    "reset_gate",
+    "candidate",
+    "cell",
+    "hidden",
+)
+"""What layers compute at each step, by the names of `LayerTrace`; none has all of them."""
 
 _MOST_TOKENS = 1_000
 """Tokens of an output that is looked at: the arrays of a longer one would fill a browser."""
+
+_MOST_CHANGES = 100
+"""Changes of a model in a request."""
+
+_INDEXED_LINES = 1_000
+"""Training lines among which similar ones are looked for: their states take seconds to compute."""
 
 _LIVELIEST_UNITS = 32
 """Units that are shown where none are chosen."""
@@ -56,12 +75,63 @@ class UnitsBody(InspectBody):
 
     layer: str = ""
     """The name of the layer."""
-    part: Literal["input_gate", "forget_gate", "output_gate", "candidate", "cell", "hidden"] = (
-        "forget_gate"
-    )
+    part: str = ""
     """The gate, or `candidate`, `cell` or `hidden`."""
     units: tuple[Count, ...] = ()
     """Units to show besides the liveliest."""
+
+
+class PartBody(Section):
+    """A part of a layer that is changed."""
+
+    layer: str = ""
+    """The name of the layer."""
+    part: str = ""
+    """The gate, or `candidate`, `cell` or `hidden`."""
+    units: tuple[Count, ...] | None = None
+    """The units of the layer; null for all."""
+    value: _Number | None = None
+    """What the part is held at."""
+    scale: _Number | None = None
+    """What the part is multiplied by."""
+
+
+class AttentionBody(Section):
+    """The attention of a step that is changed."""
+
+    step: Count = 0
+    """The place of the token that is written, from 0."""
+    weights: tuple[_Number, ...] = ()
+    """A weight for each source token, its end included."""
+
+
+class WriteBody(InspectBody):
+    """Changes of a model that writes with them."""
+
+    prefix: str = ""
+    """What the output must begin with."""
+    seed: Count | None = None
+    """The seed of a model that samples; null for its own."""
+    interventions: Annotated[tuple[PartBody, ...], Field(max_length=_MOST_CHANGES)] = ()
+    """Parts of layers that are held or scaled."""
+    attention: Annotated[tuple[AttentionBody, ...], Field(max_length=_MOST_CHANGES)] = ()
+    """Attention that is given instead of computed."""
+
+
+class BeamBody(InspectBody):
+    """A beam search."""
+
+    beam_size: Annotated[int, Field(ge=2, le=bounds.MAX_BEAM_SIZE, strict=True)] = 3
+    """Hypotheses that it keeps."""
+
+
+class SimilarBody(InspectBody):
+    """A state of a model."""
+
+    state: StateKind = "decoder"
+    """Whose state."""
+    position: Annotated[int, Field(ge=-1, le=bounds.MAX_COUNT, strict=True)] = -1
+    """The token, from 0; -1 is the last."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +155,10 @@ def parse(look: Look, values: Mapping[str, Any], limits: Limits) -> InspectBody:
         if name not in names:
             raise InputError(f"`{name}` is an unknown option. {suggest(name, names)}")
     body = look.body.model_construct(**look.body().check_values(values))
-    check_texts([body.text, body.output], limits)
+    prefix = getattr(body, "prefix", "")
+    check_texts([body.text, body.output, prefix], limits)
+    if getattr(body, "beam_size", 0) > limits.beam_size:
+        raise InputError(f"`beam_size` must be at most {limits.beam_size:,} on this server.")
     return body
 
 
@@ -93,16 +166,17 @@ def describe(model: ServedModel) -> dict[str, Any]:
     """Returns what a page needs to know of a model before it asks it anything."""
     if not isinstance(model, ServedRun):
         return {"kind": "export", "beam_size": model.beam}
-    config = model.seq2seq.config
+    config, network = model.seq2seq.config, model.seq2seq.model
     return {
         "kind": "run",
         "task": config.task,
-        "has_attention": isinstance(model.seq2seq.model, EncoderDecoder),
+        "has_encoder": isinstance(network, EncoderDecoder),
+        "has_attention": getattr(network, "attention", "none") != "none",
         "joins_texts": config.joins_texts,
         "sample": config.decoding.sample,
         "seed": config.decoding.seed,
         "beam_size": config.decoding.beam_size,
-        "layers": list(lstm_layers(model.seq2seq.model)),
+        "layers": list(lstm_layers(network)),
     }
 
 
@@ -165,9 +239,9 @@ def trace(run: ServedRun, body: InspectBody) -> dict[str, Any]:
         "layers": [
             {
                 "name": name,
-                "units": len(layer.initial_cell),
+                "units": len(layer.initial_hidden),
                 "tokens": layer.tokens,
-                "parts": {part: _summary(getattr(layer, part)) for part in PARTS},
+                "parts": {part: _summary(values) for part, values in _parts(layer).items()},
             }
             for name, layer in seen.layers.items()
         ],
@@ -180,10 +254,16 @@ def units(run: ServedRun, body: UnitsBody) -> dict[str, Any]:
     layers = insight.trace(run.seq2seq, body.text, body.output).layers
     if body.layer not in layers:
         raise InputError(
-            f"`layer` must be one of {', '.join(layers)}. Received: {body.layer or 'nothing'}."
+            f"`layer` must be one of {', '.join(layers)}. Received: {shorten(body.layer)}."
         )
-    layer: LayerTrace = layers[body.layer]
-    values = getattr(layer, body.part)
+    layer = layers[body.layer]
+    parts = _parts(layer)
+    if body.part not in parts:
+        raise InputError(
+            f"`part` of {body.layer} must be one of {', '.join(parts)}. Received: "
+            f"{shorten(body.part)}."
+        )
+    values = parts[body.part]
     number = values.shape[1]
     for unit in body.units:
         if unit >= number:
@@ -199,13 +279,53 @@ def units(run: ServedRun, body: UnitsBody) -> dict[str, Any]:
     }
 
 
+def write(run: ServedRun, body: WriteBody) -> dict[str, Any]:
+    """Returns what the model writes with changes, which no other request sees."""
+    changes: list[insight.Intervention | insight.ForcedAttention] = [
+        *(insight.Intervention(**dict(one)) for one in body.interventions),
+        *(insight.ForcedAttention(**dict(one)) for one in body.attention),
+    ]
+    options = {} if body.seed is None else {"seed": body.seed}
+    with insight.intervene(run.seq2seq, *changes) as changed:
+        ((best,),) = changed.hypotheses([body.text], prefixes=body.prefix or None, **options)
+    return {"text": best.text, "log_prob": best.log_prob, "is_cut": best.is_cut}
+
+
+def beam(run: ServedRun, body: BeamBody) -> dict[str, Any]:
+    """Returns the tree of a beam search."""
+    tree = insight.beam_tree(run.seq2seq, body.text, beam_size=body.beam_size, sample=False)
+    return {"nodes": [asdict(node) for node in tree.nodes], "output": tree.output}
+
+
+def similar(run: ServedRun, body: SimilarBody) -> dict[str, Any]:
+    """Returns training lines in which the model was in a similar state."""
+    try:
+        index = _training_index(run.seq2seq, body.state)
+    except DataError as error:  # Whose message names files of the server.
+        raise InputError(
+            "The training data of this model are not on this server. A packaged model comes "
+            "without them; of a run they must be where its config says."
+        ) from error
+    found = index.nearest(body.text, body.output, position=body.position)
+    return {"neighbors": [asdict(one) for one in found]}
+
+
 LOOKS: Mapping[str, Look] = {
     "words": Look(InspectBody, words),
     "alternatives": Look(AlternativesBody, alternatives),
     "trace": Look(InspectBody, trace),
     "units": Look(UnitsBody, units),
+    "write": Look(WriteBody, write),
+    "beam": Look(BeamBody, beam),
+    "similar": Look(SimilarBody, similar),
 }
 """The looks by the last part of their paths."""
+
+
+@functools.lru_cache(maxsize=4)
+def _training_index(model: Seq2Seq, state: StateKind) -> insight.TrainingIndex:
+    """Returns the index of a state, which takes seconds to read again."""
+    return insight.TrainingIndex(model, state=state, max_lines=_INDEXED_LINES)
 
 
 def _output_ids(model: Seq2Seq, body: InspectBody) -> list[int]:
@@ -220,6 +340,12 @@ def _output_ids(model: Seq2Seq, body: InspectBody) -> list[int]:
             f"The page shows outputs of at most {_MOST_TOKENS:,} tokens. This one has {len(ids):,}."
         )
     return ids
+
+
+def _parts(layer: LayerTrace) -> dict[str, np.ndarray]:
+    """Returns what a layer computes, by name."""
+    arrays = {part: getattr(layer, part, None) for part in _PARTS}
+    return {part: array for part, array in arrays.items() if array is not None and array.size}
 
 
 def _summary(values: np.ndarray) -> dict[str, list[float]]:

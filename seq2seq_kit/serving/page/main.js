@@ -88,12 +88,10 @@ function setCompare(is_on) {
     const is_alike = first.model.task === server.models.find((m) => m.name === other).task;
     addWorkspace({ model: is_alike ? other : first.model.name, text: first.text });
   } else if (!is_on && workspaces.length === 2) {
-    const [, second] = workspaces.splice(1);
-    (second ?? workspaces[1])?.element.remove();
+    const second = workspaces.pop();
+    second.close();
+    second.element.remove();
   }
-  document.querySelectorAll(".workspace").forEach((element, place) => {
-    if (place >= workspaces.length) element.remove();
-  });
   compareOutputs();
 }
 

@@ -1,20 +1,99 @@
-import { el } from "./dom.js";
+// Training lines in which the model was in a similar state.
+
+import { post, ServerError } from "./api.js";
+import { el, languageOf } from "./dom.js";
+import { number, t } from "./i18n.js";
 
 export class SimilarView {
   title = "tab_similar";
 
   constructor(workspace) {
     this.workspace = workspace;
-    this.element = el("div", {});
+    this.found = null;
+    this.state = el("select", { onchange: () => this.fillWords() });
+    this.word = el("select", {});
+    this.button = el("button", { type: "button", class: "main", "data-text": "similar_find", onclick: () => this.find() });
+    this.message = el("p", { class: "hint", role: "status" });
+    this.list = el("ol", { class: "similar" });
+    this.element = el(
+      "div",
+      {},
+      el("p", { class: "hint", "data-text": "similar_help" }),
+      el("div", { class: "bar" },
+        el("label", {}, el("span", { "data-text": "similar_state" }), " ", this.state),
+        el("label", {}, el("span", { "data-text": "similar_word" }), " ", this.word),
+        this.button),
+      this.message,
+      this.list,
+    );
   }
 
-  suits() {
-    return false;
+  suits(model) {
+    return model.kind === "run";
   }
 
-  forget() {}
+  forget() {
+    this.found = null;
+    this.tokens = null;
+  }
 
-  relabel() {}
+  relabel() {
+    const chosen = this.state.value || "decoder";
+    const { model } = this.workspace;
+    const states = !model.has_encoder ? ["decoder"] : ["decoder", "encoder", ...(model.has_attention ? ["context"] : [])];
+    this.state.replaceChildren(...states.map((name) => el("option", { value: name }, t(`state_${name}`))));
+    this.state.value = states.includes(chosen) ? chosen : "decoder";
+    this.draw();
+  }
 
-  show() {}
+  async show() {
+    if (!this.workspace.output) return this.draw();
+    try {
+      const trace = await this.workspace.trace();
+      if (this.tokens === trace) return;
+      this.tokens = trace;
+      this.fillWords();
+      this.draw();
+    } catch (error) {
+      if (error.name !== "AbortError") this.workspace.events.problem(error);
+    }
+  }
+
+  fillWords() {
+    if (!this.tokens) return;
+    const names = this.state.value === "encoder" ? this.tokens.source_tokens : this.tokens.target_tokens;
+    this.word.replaceChildren(
+      ...names.map((name, place) => el("option", { value: place }, `${place + 1} ${name.replace(/\u2581/g, " ").trim() || "␣"}`)),
+    );
+    this.word.value = String(names.length - 1);
+  }
+
+  async find() {
+    const { workspace } = this;
+    this.message.textContent = t("thinking");
+    this.found = null;
+    this.draw();
+    try {
+      const body = { ...workspace.body, state: this.state.value, position: Number(this.word.value) };
+      this.found = (await post("inspect/similar", body)).neighbors;
+      this.message.textContent = "";
+    } catch (error) {
+      // A packaged model has no training lines beside it, which is no fault.
+      const text = error instanceof ServerError && error.message ? error.message : t("no_answer");
+      this.message.replaceChildren(el("span", { lang: "en" }, text));
+    }
+    this.draw();
+  }
+
+  draw() {
+    this.button.disabled = !this.workspace.output;
+    this.list.replaceChildren(
+      ...(this.found ?? []).map((one) =>
+        el("li", {},
+          one.source ? el("p", { lang: languageOf(one.source) }, one.source) : null,
+          el("p", { lang: languageOf(one.target) }, el("strong", {}, one.target)),
+          el("p", { class: "facts" },
+            `${t("similar_distance")} ${number(1 - one.distance, 3)} · ${t("similar_line", { line: one.line })} · ${one.token.replace(/\u2581/g, " ").trim()}`))),
+    );
+  }
 }

@@ -3,10 +3,11 @@
 import { post, stream } from "./api.js";
 import { AttentionView } from "./attention.js";
 import { BeamView } from "./beam.js";
+import { BestView } from "./best.js";
+import { showChanged } from "./changed.js";
 import { debounced, el, languageOf, newId, roving } from "./dom.js";
 import { GatesView } from "./gates.js";
 import { onLanguage, t } from "./i18n.js";
-import { BestView } from "./best.js";
 import { SimilarView } from "./similar.js";
 import { Words } from "./words.js";
 
@@ -39,7 +40,7 @@ export class Workspace {
     this.inspected = new AbortController();
     this.lookSoon = debounced(PAUSE, () => this.look());
     this.build();
-    onLanguage(() => this.relabel());
+    this.unlisten = onLanguage(() => this.relabel());
   }
 
   build() {
@@ -308,6 +309,41 @@ export class Workspace {
     } catch (error) {
       if (error.name !== "AbortError") this.events.problem(error);
     }
+  }
+
+  /** Returns what happened in the model while it wrote the present output; asks only once. */
+  trace() {
+    const key = JSON.stringify(this.body);
+    if (this.traced?.key !== key) {
+      this.traced = { key, answer: post("inspect/trace", this.body, this.inspected.signal) };
+      this.traced.answer.catch(() => (this.traced = null));
+    }
+    return this.traced.answer;
+  }
+
+  /** Shows what the model writes when it is changed. */
+  async writeChanged(changes, box) {
+    this.changing?.abort();
+    const { signal } = (this.changing = new AbortController());
+    box.hidden = false;
+    box.textContent = t("thinking");
+    const { model, text, prefix, output } = this;
+    try {
+      const body = { model: model.name, text, prefix, ...changes, ...this.options };
+      const changed = await post("inspect/write", body, signal);
+      if (output === this.output) showChanged(box, output, changed.text);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      box.hidden = true;
+      this.events.problem(error);
+    }
+  }
+
+  /** Ends everything that is under way, before the text is removed. */
+  close() {
+    for (const one of [this.abort, this.inspected, this.changing]) one?.abort();
+    this.lookSoon.cancel();
+    this.unlisten();
   }
 
   /** Marks the words that another output does not have; null marks none. */
