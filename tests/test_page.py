@@ -144,6 +144,7 @@ def test_attention_is_dragged_and_set_by_sliders(page: "Page", models: dict[str,
     before = output_of(page)
     page.get_by_role("tab", name="Attention").click()
     row = page.locator(".attention tbody tr").nth(1)
+    row.wait_for()
     cells = row.locator("td")
     places = cells.count()
     start, end = cells.nth(0).bounding_box(), cells.nth(places - 1).bounding_box()
@@ -296,7 +297,7 @@ def test_no_fault_of_accessibility_and_no_sideways_scrolling(
         tabs = ["Best outputs", "Gates", "Attention"] if scheme == "light" else ["Gates"]
         for tab in tabs:
             page.get_by_role("tab", name=tab).click()
-            page.locator(".hypothesis, .track, .attention tbody").first.wait_for()
+            page.locator(":is(.hypothesis, .track, .attention tbody):visible").first.wait_for()
             found = Axe().run(page, options={"resultTypes": ["violations"]})
             faults = [(one["id"], one["nodes"][0]["html"]) for one in found.response["violations"]]
             assert faults == []
