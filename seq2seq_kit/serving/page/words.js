@@ -217,9 +217,9 @@ export class Words {
   }
 }
 
-/** Splits a text into the words that are compared; Chinese and Japanese by the character. */
+/** Splits a text into words and punctuation marks; Chinese and Japanese by the character. */
 export function splitWords(text) {
-  return text.match(/[\u3040-\u30ff\u4e00-\u9fff]|[^\s\u3040-\u30ff\u4e00-\u9fff]+/g) ?? [];
+  return text.match(/[\u3040-\u30ff\u4e00-\u9fff]|(?:(?![\u3040-\u30ff\u4e00-\u9fff])[\p{L}\p{M}\p{N}])+|\S/gu) ?? [];
 }
 
 /** Returns the places of the pieces that belong to words which another text has, too. */
