@@ -49,6 +49,13 @@ def test_every_sample_file_is_package_data() -> None:
     assert [n for n in names if not any(fnmatch.fnmatch(n, p) for p in patterns)] == []
 
 
+def test_every_file_of_the_page_is_package_data() -> None:
+    pattern = setup_cfg()["options.package_data"]["seq2seq_kit.serving"]
+    folder = ROOT / "seq2seq_kit" / "serving"
+    assert sorted(folder.glob(pattern)) == sorted((folder / "page").rglob("*"))
+    assert (folder / "page" / "index.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("system", "machine", "has_wheel"),
     [

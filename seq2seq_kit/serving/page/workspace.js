@@ -69,6 +69,7 @@ export class Workspace {
       class: "output",
       role: "log",
       "aria-live": "polite",
+      tabindex: -1, // Has the focus while a forced word is written.
       "aria-describedby": help,
       "data-label": "output",
     });
