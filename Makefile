@@ -17,6 +17,10 @@ BIN := $(VENV)/bin
 # theme.
 BUILD_DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Each process runs a contiguous half of the tests, then takes over some from the other: fixtures of a
+# module are made once. With pytest-xdist's default, both processes would make most of them.
+PYTEST = $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
+
 .PHONY: help venv quickstart test lint docs coverage clean
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +31,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m seq2seq_kit.samples.quickstart $(if $(FRESH),--fresh)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q --numprocesses 2
+	$(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -41,7 +45,7 @@ docs: $(VENV)/.installed-dev
 
 coverage: $(VENV)/.installed-dev
 	mkdir -p build/coverage
-	$(BIN)/python -m pytest -q --numprocesses 2 --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
