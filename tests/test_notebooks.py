@@ -62,11 +62,11 @@ def numbers(pattern: str, text: str) -> list[float]:
 
 
 def assert_learnt(notebook: NotebookNode, at_most: float) -> None:
-    """The validation loss fell by a fifth and more, to a perplexity of `at_most`."""
+    """The validation loss fell by 0.3 nats or more, to a perplexity of less than `at_most`."""
     log = shown(notebook, 'run_dir=folder / "run")')
     losses = numbers(r"validation loss ([\d.]+)", log)
     assert len(losses) >= 5
-    assert min(losses) < 0.8 * losses[0]
+    assert min(losses) < losses[0] - 0.3
     assert min(numbers(r"perplexity ([\d.]+)", log)) < at_most
     assert has_picture(notebook, "plot_history")
     assert "Trainable params" in shown(notebook, ".summary()")
@@ -74,7 +74,7 @@ def assert_learnt(notebook: NotebookNode, at_most: float) -> None:
 
 def test_translation(execute: Callable[[str], NotebookNode]) -> None:
     notebook = execute("01_translation")
-    assert_learnt(notebook, at_most=12)
+    assert_learnt(notebook, at_most=8)
     rows = [re.split(r"  +", row) for row in shown(notebook, "greedy =").splitlines()]
     assert [len(row) for row in rows] == [3] * 4
     beam = [row[2] for row in rows]
@@ -94,7 +94,7 @@ def test_translation(execute: Callable[[str], NotebookNode]) -> None:
 
 def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
     notebook = execute("02_continuation")
-    assert_learnt(notebook, at_most=60)
+    assert_learnt(notebook, at_most=40)
     continued = shown(notebook, "writer.generate(prompts, echo=True)").strip().split("\n\n")
     prompts = ["春天到了，万物复苏。", "今天天气很好，", "我小的时候，", "他喜欢"]
     for prompt, text in zip(prompts, continued, strict=True):
