@@ -194,16 +194,17 @@ class Generator:
             found: What was found for each of its parts.
             num_hypotheses: As in `hypotheses`.
         """
-        inputs = chunk.inputs
         decoded = {
             line: hypotheses
             for lines, result in zip(chunk.parts, found, strict=True)
             for line, hypotheses in zip(
-                lines.tolist(), self._decode(result, inputs.lost_space[lines]), strict=True
+                lines.tolist(),
+                _decode(result, self.tokenizer, chunk.inputs.lost_space[lines]),
+                strict=True,
             )
         }
         is_in_prompt = bool(chunk.beginnings) and self.search.heals
-        for line, is_empty in enumerate(self.inputs.is_empty(inputs)):
+        for line, is_empty in enumerate(self.inputs.is_empty(chunk.inputs)):
             hypotheses = decoded[line]
             if is_empty:
                 hypotheses = [Hypothesis("", (), 0.0, 0.0)] * num_hypotheses
@@ -276,26 +277,11 @@ class Generator:
             state: From `read` or `load_state`.
             max_length: Generated tokens at most; None uses that of `read`.
         """
-        return self._states().write(state, self._next_options(state, max_length))
+        return self._states().write(state, _next_options(state, max_length))
 
     def stream_state(self, state: GenerationState, max_length: int | None = None) -> Iterator[str]:
-        """Yields the text that `write` returns piece by piece; the state moves with the pieces.
-
-        Args:
-            state: As in `write`.
-            max_length: As in `write`.
-        """
-        return self._states().stream(state, self._next_options(state, max_length))
-
-    def _next_options(self, state: GenerationState, max_length: int | None) -> DecodingConfig:
-        """Returns the options with which a state is continued."""
-        check_not_forked()
-        if not isinstance(state, GenerationState):
-            raise InputError(f"Expected a state that `read` returned. Received: {shorten(state)}.")
-        decoding = state.decoding
-        if max_length is None:
-            return decoding
-        return decoding.model_copy(update=decoding.check_values({"max_length": max_length}))
+        """Yields what `write` returns piece by piece; the state moves with the pieces."""
+        return self._states().stream(state, _next_options(state, max_length))
 
     def load_state(self, path: str | Path) -> GenerationState:
         """Returns a state that `GenerationState.save` wrote.
@@ -314,24 +300,38 @@ class Generator:
             )
         return StateKeeper(self.search, self.stepwise)
 
-    def _decode(self, found: Found, lost_space: np.ndarray) -> Iterator[list[Hypothesis]]:
-        """Yields the hypotheses of each line."""
-        result = SearchResult(*(part.numpy() for part in found.hypotheses))
-        ids = [
-            [row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]
-            for rows, lengths in zip(result.token_ids, result.lengths, strict=True)
+
+def _next_options(state: GenerationState, max_length: int | None) -> DecodingConfig:
+    """Returns the options with which a state is continued."""
+    check_not_forked()
+    if not isinstance(state, GenerationState):
+        raise InputError(f"Expected a state that `read` returned. Received: {shorten(state)}.")
+    decoding = state.decoding
+    if max_length is None:
+        return decoding
+    return decoding.model_copy(update=decoding.check_values({"max_length": max_length}))
+
+
+def _decode(
+    found: Found, tokenizer: Tokenizer, lost_space: np.ndarray
+) -> Iterator[list[Hypothesis]]:
+    """Yields the hypotheses of each line; arguments as in `_texts_after`."""
+    result = SearchResult(*(part.numpy() for part in found.hypotheses))
+    ids = [
+        [row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]
+        for rows, lengths in zip(result.token_ids, result.lengths, strict=True)
+    ]
+    if isinstance(found.before, tuple):  # Nothing is healed.
+        texts = iter(tokenizer.decode([row for rows in ids for row in rows]))
+    else:
+        before, taken = found.before.to_list(), found.taken_back.to_list()
+        texts = _texts_after(tokenizer, ids, before, taken, lost_space)
+    columns = (result.log_probs.tolist(), result.scores.tolist(), result.is_cut.tolist())
+    for rows, *values in zip(ids, *columns, strict=True):
+        yield [
+            Hypothesis(next(texts), tuple(row), *of_row)
+            for row, *of_row in zip(rows, *values, strict=True)
         ]
-        if self.search.heals:
-            before, taken = found.before.to_list(), found.taken_back.to_list()
-            texts = _texts_after(self.tokenizer, ids, before, taken, lost_space)
-        else:
-            texts = iter(self.tokenizer.decode([row for rows in ids for row in rows]))
-        columns = (result.log_probs.tolist(), result.scores.tolist(), result.is_cut.tolist())
-        for rows, *values in zip(ids, *columns, strict=True):
-            yield [
-                Hypothesis(next(texts), tuple(row), *of_row)
-                for row, *of_row in zip(rows, *values, strict=True)
-            ]
 
 
 def _texts_after(
