@@ -12,6 +12,7 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Generator, Hypothesis
 from seq2seq_kit.inference.search import ModelSearch
+from seq2seq_kit.special_ids import EOS_ID
 
 LINES = random_lines(24, longest=13)
 
@@ -265,6 +266,17 @@ def test_options_left_out_come_from_the_config(translator: Generator) -> None:
     assert plain == list(translator.hypotheses(LINES[:5], decoding=DecodingConfig(beam_size=5)))
     decoding = DecodingConfig(max_length=3)
     assert plain == list(translator.hypotheses(LINES[:5], decoding=decoding, max_length=10))
+
+
+def test_outputs_have_at_least_min_length_tokens(translator: Generator) -> None:
+    options = {"beam_size": 1, "max_length": 8}
+
+    def lengths(**more: int) -> list[int]:
+        found = translator.hypotheses(LINES, **options, **more)
+        return [sum(token != EOS_ID for token in best.token_ids) for (best,) in found]
+
+    assert min(length for length in lengths() if length) < 6
+    assert all(length >= 6 for length in lengths(min_length=6) if length)
 
 
 def test_other_numbers_need_no_new_graph(

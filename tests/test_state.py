@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from reference import NumberTokenizer, generator_of, random_network
 
+from seq2seq_kit.archive import load_archive, save_archive
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.inference.generator import Generator
@@ -146,3 +147,23 @@ def test_a_text_that_has_ended_stays_so(generator: Generator) -> None:
         assert generator.write(state, 5) == "" and list(generator.stream_state(state, 5)) == []
     finally:
         bias.assign(kept)
+
+
+def test_an_archive_that_is_no_whole_state_is_refused(generator: Generator, tmp_path: Path) -> None:
+    path = tmp_path / "one.state"
+    generator.read("He").save(path)
+    whole = load_archive(path)
+    save_archive(path, whole.arrays.items(), {**whole.metadata, "format_version": 99})
+    with pytest.raises(RunError, match=r"is no saved state \(format_version is 99\)"):
+        generator.load_state(path)
+    save_archive(path, whole.arrays.items(), {"format_version": 1})
+    with pytest.raises(RunError, match="is no saved state"):
+        generator.load_state(path)
+    last = max(whole.arrays, key=int)
+    for arrays in (
+        {name: array for name, array in whole.arrays.items() if name != last},
+        whole.arrays | {last: whole.arrays[last].astype(np.float64)},
+    ):
+        save_archive(path, arrays.items(), whole.metadata)
+        with pytest.raises(RunError, match=r"one\.state is damaged\. Restore it from a copy"):
+            generator.load_state(path)
