@@ -18,6 +18,7 @@ from reference import (
 )
 
 from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.decoding.groups import split_into_groups
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference import parallel
 from seq2seq_kit.inference.generator import Generator
@@ -146,11 +147,13 @@ def test_a_gpu_has_one_thread(four_cores: None, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
-def test_parts_have_each_line_once_and_whole_groups(threads: int) -> None:
+def test_parts_make_the_groups_that_all_lines_make(threads: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 40, 300)
     parts = split_lines(lengths, 7, threads)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(300))
     assert 2 * threads <= len(parts) <= 4 * threads if threads > 1 else len(parts) == 1
+    found = [part[lines] for part in parts for lines in split_into_groups(lengths[part], 7)]
+    expected = split_into_groups(lengths, 7)
+    assert sorted(map(tuple, found)) == sorted(map(tuple, expected))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +190,7 @@ def test_answers_are_bit_for_bit_the_same_with_any_number_of_threads(
     generator = generators[task]
     alone = list(generator.hypotheses(LINES, threads=1, **options))
     assert len({one.score for one, *_ in alone}) > len(LINES) / 2
-    assert list(generator.hypotheses(LINES, threads=4, **options)) == alone
+    assert list(generator.hypotheses(LINES, threads=2, **options)) == alone
 
 
 def test_a_search_uses_all_cores_unless_told_otherwise(
