@@ -20,6 +20,7 @@ from seq2seq_kit.config import (
     suggest_option,
 )
 from seq2seq_kit.config.faults import suggest_key
+from seq2seq_kit.data.in_memory import overrides_for
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.errors import InputError, RunError, TrainingInterrupted
@@ -123,6 +124,9 @@ class Seq2Seq:
         config: str | Path | Mapping[str, Any] | Config,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         *,
+        train: Any = None,
+        validation: Any = None,
+        test: Any = None,
         overrides: Sequence[str] = (),
         run_dir: str | Path | None = None,
         resume: bool = False,
@@ -135,6 +139,12 @@ class Seq2Seq:
         Args:
             config: A YAML file, its content as a dict, or a `Config`.
             callbacks: Keras callbacks, called as `keras.Model.fit` does.
+            train: Texts in place of the config's `data.train`: an iterable of pairs of strings, of
+                records with `source` and `target`, or for continuation of strings; a pandas
+                `DataFrame` or a Hugging Face `Dataset` with these columns. They are kept in the
+                cache folder.
+            validation: The same in place of `data.validation`.
+            test: The same in place of `data.test`.
             overrides: As in `load_config`: `training.epochs=3`.
             run_dir: Where everything is kept; by default `runs/<name of the config file>`, for a
                 dict or `Config` `runs/unnamed`.
@@ -146,12 +156,17 @@ class Seq2Seq:
         """
         show_log()
         check_not_forked()
+        texts = overrides_for(train=train, validation=validation, test=test)
         run = RunFolder(user_path(run_dir) if run_dir else _default_run_folder(config))
         callbacks = check_callbacks(callbacks)
         with catch_signals():
             try:
                 fitted = fit_run(
-                    config, run, callbacks=callbacks, overrides=overrides, resume=resume
+                    config,
+                    run,
+                    callbacks=callbacks,
+                    overrides=[*texts, *overrides],
+                    resume=resume,
                 )
             except Interrupted as interrupted:
                 raise TrainingInterrupted(

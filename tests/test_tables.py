@@ -1,4 +1,4 @@
-"""TSV files: their columns, and rows that have too few or too many."""
+"""Tables: their columns, and rows that have too few or too many."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from seq2seq_kit.config import CorpusConfig
 from seq2seq_kit.errors import DataError
-from seq2seq_kit.text.corpus import BadRow, Pair, check_corpus, read_corpus
+from seq2seq_kit.text.corpus import BadRow, Pair, check_corpus, read_corpus, read_pairs
 
 
 def write(path: Path, content: bytes | str) -> Path:
@@ -141,3 +141,112 @@ def test_tsv_faults_are_found_before_training(
     assert len(faults) == 1
     assert "corpus.tsv" in faults[0]
     assert message in faults[0]
+
+
+def table(tmp_path: Path, name: str, content: str, **options: object) -> CorpusConfig:
+    path = write(tmp_path / name, content)
+    return CorpusConfig.model_validate({name.split(".")[-1]: path, **options} if options else path)
+
+
+CSV_AND_JSONL = {
+    "csv": (
+        "a.csv",
+        'a,"b ""x"", y\nz"\n\nc,d\n',
+        {},
+        [(1, "a", 'b "x", y\nz'), (3, "", ""), (4, "c", "d")],
+    ),
+    "csv with a header": (
+        "a.csv",
+        "de;en\r\n春;b\r\n",
+        {"delimiter": ";", "header": True, "source_columns": "en", "target_columns": "de"},
+        [(2, "b", "春")],
+    ),
+    "objects": (
+        "a.jsonl",
+        '{"de": "x\\ny", "n": 3, "en": "春"}\n\n{"en": "q", "de": "r", "by": "someone"}\n',
+        {},
+        [(1, "x\ny", "春"), (2, "", ""), (3, "r", "q")],
+    ),
+    "fields by name": (
+        "a.jsonl",
+        '{"id": "7", "t": {"de": "x", "en": "y"}}\n{"t": {"en": "z", "de": "w"}}\n',
+        {"source_columns": "t.en", "target_columns": ["t.de", "t.en"], "join": "+"},
+        [(1, "y", "x+y"), (2, "z", "w+z")],
+    ),
+    "arrays": ("a.jsonl", '["a", "b"]\n["c", "d"]\n', {}, [(1, "a", "b"), (2, "c", "d")]),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "expected"), CSV_AND_JSONL.values(), ids=CSV_AND_JSONL.keys()
+)
+def test_csv_and_jsonl(
+    tmp_path: Path,
+    name: str,
+    content: str,
+    options: dict[str, object],
+    expected: list[tuple[int, str, str]],
+) -> None:
+    corpus = table(tmp_path, name, content, **options)
+    assert [tuple(pair) for pair in read_corpus(corpus)] == expected
+    assert check_corpus(corpus) == []
+    chosen = [pair for pair in expected if pair[0] != 2 and pair[1]]
+    assert [tuple(pair) for pair in read_pairs(corpus, [line for line, *_ in chosen])] == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "de;en\na;b\n",
+            r"line 1: expected at least 2 columns, .*','.*delimiter",
+        ),
+        ("a.csv", 'a,b\nc,"d\ne,f\n', r"line 2: expected a row of CSV.*at line 3"),
+        ("a.csv", "a,b\nc,d,e\n", r"line 2: expected 2 columns.*found 3. A text that contains ','"),
+        (
+            "a.jsonl",
+            '{"de": "x", "en": "y"}\n{"de": "x"}\n',
+            r"line 2: expected 2 fields, 'de' and 'en', but found 1",
+        ),
+        (
+            "a.jsonl",
+            '{"de": "x", "en": null}\n',
+            r"line 1: expected at least 2 fields, but found 1",
+        ),
+        ("a.jsonl", '["a", 3]\n', r"line 1: expected a JSON object or an array of strings"),
+        ("a.jsonl", '{"de": "x", "en": "y"}\n{oops\n', r"line 2: .*is not JSON"),
+        ("a.jsonl", "3\n", r"line 1: expected a JSON object or an array"),
+    ],
+)
+def test_faulty_csv_and_jsonl_are_refused_with_their_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    corpus = table(tmp_path, name, content)
+    with pytest.raises(DataError, match=message):
+        list(read_corpus(corpus))
+    (fault,) = check_corpus(corpus)
+    assert name in fault
+
+
+def test_records_that_lack_a_field_can_be_skipped(tmp_path: Path) -> None:
+    corpus = table(tmp_path, "a.jsonl", '["a", "b"]\n["c"]\n["d", "e"]\n', bad_lines="skip")
+    kinds = [type(pair) for pair in read_corpus(corpus)]
+    assert kinds == [Pair, BadRow, Pair]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tsv": "a", "delimiter": ";"}, "delimiter: is used only with `csv`"),
+        ({"jsonl": "a", "header": True}, "header: is used only with `tsv` or `csv`"),
+        ({"lines": "a", "join": "x"}, "join: is used only with `tsv`, `csv` or `jsonl`"),
+        ({"csv": "a", "source_columns": "de"}, "source_columns: names a column, 'de'"),
+        ({"csv": "a", "delimiter": ";;"}, "delimiter"),
+        ({"csv": "a", "delimiter": '"'}, "delimiter"),
+        ({"csv": "a", "tsv": "b"}, "exactly one kind of corpus"),
+    ],
+)
+def test_keys_of_another_kind_of_table_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CorpusConfig.model_validate(values)

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     help="The correct outputs, line by line with --source. Repeat it for several files.",
 )
 @click.option(
-    "--tsv", type=FILE, help="Inputs and correct outputs; rows with the same input belong together."
+    "--tsv",
+    type=FILE,
+    help="Inputs and correct outputs; rows with the same input belong together. The file may also "
+    "be a .csv or .jsonl.",
 )
 @click.option(
     "--tokenize",
@@ -59,9 +62,9 @@ def evaluate(
     Prints BLEU and chrF with sacrebleu's signatures, exact match and perplexity.
 
     Give either --source and --reference, or --tsv, in which the rows that share an input are its
-    alternative correct outputs. The columns of --tsv are those of the run's training TSV if it had
-    one, otherwise 1 and 2. The perplexity is that of the first reference; there is none per word
-    where no spaces separate the words. --json has the names that results.json has.
+    alternative correct outputs. The columns of --tsv are those of the run's training data if that
+    was such a file, otherwise 1 and 2. The perplexity is that of the first reference; there is none
+    per word where no spaces separate the words. --json has the names that results.json has.
     """
     if (source is None) == (tsv is None) or bool(references) != (source is not None):
         raise click.UsageError("Expected either --source with --reference, or --tsv.")
@@ -70,7 +73,7 @@ def evaluate(
 
     from seq2seq_kit import Seq2Seq
     from seq2seq_kit.startup import compute_operations_on_one_thread
-    from seq2seq_kit.text.references import read_parallel_references, read_tsv_references
+    from seq2seq_kit.text.references import read_parallel_references, read_table_references
 
     compute_operations_on_one_thread()
     model = Seq2Seq.load(run)
@@ -78,7 +81,7 @@ def evaluate(
         answers = read_parallel_references(source, references)
     elif tsv is not None:
         trained_on = model.config.data.train[0]
-        answers = read_tsv_references(tsv, trained_on, model.source_tokenizer.normalize)
+        answers = read_table_references(tsv, trained_on, model.source_tokenizer.normalize)
     if not answers:
         raise InputError(f"{tsv or source}: expected at least one line to evaluate. Found: none.")
     sources, lines = [one.source for one in answers], [one.line for one in answers]

@@ -49,8 +49,11 @@ MIN_STEPS_TO_VALIDATION = 100
 
 
 def as_corpus(value: Any) -> Any:
-    """A corpus may be written as the path of a TSV alone."""
-    return {"tsv": value} if isinstance(value, str | Path) else value
+    """A corpus may be written as the path of a table alone, whose suffix says what it is."""
+    if not isinstance(value, str | Path):
+        return value
+    suffix = Path(str(value).removesuffix(".gz")).suffix.lower()
+    return {_KEYS_BY_SUFFIX.get(suffix, "tsv"): value}
 
 
 def _column(value: Any) -> int | str:
@@ -66,15 +69,21 @@ Columns = Annotated[tuple[Column, ...], BeforeValidator(as_list), Field(min_leng
 
 
 # The keys of a corpus that name files of texts.
-_TEXT_KEYS = ("source", "target", "tsv", "lines", "text")
+TEXT_KEYS = ("source", "target", "tsv", "csv", "jsonl", "lines", "text")
+# Those of tables: files with a source and a target in each row.
+_TABLE_KEYS = ("tsv", "csv", "jsonl")
+_KEYS_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
-CorpusKind = Literal["parallel", "tsv", "lines", "text"]
+CorpusKind = Literal["parallel", "tsv", "csv", "jsonl", "lines", "text"]
+# The kinds whose rows are pairs.
+PAIR_KINDS = ("parallel", *_TABLE_KEYS)
 
 
 class CorpusConfig(Section):
-    """A corpus is exactly one of parallel files, `tsv`, `lines` or `text`.
+    """A corpus is exactly one of parallel files, `tsv`, `csv`, `jsonl`, `lines` or `text`.
 
-    Files are UTF-8, plain or gzipped. A path without a key is a `tsv`.
+    Files are UTF-8, plain or gzipped. A path without a key is a `csv` or `jsonl` if its name ends
+    so, otherwise a `tsv`.
     """
 
     source: FilePath | None = None
@@ -83,19 +92,27 @@ class CorpusConfig(Section):
     """Parallel files: the file with the target texts, line by line with `source`."""
     tsv: FilePath | None = None
     """A file with tab-separated columns, one pair a line."""
+    csv: FilePath | None = None
+    """A file with columns separated by `delimiter`, one pair a row. Texts in double quotes may
+    contain it, line breaks, and quotes written twice."""
+    jsonl: FilePath | None = None
+    """A file with a JSON object or array on each line, one pair each. Columns are the fields of the
+    object, those of nested objects as `translation.de`; values are strings."""
     source_columns: Columns = (1,)
-    """`tsv`: the columns of the source, counted from 1, or named if there is a `header`; several
-    are joined."""
+    """Tables (`tsv`, `csv`, `jsonl`): the columns of the source, counted from 1, or named if there
+    is a `header` or the file is a `jsonl`; several are joined."""
     target_columns: Columns = (2,)
-    """`tsv`: the columns of the target, in the same way."""
+    """Tables: the columns of the target, in the same way."""
     join: str = " "
-    """`tsv`: the text between joined columns."""
+    """Tables: the text between joined columns."""
     header: Switch = False
-    """`tsv`: whether the first line names the columns."""
+    """`tsv`, `csv`: whether the first line names the columns."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1, pattern='[^"\\r\\n]')] = ","
+    """`csv`: the character between columns."""
     bad_lines: Literal["error", "skip"] = "error"
-    """`tsv`: what to do with rows that have another number of columns than the header or, without
-    a header, than most of the first 1,000 rows. A tab inside a text shifts the columns after it.
-    Skipped rows are counted and reported."""
+    """Tables: what to do with rows that have another number of columns than the header or, without
+    a header, than most of the first 1,000 rows, or that lack a field. A tab inside a text of a TSV
+    shifts the columns after it. Skipped rows are counted and reported."""
     lines: FilePath | None = None
     """Continuation: a file with one independent text a line."""
     text: FilePath | None = None
@@ -115,19 +132,24 @@ class CorpusConfig(Section):
             return values
         # An empty path would be the folder itself.
         return {
-            key: None if key in _TEXT_KEYS and value == "" else value
+            key: None if key in TEXT_KEYS and value == "" else value
             for key, value in values.items()
         }
 
     @property
     def kind(self) -> CorpusKind:
-        """Which of the four kinds of corpus this is."""
+        """Which kind of corpus this is."""
         return self._kinds()[0]
+
+    @property
+    def table(self) -> Path | None:
+        """The file of a TSV, CSV or JSONL; None for other kinds."""
+        return self.tsv or self.csv or self.jsonl
 
     @property
     def named_files(self) -> dict[str, Path]:
         """The files of texts under their keys."""
-        return {key: path for key in _TEXT_KEYS if (path := getattr(self, key)) is not None}
+        return {key: path for key in TEXT_KEYS if (path := getattr(self, key)) is not None}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -138,6 +160,8 @@ class CorpusConfig(Section):
         given: dict[CorpusKind, bool] = {
             "parallel": self.source is not None or self.target is not None,
             "tsv": self.tsv is not None,
+            "csv": self.csv is not None,
+            "jsonl": self.jsonl is not None,
             "lines": self.lines is not None,
             "text": self.text is not None,
         }
@@ -147,29 +171,41 @@ class CorpusConfig(Section):
         kinds = self._kinds()
         if len(kinds) != 1:
             # In YAML, a key without a value.
-            empty = [key for key in _TEXT_KEYS if key in self.model_fields_set and not kinds]
+            empty = [key for key in TEXT_KEYS if key in self.model_fields_set and not kinds]
             if empty:
                 return dict.fromkeys(empty, "is empty. Name a file.")
             received = " and ".join(kinds) if kinds else "none of them"
             return {
                 "": "must name exactly one kind of corpus: `source` with `target` (parallel files),"
-                f" `tsv`, `lines` or `text`. Received: {received}."
+                f" `tsv`, `csv`, `jsonl`, `lines` or `text`. Received: {received}."
             }
         faults = {}
         if self.separator is not None and kinds != ["text"]:
             faults["separator"] = "is used only with `text`. Remove it."
-        if kinds == ["tsv"]:
-            return faults | self._column_faults()
+        faults |= self._unused_keys(kinds[0])
         if kinds == ["parallel"]:
             for key, other in (("source", "target"), ("target", "source")):
                 if getattr(self, key) is None:
                     faults[key] = (
                         f"is required: parallel files need both sides, here `{other}` only."
                     )
-        for key in ("source_columns", "target_columns", "join", "header", "bad_lines"):
-            if getattr(self, key) != type(self).model_fields[key].default:
-                faults[key] = "is used only with `tsv`. Remove it, or name the file as `tsv`."
+        if kinds[0] in ("tsv", "csv"):
+            faults |= self._column_faults()
         return faults
+
+    def _unused_keys(self, kind: CorpusKind) -> dict[str, str]:
+        """Keys that mean nothing for this kind of corpus."""
+        unused = {} if kind == "csv" else {"delimiter": "csv"}
+        if kind == "jsonl":
+            unused["header"] = "tsv` or `csv"
+        if kind not in _TABLE_KEYS:
+            keys = ("source_columns", "target_columns", "join", "header", "bad_lines")
+            unused |= dict.fromkeys(keys, "tsv`, `csv` or `jsonl")
+        return {
+            key: f"is used only with `{used_with}`. Remove it, or name the file so."
+            for key, used_with in unused.items()
+            if getattr(self, key) != type(self).model_fields[key].default
+        }
 
     def _column_faults(self) -> dict[str, str]:
         """Columns can be named only if the first line of the file names them."""

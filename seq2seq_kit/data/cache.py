@@ -11,6 +11,7 @@ from typing import Any
 from seq2seq_kit import bounds
 from seq2seq_kit.atomic import remove_leftovers, remove_older_leftovers, write_bytes
 from seq2seq_kit.config import CorpusConfig
+from seq2seq_kit.config.sections import TEXT_KEYS
 from seq2seq_kit.digests import FileDigests, digest
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.files import user_path, why_not_regular
@@ -69,8 +70,7 @@ def describe_corpus(corpus: CorpusConfig, digests: FileDigests) -> dict[str, Any
         DataError: If a file cannot be read.
     """
     found = {key: digests.of(path) for key, path in corpus.named_files.items()}
-    keys = ("source", "target", "tsv", "lines", "text")
-    return corpus.model_dump(mode="json", exclude={"weight", *keys}) | found
+    return corpus.model_dump(mode="json", exclude={"weight", *TEXT_KEYS}) | found
 
 
 def write_cached(path: Path, data: bytes, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq_kit.config.sections import CorpusKind
+from seq2seq_kit.config.sections import PAIR_KINDS, CorpusKind
 from seq2seq_kit.data.report import EncodingReport
 from seq2seq_kit.special_ids import EOS_ID
 
@@ -53,7 +53,7 @@ class CorpusRows(NamedTuple):
     """The rows that one corpus has in an encoded set."""
 
     kind: CorpusKind
-    """A row is a pair of parallel files or TSV, a line of `lines`, the whole stream of `text`."""
+    """A row is a pair, a line of `lines`, or the whole stream of `text`."""
     weight: float
     """How often an epoch shows each row."""
     start: int
@@ -64,7 +64,7 @@ class CorpusRows(NamedTuple):
     @property
     def has_source(self) -> bool:
         """Whether the rows have a source side."""
-        return self.kind in ("parallel", "tsv")
+        return self.kind in PAIR_KINDS
 
 
 @dataclass(frozen=True, eq=False)

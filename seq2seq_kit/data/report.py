@@ -71,7 +71,7 @@ class Place(NamedTuple):
     def locate(self, corpora: Sequence[CorpusConfig]) -> str:
         """Returns `file:line`."""
         corpus = corpora[self.corpus]
-        path = getattr(corpus, self.side) or corpus.tsv or corpus.lines or corpus.text
+        path = getattr(corpus, self.side) or corpus.table or corpus.lines or corpus.text
         return f"{path}:{self.line}"
 
 

@@ -1,4 +1,4 @@
-"""Corpora: aligned pairs from parallel files, TSV, one text a line, or running text.
+"""Corpora: aligned pairs from parallel files or tables, one text a line, or running text.
 
 Everything is read as a stream, so memory does not grow with a corpus. Knows nothing of tokens.
 """
@@ -21,7 +21,8 @@ class Pair(NamedTuple):
     """A source text with its target text, and their line number."""
 
     line: int
-    """Line number in the file, counted from 1; in parallel files the same on both sides."""
+    """Line number in the file, counted from 1; in parallel files the same on both sides, for a row
+    of several lines that of the first."""
     source: str
     """Empty for continuation."""
     target: str
@@ -29,7 +30,7 @@ class Pair(NamedTuple):
 
 
 class BadRow(Pair):
-    """A TSV row to skip, because its number of columns is unusual. Both sides are empty."""
+    """A row of a table to skip, because its number of columns is unusual. Both sides are empty."""
 
     __slots__ = ()
 
@@ -37,7 +38,7 @@ class BadRow(Pair):
 def read_corpus(corpus: CorpusConfig) -> Iterator[Pair]:
     """Yields the pairs of a corpus in file order, with none left out.
 
-    An empty line is a pair with an empty side; the caller decides whether to keep it. A TSV row
+    An empty line is a pair with an empty side; the caller decides whether to keep it. A table's row
     with an unusual number of columns is a `BadRow` if the corpus has `bad_lines: skip`.
 
     Args:
@@ -49,18 +50,18 @@ def read_corpus(corpus: CorpusConfig) -> Iterator[Pair]:
     Raises:
         ConfigError: If `corpus` names no files.
         DataError: If a file cannot be read or is not UTF-8, if parallel files differ in their
-            number of lines, or if a TSV lacks a column or has a row with an unusual number of
+            number of lines, or if a table lacks a column or has a row with an unusual number of
             columns and `bad_lines` is "error". Each message names the file and the line.
     """
     if corpus.source is not None and corpus.target is not None:
         return _read_parallel(corpus.source, corpus.target)
-    if corpus.tsv is not None:
-        return _read_tsv(corpus.tsv, corpus)
+    if corpus.table is not None:
+        return _read_table(corpus.table, corpus)
     texts = corpus.lines or corpus.text
     if texts is not None:
         return _read_texts(texts)
     raise ConfigError(
-        "A corpus must name `source` and `target`, or `tsv`, or `lines`, or `text`. "
+        "A corpus must name `source` and `target`, or `tsv`, `csv`, `jsonl`, `lines` or `text`. "
         "Received none of them."
     )
 
@@ -80,10 +81,9 @@ def read_pairs(corpus: CorpusConfig, lines: Sequence[int]) -> Iterator[Pair]:
         targets = read_chosen_lines(corpus.target, lines)
         # Neither is longer unless a file has changed, which is for the caller to notice.
         yield from map(Pair, lines, sources, targets)
-    elif corpus.tsv is not None:
-        table = open_table(corpus.tsv, corpus)
-        for number, line in zip(lines, read_chosen_lines(corpus.tsv, lines), strict=False):
-            cells = line.split("\t")
+    elif corpus.table is not None:
+        table = open_table(corpus.table, corpus)
+        for number, cells in table.chosen_rows(lines):
             if table.is_bad(cells):
                 raise DataError(table.explain_bad_rows(1, [(number, len(cells))]))
             yield Pair(number, *table.sides(cells))
@@ -95,7 +95,7 @@ def read_pairs(corpus: CorpusConfig, lines: Sequence[int]) -> Iterator[Pair]:
 def check_corpus(corpus: CorpusConfig) -> list[str]:
     """Lists the faults of a corpus that can be found before training.
 
-    Parallel files and TSV are read to the end, for their line counts and columns; of the other
+    Parallel files and tables are read to the end, for their line counts and columns; of the other
     kinds only the first line is read.
 
     Args:
@@ -114,8 +114,8 @@ def check_corpus(corpus: CorpusConfig) -> list[str]:
     if corpus.source is not None and corpus.target is not None:
         return _check_parallel(corpus.source, corpus.target)
     try:
-        if corpus.tsv is not None:
-            return _check_tsv(corpus.tsv, corpus)
+        if corpus.table is not None:
+            return _check_table(corpus.table, corpus)
         if next(read_corpus(corpus), None) is None:
             return [_empty_file(corpus.lines or corpus.text)]
     except (ConfigError, DataError) as error:
@@ -139,7 +139,7 @@ def _read_texts(path: Path) -> Iterator[Pair]:
         yield Pair(number, "", line)
 
 
-def _read_tsv(path: Path, corpus: CorpusConfig) -> Iterator[Pair]:
+def _read_table(path: Path, corpus: CorpusConfig) -> Iterator[Pair]:
     table = open_table(path, corpus)
     for number, cells in table.rows:
         if not cells:
@@ -152,7 +152,7 @@ def _read_tsv(path: Path, corpus: CorpusConfig) -> Iterator[Pair]:
         yield Pair(number, *table.sides(cells))
 
 
-def _check_tsv(path: Path, corpus: CorpusConfig) -> list[str]:
+def _check_table(path: Path, corpus: CorpusConfig) -> list[str]:
     table = open_table(path, corpus)
     number, num_bad = 0, 0
     examples: list[tuple[int, int]] = []

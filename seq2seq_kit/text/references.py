@@ -1,4 +1,4 @@
-"""Test sets: each source text with its references, one or more, from parallel files or a TSV."""
+"""Test sets: each source text with its references, one or more, from parallel files or a table."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ class SourceWithReferences(NamedTuple):
     """A source text and the correct outputs for it."""
 
     line: int
-    """Its line number, counted from 1; in a TSV that of the first row with this source."""
+    """Its line number, counted from 1; in a table that of the first row with this source."""
     source: str
     references: list[str]
 
@@ -42,29 +42,31 @@ def read_parallel_references(
     ]
 
 
-def read_tsv_references(
-    tsv: Path, trained_on: CorpusConfig, normalize: Callable[[str], str]
+def read_table_references(
+    path: Path, trained_on: CorpusConfig, normalize: Callable[[str], str]
 ) -> list[SourceWithReferences]:
-    """Returns each source of a TSV with all its references, in the order of the sources.
+    """Returns each source of a table with all its references, in the order of the sources.
 
     Rows whose columns do not match are skipped and reported, if `trained_on` skips them.
 
     Args:
-        tsv: The file.
-        trained_on: The training corpus. If it is a TSV, its columns are used; else 1 and 2.
+        path: A TSV, or a CSV or JSONL if its name ends so.
+        trained_on: The training corpus. If it is such a file, its columns are used; else 1 and 2.
         normalize: Maps equivalent spellings of a source to the same text.
 
     Raises:
         DataError: If the file cannot be read, is not UTF-8 or has a faulty row.
     """
-    columns = trained_on if trained_on.kind == "tsv" else CorpusConfig(tsv=tsv)
+    corpus = CorpusConfig.model_validate(path)
+    if trained_on.kind == corpus.kind:
+        corpus = trained_on.model_copy(update={corpus.kind: path})
     answers: dict[str, SourceWithReferences] = {}
-    pairs = list(read_corpus(columns.model_copy(update={"tsv": tsv})))
+    pairs = list(read_corpus(corpus))
     if bad := [str(pair.line) for pair in pairs if isinstance(pair, BadRow)]:
         shown = ", ".join(bad[:_SHOWN_LINES]) + ", ..." * (len(bad) > _SHOWN_LINES)
         logger.warning(
             "%s: %d rows with another number of columns were skipped (lines %s).",
-            tsv,
+            path,
             len(bad),
             shown,
         )

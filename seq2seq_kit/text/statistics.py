@@ -9,6 +9,7 @@ from itertools import islice
 from seq2seq_kit.config import CorpusConfig, DataConfig, TokenizerConfig
 from seq2seq_kit.config.rules import CorpusStatistics, TextStatistics
 from seq2seq_kit.config.section import Normalization
+from seq2seq_kit.config.sections import PAIR_KINDS
 from seq2seq_kit.text.corpus import Pair, read_corpus
 from seq2seq_kit.text.lines import raw_lines
 from seq2seq_kit.text.normalization import normalize
@@ -50,7 +51,7 @@ def measure_corpora(
     for corpus, (sample, number) in zip(data.train, samples, strict=True):
         # A corpus has the weight of the lines that an epoch shows of it.
         weight = number * corpus.weight / max(len(sample), 1)
-        has_source = corpus.kind in ("parallel", "tsv")
+        has_source = corpus.kind in PAIR_KINDS
         for pair in sample:
             # As in training, which keeps empty lines only in running text.
             if corpus.kind != "text" and not (pair.target and (pair.source or not has_source)):
