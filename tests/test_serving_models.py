@@ -46,8 +46,8 @@ def served_run(**decoding: Any) -> tuple[Any, ServedRun]:
 
 def test_a_run_is_asked_with_its_options_and_those_of_the_request() -> None:
     recorder, run = served_run(beam_size=4, max_length=9)
-    options = run.options({"batch_size": 7}, num_hypotheses=2, truncate=True)
-    expected = DecodingConfig(beam_size=4, max_length=9, batch_size=7)
+    options = run.options({"batch_size": 7, "threads": 3}, num_hypotheses=2, truncate=True)
+    expected = DecodingConfig(beam_size=4, max_length=9, batch_size=7, threads=1)
     assert options == SearchOptions(expected, 2, truncate=True, alignments=False)
     assert run.batch_lines(options) == 7
     # Each has one special token more, and is padded to a multiple of four.

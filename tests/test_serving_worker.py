@@ -197,3 +197,19 @@ def test_a_call_is_refused_when_the_queue_is_full(worker: Worker, model: Backwar
         worker.run(Call(id))
     with pytest.raises(QueueFullError):
         worker.run(Call(id))
+
+
+def test_threads_search_with_one_model_at_the_same_time(model: Backwards) -> None:
+    worker = Worker("backwards", model, [model, model], queue_size=10, max_wait=0.01)
+    model.may_answer.clear()
+    jobs = [job(model, text, beam_size=size) for size, text in ((1, "ab"), (2, "cd"))]
+    for one in jobs:
+        worker.submit(one)
+    end = time.monotonic() + 10
+    while worker.waiting:  # Both are taken, though none is answered.
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    assert worker.is_running
+    model.may_answer.set()
+    assert [best(one) for one in jobs] == [["ba"], ["dc"]]
+    worker.close()

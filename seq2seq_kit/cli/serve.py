@@ -92,7 +92,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
     default=1,
     show_default=True,
     help="Processes that search, each on one core with all models in its own memory; 1 searches in "
-    "the process of the server.",
+    "the process of the server, with a thread for each core.",
 )
 @debug_option
 def serve(
@@ -130,6 +130,7 @@ def serve(
     from seq2seq_kit.startup import load_tensorflow
 
     load_tensorflow()
+    from seq2seq_kit.inference.parallel import num_threads
     from seq2seq_kit.serving.bodies import Limits
     from seq2seq_kit.serving.process import SearchProcess
     from seq2seq_kit.serving.server import Server, address_of, listen
@@ -146,6 +147,7 @@ def serve(
             queue_size=queue_size,
             max_wait=max_wait / 1000,
             token=token,
+            threads=num_threads(0),
             processes=[SearchProcess(number, load) for number in numbers],
         )
         if host not in _LOOPBACK and token is None:

@@ -1,6 +1,6 @@
 """What a server asks of a model: the same for a run, whose search is free, and for an export.
 
-Knows nothing of HTTP. Options are checked in any thread; texts are searched in the model's own.
+Knows nothing of HTTP. Options are checked in any thread; texts are searched in those of a worker.
 """
 
 import functools
@@ -127,7 +127,8 @@ class ServedRun(ServedModel):
         alignments: bool = False,
     ) -> SearchOptions:
         """Implements `ServedModel.options`."""
-        decoding = self._defaults.override(**given)
+        # A batch has lines of like length, which are one search, and the threads are the server's.
+        decoding = self._defaults.override(**given).model_copy(update={"threads": 1})
         check_num_hypotheses(num_hypotheses, decoding)
         return SearchOptions(decoding, num_hypotheses, truncate, alignments)
 

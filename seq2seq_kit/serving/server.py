@@ -67,7 +67,8 @@ class Server:
         queue_size: Lines that may wait for a model.
         max_wait: Seconds that a request waits for others to share its batch.
         token: As for `build_app`.
-        processes: What searches, each with the same models; nothing to search in this process.
+        threads: Threads that search with each model in this process.
+        processes: What searches instead, each with the same models.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Server:
         queue_size: int = 256,
         max_wait: float = 0.005,
         token: str | None = None,
+        threads: int = 1,
         processes: Sequence[SearchProcess] = (),
     ) -> None:
         metrics = Metrics()
@@ -86,7 +88,7 @@ class Server:
             name: Worker(
                 name,
                 model,
-                [RemoteModel(process, name) for process in processes],
+                [RemoteModel(process, name) for process in processes] or [model] * threads,
                 queue_size=queue_size,
                 max_wait=max_wait,
                 on_batch=metrics.batch_lines.labels(name).observe,

@@ -65,7 +65,8 @@ class Worker:
     Args:
         name: The name of the model, for the log.
         model: The model, for options, lengths and calls.
-        searchers: What searches; nothing for the model itself.
+        searchers: What searches; nothing for the model itself. The model may be among them several
+            times: its graphs can be called by several threads.
         queue_size: Lines that may wait, streams included; each stream counts as a line.
         max_wait: Seconds that a request waits for others to share its batch.
         on_batch: Is called with the number of lines of each batch; in the thread of a searcher.
@@ -89,9 +90,11 @@ class Worker:
         self._lines = LineQueue(model.batch_lines)
         self._is_closing = False
         self._changed = threading.Condition()
-        self._threads = [
-            _SearchThread(self, searcher, f"model {name}") for searcher in searchers or [model]
-        ]
+        self._threads: list[_SearchThread] = []
+        for searcher in searchers or [model]:
+            is_new = all(thread.searcher is not searcher for thread in self._threads)
+            thread = _SearchThread(self, searcher, f"model {name}", warms_up=is_new)
+            self._threads.append(thread)
         for thread in self._threads:
             thread.start()
 
@@ -215,21 +218,23 @@ class _SearchThread(threading.Thread):
 
     Args:
         worker: The worker.
-        searcher: What searches; no other thread uses it.
+        searcher: What searches.
         name: The name of the thread.
+        warms_up: Whether to trace the graph of the default options before there is work.
     """
 
-    def __init__(self, worker: Worker, searcher: Searcher, name: str) -> None:
+    def __init__(self, worker: Worker, searcher: Searcher, name: str, *, warms_up: bool) -> None:
         super().__init__(name=name, daemon=True)
+        self.searcher = searcher
         self.streams: list[Stream] = []
         self.calls: deque[Call] = deque()
         self._worker = worker
-        self._searcher = searcher
+        self._warms_up = warms_up
 
     @property
     def can_search(self) -> bool:
         """Whether it is there and its searcher, too."""
-        return self.is_alive() and self._searcher.is_ready
+        return self.is_alive() and self.searcher.is_ready
 
     @property
     def is_busy(self) -> bool:
@@ -238,18 +243,19 @@ class _SearchThread(threading.Thread):
 
     def run(self) -> None:
         """Works until the worker is closed and all is answered."""
-        self._warm_up()
+        if self._warms_up:
+            self._warm_up()
         while (lines := self._worker.next_lines(self)) is not None:
             self._search(lines)
             self._run_call()
             self._advance_streams()
-            self._searcher.wait_until_ready()
+            self.searcher.wait_until_ready()
 
     def _warm_up(self) -> None:
-        """Traces the graph of the default options, so that the first request is answered soon."""
+        """Searches for nothing with the default options, which traces their graph."""
         try:
-            self._searcher.wait_until_ready()
-            self._searcher.hypotheses([""], (), self._worker.model.options({}))
+            self.searcher.wait_until_ready()
+            self.searcher.hypotheses([""], (), self._worker.model.options({}))
         except Exception:
             logger.exception("The model %s failed on an empty text.", self._worker.name)
 
@@ -260,7 +266,7 @@ class _SearchThread(threading.Thread):
             return
         first = lines[0]
         try:
-            found = self._searcher.hypotheses(
+            found = self.searcher.hypotheses(
                 [line.text for line in lines],
                 [line.prefix for line in lines] if first.job.prefixes else (),
                 first.job.options,
@@ -300,7 +306,7 @@ class _SearchThread(threading.Thread):
     def _has_ended(self, stream: Stream) -> bool:
         try:
             if stream.pieces is None:
-                stream.pieces = self._searcher.stream(stream.text, stream.options)
+                stream.pieces = self.searcher.stream(stream.text, stream.options)
             piece = next(stream.pieces, None)
         except Exception as error:
             stream.send(self._worker.told(error))
