@@ -76,7 +76,7 @@ class Service:
 
     def __init__(self, run: str, workers: int) -> None:
         command = [sys.executable, "-m", "seq2seq_kit", "serve", run, "--port", "0"]
-        command += ["--workers", str(workers)]
+        command += ["--workers", str(workers), "--queue-size", "10000"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         stdout: Any = self.process.stdout
         line = stdout.readline()
@@ -140,7 +140,8 @@ def measure(
     )
 
 
-# What `s2s generate` does, without its start: the answers and the seconds, after a first pass.
+# What `s2s generate` does, without its start: the answers, the seconds and those of processors,
+# after a first pass.
 OFFLINE = """
 import json, sys, time
 from seq2seq_kit.startup import load_tensorflow
@@ -149,19 +150,19 @@ from seq2seq_kit import Seq2Seq
 model = Seq2Seq.load(sys.argv[1])
 lines, options = json.load(sys.stdin)
 model.generate(lines, **options)
-started = time.perf_counter()
+started, cpu = time.perf_counter(), time.process_time()
 outputs = model.generate(lines, **options)
-json.dump([outputs, time.perf_counter() - started], sys.stdout)
+json.dump([outputs, time.perf_counter() - started, time.process_time() - cpu], sys.stdout)
 """
 
 
-def offline(run: str, lines: list[str], options: dict[str, Any]) -> tuple[list[str], float]:
-    """Returns the outputs of the lines, and lines a second."""
+def offline(run: str, lines: list[str], options: dict[str, Any]) -> tuple[list[str], float, float]:
+    """Returns the outputs of the lines, lines a second, and processor seconds of a line."""
     command = [sys.executable, "-c", OFFLINE, run]
     request = json.dumps([lines, options])
     done = subprocess.run(command, input=request, capture_output=True, text=True, check=True)
-    outputs, seconds = json.loads(done.stdout)
-    return outputs, len(lines) / seconds
+    outputs, seconds, cpu = json.loads(done.stdout)
+    return outputs, len(lines) / seconds, cpu / len(lines)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -185,7 +186,7 @@ def main() -> int:
     seconds, clients, locust = arguments.seconds, arguments.clients, arguments.locust
     options = {"beam_size": arguments.beam_size}
     lines = arguments.source.read_text(encoding="utf-8").splitlines()[: arguments.lines]
-    outputs, rate = offline(arguments.run, lines, options)
+    outputs, rate, cpu_of_line = offline(arguments.run, lines, options)
     plan = {
         "expected": list(zip(lines, outputs, strict=True)),
         "options": options,
@@ -210,11 +211,11 @@ def main() -> int:
     print(f"bad requests refused: {warm.refused + many.refused}; wrong or lost: {failures}")
     before, after = (sum(values) / 1e6 for values in (memory, memory_after))
     print(f"memory: {before:.0f} MB before, {after:.0f} MB after; exit code {code}")
-    own, others = (
-        1000 * (end - start) / (many.good + many.refused)
-        for start, end in zip(cpu, cpu_after, strict=True)
+    served = 1000 * (sum(cpu_after) - sum(cpu)) / (many.good * many.lines_per_request)
+    print(
+        f"processor time of a line: {1000 * cpu_of_line:.1f} ms of s2s generate, "
+        f"{served:.1f} ms of the server and its processes, bad requests included"
     )
-    print(f"processor time of a request: {own:.1f} ms in the server, {others:.1f} ms in others")
     return int(bool(failures or code))
 
 
