@@ -106,7 +106,7 @@ def test_an_export_is_asked_for_hypotheses_only() -> None:
     options = export.options({}, num_hypotheses=3)
     assert export.beam == 3
     assert export.hypotheses(["a"], (), options, first_line=2)
-    assert recorder.asked == [(["a"], {"num_hypotheses": 3, "first_line": 2})]
+    assert recorder.asked == [(["a"], {"num_hypotheses": 3, "first_line": 2, "threads": 1})]
     with pytest.raises(InputError, match="at most 3"):
         export.options({}, num_hypotheses=4)
     with pytest.raises(InputError, match="Received: beam_size, truncate"):

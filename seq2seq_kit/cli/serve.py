@@ -131,6 +131,7 @@ def serve(
 
     load_tensorflow()
     from seq2seq_kit.inference.parallel import num_threads
+    from seq2seq_kit.machine import available_cores
     from seq2seq_kit.serving.bodies import Limits
     from seq2seq_kit.serving.process import SearchProcess
     from seq2seq_kit.serving.server import Server, address_of, listen
@@ -147,7 +148,7 @@ def serve(
             queue_size=queue_size,
             max_wait=max_wait / 1000,
             token=token,
-            threads=num_threads(0),
+            threads=num_threads(0, available_cores()),
             processes=[SearchProcess(number, load) for number in numbers],
         )
         if host not in _LOOPBACK and token is None:

@@ -241,7 +241,7 @@ class ServedExport(ServedModel):
         if prefixes:
             raise InputError("An exported SavedModel accepts no `prefixes`. Serve the run.")
         found = self._model.hypotheses(
-            texts, num_hypotheses=options.num_hypotheses, first_line=first_line
+            texts, num_hypotheses=options.num_hypotheses, first_line=first_line, threads=1
         )
         return list(found)
 
