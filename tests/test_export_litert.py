@@ -327,6 +327,8 @@ def test_s2s_describes_an_export_and_says_how_to_run_it(
 ) -> None:
     assert main(["info", str(translator_folder)]) == 0
     assert json.loads(capsys.readouterr().out)["format"] == "litert"
+    assert main(["verify", str(translator_folder)]) == 2
+    assert "run.py checks its files" in capsys.readouterr().err
     assert main(["generate", str(translator_folder), "--prompt", "ab"]) == 2
     assert f"Run it with `python {translator_folder / 'run.py'}`" in capsys.readouterr().err
 

@@ -18,6 +18,13 @@ def verify(export: Path) -> None:
     exported: the same texts, with scores that may differ in the last digits on another processor.
     The exit code is 1 if anything was damaged or changed.
     """
+    from seq2seq_kit.export.folder import is_litert_export
+
+    if is_litert_export(export):
+        raise click.UsageError(
+            f"Expected an exported SavedModel. Received: {export}, an export for LiteRT, whose "
+            f"run.py checks its files at each start. `s2s info` checks them too."
+        )
     from seq2seq_kit.startup import load_tensorflow
 
     load_tensorflow()
