@@ -219,6 +219,6 @@ def test_attention_that_does_not_fit_is_refused(deep_model: Seq2Seq, writer: Seq
     other = ForcedAttention(step=1, weights=[1, 0])
     with pytest.raises(InputError, match="as many weights"):
         insight.intervene(deep_model, forced, other).__enter__()
-    with pytest.raises(InputError, match="only in a translation model"):
+    with pytest.raises(InputError, match="only in a translation model that has one"):
         insight.intervene(writer, forced).__enter__()
     assert deep_model.generate(["abb"])

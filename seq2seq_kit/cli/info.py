@@ -72,7 +72,9 @@ def _describe_model(model: "Seq2Seq") -> dict[str, Any]:
     for layer in model.model.layers:
         described[f"parameters of {layer.name}"] = layer.count_params()
     described["parameters"] = model.model.count_params()
-    described["LSTM kernel here"] = "cuDNN" if gpus else "FastLSTM's loop on the CPU (no GPU)"
+    loop = "FastLSTM's loop" if model.config.model.cell == "lstm" else "Keras's loop"
+    has_cudnn = gpus and model.config.model.cell != "simple_rnn"
+    described["recurrent kernel here"] = "cuDNN" if has_cudnn else f"{loop} on the CPU (no GPU)"
     described["bfloat16 on this processor"] = {True: "fast", False: "slow", None: "not known"}[
         has_bfloat16()
     ]

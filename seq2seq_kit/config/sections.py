@@ -376,8 +376,12 @@ class ModelConfig(Section):
     decoder_layers: Layers = 1
     """The number of LSTM layers of the decoder or language model; from the second on they have
     residual connections."""
-    attention: Literal["additive", "multiplicative"] = "additive"
-    """How attention compares a decoder state with the encoder outputs."""
+    cell: Literal["lstm", "gru", "simple_rnn"] = "lstm"
+    """The cell of all recurrent layers. A gated recurrent unit and a simple recurrent layer without
+    gates are for comparison; they train more slowly."""
+    attention: Literal["additive", "multiplicative", "none"] = "additive"
+    """How attention compares a decoder state with the encoder outputs. With none, the decoder sees
+    nothing of the source but the encoder's last state."""
     attention_layer: Literal["first", "last"] = "last"
     """The decoder layer after which attention is computed; the layers after it read the context."""
     layer_normalization: Switch = False
@@ -426,6 +430,10 @@ class ModelConfig(Section):
             faults["inner_units"] = (
                 f"must be at least `units`, here {self.units}. Received: {self.inner_units}."
             )
+        if self.weight_drop and self.cell != "lstm":
+            faults["weight_drop"] = f"is for `cell: lstm` only, here {self.cell}. Remove it."
+        if self.attention == "none" and self.attention_layer != "last":
+            faults["attention_layer"] = "has no meaning with `attention: none`. Remove it."
         return faults
 
 

@@ -70,6 +70,11 @@ class Aligner:
                 f"{model.config.task} (model.architecture: {model.config.model.architecture})."
             )
         self.model = model
+        if model.config.model.attention == "none":
+            raise InputError(
+                "Words are aligned by the attention, which this model does not have "
+                "(model.attention: none)."
+            )
         ids = tf.TensorSpec([1, None], tf.int32)
         attend = tf.function(
             model.model.attention_weights, input_signature=[ids, ids], autograph=False

@@ -13,7 +13,8 @@ import numpy as np
 from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.insight.subject import AnyModel, TextModel, check_is_run, lstm_layers
-from seq2seq_kit.model.alteration import AttentionOverride, LayerAlteration
+from seq2seq_kit.model.alteration import LayerAlteration
+from seq2seq_kit.model.attention import Attention
 from seq2seq_kit.model.networks import EncoderDecoder
 
 # The least and the largest value of what a layer computes; a cell has no limits.
@@ -22,6 +23,8 @@ _RANGES = {
     "forget_gate": (0.0, 1.0),
     "candidate": (-1.0, 1.0),
     "output_gate": (0.0, 1.0),
+    "update_gate": (0.0, 1.0),
+    "reset_gate": (0.0, 1.0),
     "cell": (-bounds.MAX_INTERVENTION, bounds.MAX_INTERVENTION),
     "hidden": (-1.0, 1.0),
 }
@@ -42,7 +45,8 @@ class Intervention:
     layer: str
     """The name of the layer, as in `Trace.layers`."""
     part: str
-    """"input_gate", "forget_gate", "output_gate", "candidate", "cell" or "hidden"."""
+    """"input_gate", "forget_gate", "output_gate", "candidate", "cell" or "hidden"; with a GRU's
+    cell "update_gate", "reset_gate", "candidate" or "hidden", with a simple one "hidden"."""
     units: Sequence[int] | None = None
     """The units of the layer; None for all."""
     value: float | None = None
@@ -166,8 +170,8 @@ def _copy_of(model: TextModel) -> _Altered:
         copy = model.copy()
         for layer in lstm_layers(copy.model).values():
             layer.alter()
-        if isinstance(copy.model, EncoderDecoder):
-            copy.model.decoder.attend.alter()
+        if (attention := _attention_of(copy)) is not None:
+            attention.alter()
         _copies[model] = _Altered(copy)
     return _copies[model]
 
@@ -199,11 +203,15 @@ def _apply(model: TextModel, interventions: Sequence[Intervention | ForcedAttent
     num_tokens = _check_attention(model, forced)
     for name, layer in layers.items():
         layer.assign(scales[name], offsets[name])
-    if isinstance(network, EncoderDecoder):
-        override: AttentionOverride = network.decoder.attend.alter()
-        override.assign(forced)
+    if (attention := _attention_of(model)) is not None:
+        attention.alter().assign(forced)
     for encoder in (model.inputs, model.generator.inputs, model.scorer.inputs):
         encoder.num_tokens = num_tokens
+
+
+def _attention_of(model: TextModel) -> Attention | None:
+    network = model.model
+    return network.decoder.attend if isinstance(network, EncoderDecoder) else None
 
 
 def _places(
@@ -244,11 +252,11 @@ def _check_attention(model: TextModel, forced: dict[int, np.ndarray]) -> int | N
     """
     if not forced:
         return None
-    if not isinstance(model.model, EncoderDecoder) or model.config.task != "translation":
+    if _attention_of(model) is None or model.config.task != "translation":
         raise InputError(
-            f"Attention can be forced only in a translation model with an encoder. Received a "
+            f"Attention can be forced only in a translation model that has one. Received a "
             f"model for {model.config.task} (model.architecture: "
-            f"{model.config.model.architecture})."
+            f"{model.config.model.architecture}, model.attention: {model.config.model.attention})."
         )
     lengths = {len(weights) for weights in forced.values()}
     if len(lengths) > 1:

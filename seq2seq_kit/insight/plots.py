@@ -14,6 +14,8 @@ from seq2seq_kit.insight.tracing import Trace
 
 # The rows of `plot_gates`, with the least value, the largest, and the colors.
 _ROWS = {
+    "update_gate": (0.0, 1.0, "Blues"),
+    "reset_gate": (0.0, 1.0, "Blues"),
     "input_gate": (0.0, 1.0, "Blues"),
     "forget_gate": (0.0, 1.0, "Blues"),
     "output_gate": (0.0, 1.0, "Blues"),
@@ -39,8 +41,8 @@ def plot_attention(trace: Trace, axes: Axes | None = None) -> Axes:
     """
     if trace.attention is None:
         raise InputError(
-            "A language model has no attention to show. Use `plot_gates`, or a model with an "
-            "encoder (architecture: encoder_decoder)."
+            "A language model, or one with `attention: none`, has no attention to show. Use "
+            "`plot_gates`, or a model with attention."
         )
     rows, columns = trace.attention.shape
     if axes is None:
@@ -75,18 +77,20 @@ def plot_gates(
             f"`layer` must be one of {', '.join(trace.layers)}. Received: {shorten(layer)}."
         )
     shown = trace.layers[layer]
-    number = shown.cell.shape[1]
+    number = shown.hidden.shape[1]
+    rows = {name: row for name, row in _ROWS.items() if getattr(shown, name).size}
     chosen = range(number) if units is None else units
     if not len(chosen) or not all(unit in range(number) for unit in chosen):
         raise InputError(f"`units` must be from 0 to {number - 1}. Received: {shorten(units)}.")
     height = max(_ROW_HEIGHT, 0.0 if units is None else _UNIT_HEIGHT * len(units))
     figure, all_axes = plt.subplots(
-        len(_ROWS),
-        figsize=(2.5 + _TOKEN_WIDTH * len(shown.tokens), height * len(_ROWS)),
+        len(rows),
+        figsize=(2.5 + _TOKEN_WIDTH * len(shown.tokens), height * len(rows)),
         sharex=True,
+        squeeze=False,
         layout="constrained",
     )
-    for axes, (name, (least, largest, colors)) in zip(all_axes, _ROWS.items(), strict=True):
+    for axes, (name, (least, largest, colors)) in zip(all_axes[:, 0], rows.items(), strict=True):
         values = getattr(shown, name)[:, list(chosen)].T
         if least is None:
             # Zero is white.
@@ -101,8 +105,8 @@ def plot_gates(
         else:
             axes.set_yticks(range(len(units)), [str(unit) for unit in units])
         figure.colorbar(picture, ax=axes)
-    _label(all_axes[-1].set_xticks, shown.tokens)
-    all_axes[-1].tick_params(axis="x", labelrotation=90)
+    _label(all_axes[-1, 0].set_xticks, shown.tokens)
+    all_axes[-1, 0].tick_params(axis="x", labelrotation=90)
     figure.suptitle(layer)
     return figure
 

@@ -8,7 +8,7 @@ from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.inference.generator import Generator, Hypothesis
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.scorer import Scorer
-from seq2seq_kit.model.fast_lstm import FastLSTM
+from seq2seq_kit.model.lstm import RecurrentLayer
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
@@ -86,13 +86,13 @@ def texts_of(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(pieces[token_id] for token_id in ids)
 
 
-def lstm_layers(network: EncoderDecoder | LanguageModel) -> dict[str, FastLSTM]:
-    """Returns the LSTM layers by their names, in the order in which data pass through them.
+def lstm_layers(network: EncoderDecoder | LanguageModel) -> dict[str, RecurrentLayer]:
+    """Returns the recurrent layers by their names, in the order in which data pass through them.
 
     They are `encoder_forward_0`, `encoder_backward_0`, `encoder_forward_1`, ... and `decoder_0`,
     `decoder_1`, ...; a language model has those of a decoder only.
     """
-    layers: dict[str, FastLSTM] = {}
+    layers: dict[str, RecurrentLayer] = {}
     if isinstance(network, LanguageModel):
         decoder = network.lstm.layers
     else:

@@ -9,6 +9,7 @@ from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 
 # Keys of the `model` section that are options of the same name of LSTM layers or embeddings.
 _OPTIONS = (
+    "cell",
     "dropout",
     "input_dropout",
     "output_dropout",

@@ -5,7 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from seq2seq_kit.model.attention import AdditiveAttention, Memory, MultiplicativeAttention
+from seq2seq_kit.model.attention import (
+    AdditiveAttention,
+    Attention,
+    Memory,
+    MultiplicativeAttention,
+)
 from seq2seq_kit.model.lstm import (
     LSTMStack,
     LSTMState,
@@ -15,7 +20,11 @@ from seq2seq_kit.model.lstm import (
 )
 from seq2seq_kit.model.matmul import Projection
 
-_ATTENTIONS = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAttention}
+_ATTENTIONS = {
+    "additive": AdditiveAttention,
+    "multiplicative": MultiplicativeAttention,
+    "none": None,
+}
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
@@ -34,7 +43,8 @@ class LSTMDecoder(keras.layers.Layer):
         units: Size of the LSTM states.
         decoder_layers: Number of LSTM layers.
         output_dim: Size of the outputs.
-        attention: "additive" or "multiplicative".
+        attention: "additive", "multiplicative", or "none": the layers see nothing of the source but
+            their first states.
         attention_layer: "last", or "first": the layer whose output queries the memory.
         **kwargs: `LSTMOptions`, of which `output_dropout` applies to the outputs and `init_scale`
             to all weights, and the arguments of `keras.layers.Layer`.
@@ -47,7 +57,7 @@ class LSTMDecoder(keras.layers.Layer):
 
     Returns:
         The outputs, float `(batch, time, output_dim)`, and the attention weights, float
-        `(batch, time, source_time)`.
+        `(batch, time, source_time)`; None without attention.
 
     Raises:
         ValueError: If `attention` or `attention_layer` has another value.
@@ -92,7 +102,8 @@ class LSTMDecoder(keras.layers.Layer):
             name="above",
             **(options | {"input_dropout": None}),
         )
-        self.attend = _ATTENTIONS[attention](
+        make_attention = _ATTENTIONS[attention]
+        self.attend: Attention | None = make_attention and make_attention(
             units, init_scale=options["init_scale"], dtype=dtype, name="attention"
         )
         self.combine = Projection(
@@ -110,9 +121,12 @@ class LSTMDecoder(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...], values_dim: int) -> None:
         """Creates the weights for embeddings of `input_shape` and memory of `values_dim`."""
         self.below.build(input_shape)
-        self.attend.build(self.units, values_dim)
-        self.above.build((*input_shape[:-1], self.units + values_dim))
-        self.combine.build((*input_shape[:-1], self.units + values_dim))
+        joined_dim = self.units
+        if self.attend is not None:
+            self.attend.build(self.units, values_dim)
+            joined_dim += values_dim
+        self.above.build((*input_shape[:-1], joined_dim))
+        self.combine.build((*input_shape[:-1], joined_dim))
         self.built = True
 
     def first_state(self, states: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -120,12 +134,15 @@ class LSTMDecoder(keras.layers.Layer):
 
         Where steps are counted for an override of the attention, the counter comes last.
         """
-        if self.attend.override is None:
+        if self.attend is None or self.attend.override is None:
             return states
         return (*states, ops.zeros_like(states[0].hidden[:, 0], dtype="int32"))
 
     def memorize(self, values: Any, mask: Any) -> Memory:
         """Returns the `Memory` of encoder outputs `(batch, source_time, features)`."""
+        if self.attend is None:
+            nothing = values[:, :, :0]
+            return Memory(nothing, nothing, mask)
         return self.attend.memorize(values, mask)
 
     def call(
@@ -137,10 +154,10 @@ class LSTMDecoder(keras.layers.Layer):
     ) -> tuple[Any, Any]:
         num_below = self.below.num_layers
         outputs, _ = self.below(inputs, initial_state[:num_below], training=training)
-        context, weights = self.attend(outputs, memory)
+        context, weights = (None, None) if self.attend is None else self.attend(outputs, memory)
         if self.above.num_layers:
             above, _ = self.above(
-                ops.concatenate([outputs, context], axis=-1),
+                _join(outputs, context),
                 initial_state[num_below:],
                 training=training,
             )
@@ -164,23 +181,36 @@ class LSTMDecoder(keras.layers.Layer):
         num_below = self.below.num_layers
         counters: tuple[Any, ...] = states[self.decoder_layers :]
         outputs, below_states = self.below.step(inputs, states[:num_below])
-        # The rows of a source query the same memory, which need not be copied for each of them.
-        # (batch * rows, units) -> (batch, rows, units)
-        query = ops.reshape(outputs, (ops.shape(memory.mask)[0], -1, self.units))
-        steps = ops.reshape(counters[0], ops.shape(query)[:2]) if counters else None
-        context, weights = self.attend.step(query, memory, steps)
-        context = ops.reshape(context, (-1, context.shape[-1]))
-        weights = ops.reshape(weights, (-1, ops.shape(weights)[-1]))
+        context, weights = self._attend_step(outputs, memory, counters)
         above_states: tuple[LSTMState, ...] = ()
         if self.above.num_layers:
             above, above_states = self.above.step(
-                ops.concatenate([outputs, context], axis=-1),
+                _join(outputs, context),
                 states[num_below : self.decoder_layers],
             )
             outputs = outputs + above
         new_states = (*below_states, *above_states, *(counter + 1 for counter in counters))
         return self._output(outputs, context, False), new_states, weights
 
+    def _attend_step(
+        self, outputs: Any, memory: Memory, counters: tuple[Any, ...]
+    ) -> tuple[Any, Any]:
+        """Returns contexts and attention weights of one step; None each without attention."""
+        if self.attend is None:
+            return None, None
+        # The rows of a source query the same memory, which need not be copied for each of them.
+        # (batch * rows, units) -> (batch, rows, units)
+        query = ops.reshape(outputs, (ops.shape(memory.mask)[0], -1, self.units))
+        steps = ops.reshape(counters[0], ops.shape(query)[:2]) if counters else None
+        context, weights = self.attend.step(query, memory, steps)
+        context = ops.reshape(context, (-1, context.shape[-1]))
+        return context, ops.reshape(weights, (-1, ops.shape(weights)[-1]))
+
     def _output(self, outputs: Any, context: Any, training: bool) -> Any:
-        combined = self.combine(ops.concatenate([outputs, context], axis=-1))
+        combined = self.combine(_join(outputs, context))
         return self.output_dropout(combined, training=training)
+
+
+def _join(outputs: Any, context: Any) -> Any:
+    """Returns outputs with their contexts behind them, on the last axis; None adds nothing."""
+    return outputs if context is None else ops.concatenate([outputs, context], axis=-1)

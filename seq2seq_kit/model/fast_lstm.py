@@ -16,15 +16,11 @@ import tensorflow as tf
 from seq2seq_kit.model.alteration import LayerAlteration, unaltered
 from seq2seq_kit.model.matmul import as_operand, product, weight_operand
 
-# In a step's order; the gates are in Keras's order in the weights.
-PARTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden")
-"""What an alteration can change in a step."""
-
 
 class LayerCall(NamedTuple):
     """One call of a layer, as an observer sees it."""
 
-    layer: "FastLSTM"
+    layer: Any
     """The layer that was called."""
     inputs: Any
     """float `(batch, time, features)`. What it read."""
@@ -39,7 +35,7 @@ _observer = ContextVar[Callable[[LayerCall], None] | None]("observer", default=N
 
 @contextmanager
 def observe_layers(observer: Callable[[LayerCall], None]) -> Iterator[None]:
-    """Passes every call of a `FastLSTM` in the body to an observer, after it.
+    """Passes every call of a recurrent layer in the body to an observer, after it.
 
     Only calls over whole sequences are observed, and only those of the current thread.
 
@@ -51,6 +47,12 @@ def observe_layers(observer: Callable[[LayerCall], None]) -> Iterator[None]:
         yield
     finally:
         _observer.reset(token)
+
+
+def observe(call: LayerCall) -> None:
+    """Passes a call to the observer of the current thread, if there is one."""
+    if (observer := _observer.get()) is not None:
+        observer(call)
 
 
 @keras.saving.register_keras_serializable("seq2seq_kit")
@@ -73,6 +75,9 @@ class FastLSTM(keras.layers.LSTM):
             `recurrent_dropout`.
     """
 
+    parts = ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden")
+    """What an alteration can change in a step, in this order; the gates are in Keras's order."""
+
     def __init__(self, units: int, weight_drop: float = 0.0, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         if weight_drop and (self.dropout or self.recurrent_dropout):
@@ -91,15 +96,14 @@ class FastLSTM(keras.layers.LSTM):
         Graphs that were traced before do not have it.
         """
         if self.alteration is None:
-            self.alteration = LayerAlteration(PARTS, self.units)
+            self.alteration = LayerAlteration(self.parts, self.units)
         return self.alteration
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
         outputs = super().call(sequences, initial_state, mask=mask, training=training)
-        if (observer := _observer.get()) is not None:
-            observer(LayerCall(self, sequences, initial_state, outputs))
+        observe(LayerCall(self, sequences, initial_state, outputs))
         return outputs
 
     def inner_loop(

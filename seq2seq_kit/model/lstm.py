@@ -14,6 +14,15 @@ from keras import ops
 
 from seq2seq_kit.model.fast_lstm import FastLSTM
 from seq2seq_kit.model.layer_normalization import LayerNormalization
+from seq2seq_kit.model.recurrent import GRULayer, SimpleRNNLayer
+
+RecurrentLayer = FastLSTM | GRULayer | SimpleRNNLayer
+
+_LAYERS: dict[str, type[RecurrentLayer]] = {
+    "lstm": FastLSTM,
+    "gru": GRULayer,
+    "simple_rnn": SimpleRNNLayer,
+}
 
 
 class LSTMState(NamedTuple):
@@ -26,12 +35,14 @@ class LSTMState(NamedTuple):
 
 
 class LSTMOptions(TypedDict):
-    """Options of all LSTM layers of a network.
+    """Options of all LSTM layers of a network, or of those with a simpler cell in their place.
 
     Encoder, decoder and networks accept them as plain keyword arguments and hand them on as a whole
     (`pop_lstm_options`): a new option is a field and a default here, and its use in `LSTMStack`.
     """
 
+    cell: str
+    """"lstm"; "gru" or "simple_rnn" for comparison, which leave the cell of a state as it is."""
     dropout: float
     """Share of each layer's inputs that is zeroed in training."""
     input_dropout: float | None
@@ -53,6 +64,7 @@ class LSTMOptions(TypedDict):
 
 
 _DEFAULTS = LSTMOptions(
+    cell="lstm",
     dropout=0.0,
     input_dropout=None,
     output_dropout=None,
@@ -136,13 +148,13 @@ class LSTMStack(keras.layers.Layer):
         dtype = self.dtype_policy.name
         start = ForEmbeddings if reads_embeddings else uniform
         self.layers = [
-            FastLSTM(
+            _LAYERS[options["cell"]](
                 inner_units or units if index < num_layers - 1 else units,
                 return_sequences=True,
                 return_state=True,
                 kernel_initializer=(uniform if index else start)(options["init_scale"]),
                 recurrent_initializer=uniform(options["init_scale"]),
-                weight_drop=options["weight_drop"],
+                **({"weight_drop": options["weight_drop"]} if options["weight_drop"] else {}),
                 use_cudnn=options["use_cudnn"],
                 dtype=dtype,
                 name=f"lstm_{index}",

@@ -82,6 +82,8 @@ def count_weights(config: ModelConfig, vocab_size: int, source_vocab_size: int |
         number += _stack(config, dim, [units]) + _stack(config, 2 * units, (layers - 1) * [units])
     else:
         number += _stack(config, dim, layers * [units])
+    if config.attention == "none":
+        return number + units * output_dim
     attention = units**2 if config.attention == "multiplicative" else 2 * units**2 + units
     return number + attention + 2 * units * output_dim
 
@@ -90,7 +92,10 @@ def _stack(config: ModelConfig, input_dim: int, sizes: Sequence[int]) -> int:
     """Returns the weights of a stack of LSTM layers with the given numbers of units."""
     number = 0
     for units in sizes:
-        number += 4 * units * (input_dim + units + 1) + 2 * units * config.layer_normalization
+        # A GRU has a bias for each of its two kernels.
+        gates, biases = {"lstm": (4, 1), "gru": (3, 2), "simple_rnn": (1, 1)}[config.cell]
+        number += gates * units * (input_dim + units + biases)
+        number += 2 * units * config.layer_normalization
         input_dim = units
     return number
 
