@@ -476,6 +476,10 @@ class Seq2Seq:
             results=self.results,
         )
 
+    def summary(self) -> None:
+        """Prints the layers of the network, with the shapes of their outputs and their weights."""
+        self.model.summary(expand_nested=True)
+
     def advice(self) -> list[str]:
         """Returns what to change if the results are poor, in a sentence or two; else nothing."""
         return advise(self.config, self.history, self.results, self.tokenizer.vocab_size)

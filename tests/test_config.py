@@ -640,7 +640,9 @@ DEPENDENT = {
     "inner_units",
     "plateau_factor",
     "plateau_patience",
+    "attention_layer",
     "warmup_steps",
+    "weight_drop",
 }
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from untrained import untrained_model, untrained_writer
 
 from seq2seq_kit.config import ModelConfig
 from seq2seq_kit.model.build import build_model
@@ -338,3 +339,15 @@ def test_step_runs_in_a_graph_with_any_number_of_rows() -> None:
     for rows in (1, 3):
         states = (LSTMState(tf.zeros([rows, 8]), tf.zeros([rows, 8])),)
         assert step(tf.fill([rows], 5), states).shape == (rows, VOCAB_SIZE)
+
+
+@pytest.mark.parametrize("kind", ["translator", "writer"])
+def test_summary_shows_the_shapes_of_all_layers(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = untrained_model if kind == "translator" else untrained_writer
+    make(tmp_path).summary()
+    shown = capsys.readouterr().out
+    assert "FastLSTM" in shown
+    assert "?" not in shown
+    assert ("AdditiveAttention" in shown) == (kind == "translator")

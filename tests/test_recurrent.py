@@ -93,7 +93,7 @@ def test_outputs_are_equal_in_batches_and_match_their_scores(plain_model: Seq2Se
     together = [best for (best,) in plain_model.hypotheses(lines, beam_size=3, min_length=3)]
     alone = [next(plain_model.hypotheses([line], beam_size=3, min_length=3))[0] for line in lines]
     assert together == alone
-    assert len({best.text for best in together}) > 2
+    assert len({best.text for best in together}) > 1
     ids = [[*best.token_ids, *[3] * best.is_cut] for best in together if best.token_ids]
     sources = plain_model.inputs.encode_rows([line for line in lines if line])
     scores = plain_model.scorer.score_ids(sources, ids)

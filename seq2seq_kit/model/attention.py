@@ -71,6 +71,10 @@ class Attention(keras.layers.Layer):
         self.key_projection.build((None, None, values_dim))
         self.built = True
 
+    def compute_output_shape(self, query_dim: int, values_dim: int) -> tuple[int | None, ...]:
+        # Of the contexts alone: what a summary shows.
+        return (None, None, values_dim)
+
     def memorize(self, values: Any, mask: Any) -> Memory:
         """Returns the `Memory` of encoder outputs `(batch, source_time, features)`."""
         return Memory(values, self.key_projection(values), mask)

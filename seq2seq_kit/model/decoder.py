@@ -129,6 +129,18 @@ class LSTMDecoder(keras.layers.Layer):
         self.combine.build((*input_shape[:-1], joined_dim))
         self.built = True
 
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers in the order of their computation, for a summary."""
+        layers = [self.below, self.attend, self.above, self.combine]
+        return [layer for layer in layers if layer is not None and layer.weights]
+
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], values_dim: int
+    ) -> tuple[int | None, ...]:
+        # Of the outputs alone: what a summary shows.
+        return (*input_shape[:-1], self.output_dim)
+
     def first_state(self, states: tuple[Any, ...]) -> tuple[Any, ...]:
         """Returns the state before the first `step`, made from the first states of the layers.
 

@@ -70,6 +70,16 @@ class LSTMEncoder(keras.layers.Layer):
                 layer.build(input_shape if index == 0 else (*input_shape[:-1], self.units))
         self.built = True
 
+    @property
+    def layers(self) -> list[LSTMStack]:
+        """The layers of both directions, for a summary."""
+        pairs = zip(self.forward_layers, self.backward_layers, strict=True)
+        return [layer for pair in pairs for layer in pair]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        # Of the outputs alone: what a summary shows.
+        return (*input_shape[:-1], self.units)
+
     def call(
         self, inputs: Any, mask: Any, training: bool = False
     ) -> tuple[Any, tuple[LSTMState, ...]]:

@@ -180,6 +180,10 @@ class LSTMStack(keras.layers.Layer):
                 self.normalizations[index].build(input_shape)
         self.built = True
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        # Of the outputs alone: what a summary shows.
+        return (*input_shape[:-1], self.units)
+
     def call(
         self,
         inputs: Any,

@@ -136,7 +136,7 @@ class TokenModel(keras.Model):
         )
 
     def _build_output(self, output_dim: int) -> None:
-        self.embedding.build()
+        self.embedding.build((None, None))
         if not self.tie_embeddings:
             self.output_kernel = self.add_weight(
                 shape=(output_dim, self.vocab_size),
@@ -272,7 +272,7 @@ class EncoderDecoder(TokenModel):
 
     def build(self, input_shape: Any = None) -> None:
         if self.source_vocab_size is not None:
-            self.source_embedding.build()
+            self.source_embedding.build((None, None))
         self.encoder.build((None, None, self.embedding_dim))
         self.decoder.build((None, None, self.embedding_dim), values_dim=self.units)
         self._build_output(self.decoder.output_dim)
@@ -422,6 +422,7 @@ class LanguageModel(TokenModel):
     def build(self, input_shape: Any = None) -> None:
         self.lstm.build((None, None, self.embedding_dim))
         self.combine.build((None, None, self.units))
+        self.output_dropout.build((None, None, self.combine.units))
         self._build_output(self.combine.units)
         self.built = True
 
