@@ -3,6 +3,7 @@
 #   make quickstart   show what the packaged models do, train a translator and fine-tune a writer
 #                     (FRESH=1 trains again)
 #   make test         run the tests
+#   make notebook     open the notebooks in JupyterLab
 #   make lint         check style, types and documentation
 #   make docs         build the documentation site: build/site/index.html
 #   make coverage     run the tests and print which lines they do not reach
@@ -21,7 +22,7 @@ BUILD_DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 # module are made once. With pytest-xdist's default, both processes would make most of them.
 PYTEST = $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
-.PHONY: help venv quickstart test lint docs coverage clean
+.PHONY: help venv quickstart notebook test lint docs coverage clean
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
@@ -29,6 +30,9 @@ venv: $(VENV)/.installed-dev
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m seq2seq_kit.samples.quickstart $(if $(FRESH),--fresh)
+
+notebook: $(VENV)/.installed-notebook
+	$(BIN)/jupyter lab notebooks
 
 test: $(VENV)/.installed-dev
 	$(PYTEST)
@@ -66,6 +70,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	echo "Installing into $(VENV); TensorFlow is some 600 MB, which takes a few minutes."; \
 	$$python -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speech]'
+	touch $@
+
+$(VENV)/.installed-notebook: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[insight,notebook,speech]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -171,7 +171,7 @@ def test_the_config_reference_has_every_key(hooks: types.ModuleType) -> None:
         in reference
     )
     assert "### `train` { #data.train }\n\n[A corpus](#a-corpus), or a list of them. R" in reference
-    assert "`additive` or `multiplicative`. Default: `additive`." in reference
+    assert "`additive`, `multiplicative` or `none`. Default: `additive`." in reference
 
 
 def test_the_command_line_reference_has_every_option(hooks: types.ModuleType) -> None:

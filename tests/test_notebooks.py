@@ -124,6 +124,8 @@ def test_continuation(execute: Callable[[str], NotebookNode]) -> None:
 
 def test_inside_an_lstm(execute: Callable[[str], NotebookNode]) -> None:
     notebook = execute("03_inside_an_lstm")
+    attends, holds, forgets = numbers(r"([\d.]+)%", shown(notebook, "} exact"))
+    assert min(attends, holds) > 90 > 50 > forgets
     assert max(numbers(r"([\d.]+e-\d+)", shown(notebook, "np.vstack"))) < 1e-5
     trained, *held = (row[12:] for row in shown(notebook, "insight.intervene(").splitlines())
     assert len(held) == 3

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from seq2seq_kit.insight.interventions import ForcedAttention, Intervention, intervene
     from seq2seq_kit.insight.neighbors import Neighbor, TrainingIndex
     from seq2seq_kit.insight.plots import plot_attention, plot_gates, plot_history
+    from seq2seq_kit.insight.probes import Probe, probe
     from seq2seq_kit.insight.scores import Omissions, Surprise, leave_out, surprise
     from seq2seq_kit.insight.tracing import LayerTrace, Trace, trace
 
@@ -27,6 +28,7 @@ __all__ = [
     "LayerTrace",
     "Neighbor",
     "Omissions",
+    "Probe",
     "Surprise",
     "Trace",
     "TrainingIndex",
@@ -37,6 +39,7 @@ __all__ = [
     "plot_attention",
     "plot_gates",
     "plot_history",
+    "probe",
     "surprise",
     "trace",
 ]
@@ -52,6 +55,7 @@ _MODULES = {
     "LayerTrace": "tracing",
     "Neighbor": "neighbors",
     "Omissions": "scores",
+    "Probe": "probes",
     "Surprise": "scores",
     "Trace": "tracing",
     "TrainingIndex": "neighbors",
@@ -62,6 +66,7 @@ _MODULES = {
     "plot_attention": "plots",
     "plot_gates": "plots",
     "plot_history": "plots",
+    "probe": "probes",
     "surprise": "scores",
     "trace": "tracing",
 }

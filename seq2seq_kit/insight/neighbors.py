@@ -1,5 +1,6 @@
 """The training examples in which a model was in the most similar state."""
 
+import importlib
 import io
 import json
 import logging
@@ -117,7 +118,7 @@ class TrainingIndex:
             )
         self._model = model
         self._states = _StateReader(model, state)
-        neighbors = _neighbors_module()
+        neighbors = import_scikit_learn("neighbors")
         self._examples, vectors, self._places = self._load(pairs, max_lines)
         self._search = neighbors.NearestNeighbors(metric="cosine", algorithm="brute").fit(vectors)
 
@@ -358,17 +359,19 @@ def _is_pair(pair: Any) -> bool:
     return all(isinstance(text, str) for text in pair)
 
 
-def _neighbors_module() -> Any:
-    """Returns scikit-learn's module.
+def import_scikit_learn(name: str) -> Any:
+    """Returns a module of scikit-learn.
+
+    Args:
+        name: Its name within the package.
 
     Raises:
         InputError: If it is not installed.
     """
     try:
-        import sklearn.neighbors
+        return importlib.import_module(f"sklearn.{name}")
     except ImportError as error:
         raise InputError(
-            "An index of training examples needs scikit-learn, which is not installed. Install it: "
-            "pip install 'seq2seq_kit[insight]'."
+            "Indexes of training examples and probes need scikit-learn, which is not installed. "
+            "Install it: pip install 'seq2seq_kit[insight]'."
         ) from error
-    return sklearn.neighbors
