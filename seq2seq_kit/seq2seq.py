@@ -156,7 +156,9 @@ class Seq2Seq:
         """
         show_log()
         check_not_forked()
-        texts = overrides_for(train=train, validation=validation, test=test)
+        if isinstance(overrides, list | tuple):  # Anything else is refused with the config.
+            texts = overrides_for(train=train, validation=validation, test=test)
+            overrides = [*texts, *overrides]
         run = RunFolder(user_path(run_dir) if run_dir else _default_run_folder(config))
         callbacks = check_callbacks(callbacks)
         with catch_signals():
@@ -165,7 +167,7 @@ class Seq2Seq:
                     config,
                     run,
                     callbacks=callbacks,
-                    overrides=[*texts, *overrides],
+                    overrides=overrides,
                     resume=resume,
                 )
             except Interrupted as interrupted:

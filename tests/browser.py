@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 
 # Milliseconds, for a machine with other work to do: the first use of an option traces a graph.
-_PATIENCE = 120_000
+_PATIENCE = 45_000
 
 
 def find_browser() -> str | None:

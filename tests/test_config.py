@@ -640,7 +640,9 @@ DEPENDENT = {
     "inner_units",
     "plateau_factor",
     "plateau_patience",
+    "attention",
     "attention_layer",
+    "cell",
     "warmup_steps",
     "weight_drop",
 }

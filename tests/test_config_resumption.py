@@ -52,6 +52,7 @@ FIXED = {
     "model.encoder_layers",
     "model.decoder_layers",
     "model.attention",
+    "model.cell",
     "model.attention_layer",
     "model.dropout",
     "model.input_dropout",

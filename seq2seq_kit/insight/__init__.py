@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seq2seq_kit.insight.alignments import Aligner, Alignment
-    from seq2seq_kit.insight.alternatives import Alternative, alternatives
     from seq2seq_kit.insight.beams import BeamNode, BeamTree, beam_tree
+    from seq2seq_kit.insight.choices import Alternative, alternatives
     from seq2seq_kit.insight.interventions import ForcedAttention, Intervention, intervene
     from seq2seq_kit.insight.neighbors import Neighbor, TrainingIndex
     from seq2seq_kit.insight.plots import plot_attention, plot_gates, plot_history
@@ -47,7 +47,7 @@ __all__ = [
 _MODULES = {
     "Aligner": "alignments",
     "Alignment": "alignments",
-    "Alternative": "alternatives",
+    "Alternative": "choices",
     "BeamNode": "beams",
     "BeamTree": "beams",
     "ForcedAttention": "interventions",
@@ -59,7 +59,7 @@ _MODULES = {
     "Surprise": "scores",
     "Trace": "tracing",
     "TrainingIndex": "neighbors",
-    "alternatives": "alternatives",
+    "alternatives": "choices",
     "beam_tree": "beams",
     "intervene": "interventions",
     "leave_out": "scores",
