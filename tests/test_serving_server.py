@@ -280,3 +280,11 @@ def test_a_port_in_use_is_an_input_error() -> None:
 def test_an_unknown_host_is_an_input_error() -> None:
     with pytest.raises(InputError, match="Cannot listen on no host"):
         listen("no host", 0)
+
+
+def test_an_answer_does_not_wait_for_acknowledgements() -> None:
+    # Without TCP_NODELAY, the body of each answer came 40 ms after its header.
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -209,8 +209,11 @@ def refuse(is_wrong: tf.Tensor, message: str, *values: Any) -> None:
     tf.debugging.Assert(tf.size(first) == 0, [message, first, *values], summarize=1)
 
 
-def check_number(name: str, number: tf.Tensor, least: int, most: int) -> None:
-    """Fails where an option is out of range.
+def checked_number(name: str, number: tf.Tensor, least: int, most: int) -> tf.Tensor:
+    """Returns an option, or fails where it is out of range.
+
+    What follows must use the number returned: only that waits for the check. An operation that
+    reads the tensor itself may fail first, with a message of its own.
 
     Args:
         name: The option.
@@ -219,7 +222,9 @@ def check_number(name: str, number: tf.Tensor, least: int, most: int) -> None:
         most: The largest.
     """
     message = f"`{name}` must be from {least} to {most}:"
-    tf.debugging.Assert((number >= least) & (number <= most), [message, number])
+    is_right = (number >= least) & (number <= most)
+    with tf.control_dependencies([tf.debugging.Assert(is_right, [message, number])]):
+        return tf.identity(number)
 
 
 def _cut(ids: tf.RaggedTensor, lengths: tf.Tensor, *, keep_end: bool) -> tf.RaggedTensor:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from seq2seq_kit import bounds
 from seq2seq_kit.config import DecodingConfig
-from seq2seq_kit.export.codec import Codec, check_number
+from seq2seq_kit.export.codec import Codec, checked_number
 from seq2seq_kit.export.folder import LongLines, as_json
 from seq2seq_kit.export.scoring import score_targets
 from seq2seq_kit.export.states import StateGraphs
@@ -189,8 +189,8 @@ class ExportModule:
         self, inputs: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Returns samples of each input: as `_n_best`, `(batch, num_samples)`."""
-        check_number("num_samples", num_samples, 1, bounds.MAX_BEAM_SIZE)
-        check_number("seed", seed, 0, bounds.SEEDS - 1)
+        num_samples = checked_number("num_samples", num_samples, 1, bounds.MAX_BEAM_SIZE)
+        seed = checked_number("seed", seed, 0, bounds.SEEDS - 1)
         # The search itself does not check its options, of which one is a tensor here.
         options = self._decoding.model_copy(update={"sample": True, "seed": seed})
         return self._hypotheses(inputs, options, num_samples)

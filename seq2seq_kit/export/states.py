@@ -15,7 +15,7 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.decoding.byte_tree import MAX_TOKENS
 from seq2seq_kit.decoding.greedy import OneTokenRecord
 from seq2seq_kit.decoding.processors import MAX_PERIOD
-from seq2seq_kit.export.codec import Codec, check_number
+from seq2seq_kit.export.codec import Codec, checked_number
 from seq2seq_kit.inference.graphs import graph_numbers
 from seq2seq_kit.inference.inputs import Inputs
 from seq2seq_kit.inference.search import ModelSearch
@@ -68,7 +68,7 @@ class StateGraphs:
             inputs: string `(batch,)`. The prompts.
             seed: int64 `()`. Of the samples; greedy search does not use it.
         """
-        check_number("seed", seed, 0, bounds.SEEDS - 1)
+        seed = checked_number("seed", seed, 0, bounds.SEEDS - 1)
         prompts = self._codec.encode(inputs).inputs
         # Processors make room for this many tokens in their states.
         numbers = graph_numbers(self._decoding.model_copy(update={"max_length": MAX_PERIOD}))
@@ -89,7 +89,7 @@ class StateGraphs:
             max_length: int32 `()`. Generated tokens at most.
             **state: From `read`, or from an earlier call.
         """
-        check_number("max_length", max_length, 1, bounds.MAX_TOKENS)
+        max_length = checked_number("max_length", max_length, 1, bounds.MAX_TOKENS)
         width = tf.shape(state["history"])[1] + max_length + 1
 
         def go_on_one(place: tf.Tensor) -> Tensors:

@@ -41,7 +41,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None) or 0
         # Of a name that is unknown the number is negative, and the message its own.
@@ -50,6 +50,10 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host}, port {port}: {reason}. Choose another address (--host, "
             f"--port; port 0 is any free one)."
         ) from error
+    # Connections inherit it. Otherwise an answer's body waits up to 40 ms until the client has
+    # acknowledged its header: asyncio sets it only for sockets that name their protocol.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def address_of(listener: socket.socket) -> str:
