@@ -13,7 +13,7 @@ import tensorflow as tf
 from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import Config, load_config
 from seq2seq_kit.data.encode import LengthLimits
-from seq2seq_kit.data.encoded import unigram_perplexity
+from seq2seq_kit.data.encoded import EncodedData, unigram_perplexity
 from seq2seq_kit.data.entries import encode_corpora
 from seq2seq_kit.data.sets import batch_set
 from seq2seq_kit.data.shortlist import Shortlist
@@ -161,10 +161,12 @@ def _measure(
     """Puts the best weights into the model; returns their results."""
     best = load_archive(run.best)
     assign_variables(start.model.trainable_variables, best, "weights")
+    loss = best.metadata["val_loss"]
     return {
         "best_step": best.metadata["step"],
-        "validation_loss": best.metadata["val_loss"],
+        "validation_loss": loss,
         "validation_perplexity": best.metadata["val_perplexity"],
+        **_per_character("validation", loss, start.data.validation, start),
         "guessing_perplexity": unigram_perplexity(start.data.validation),
         **_final_results(config, start, steps, generator, texts),
     }
@@ -181,6 +183,7 @@ def _final_results(
         encoded = encode_corpora(test, start.tokenizers, limits, start.digests)
         loss = steps.mean_loss(batch_set(config, encoded, shuffle=False))
         results |= {"test_loss": loss, "test_perplexity": math.exp(min(loss, 700.0))}
+        results |= _per_character("test", loss, encoded, start)
     if config.task == "translation":
         if test is not None:
             texts = corpus_texts(test)
@@ -193,6 +196,20 @@ def _final_results(
         described = asdict(scores) | describe_outputs(*texts, [output.text for output in outputs])
         results |= {f"{name}_{key}": value for key, value in described.items()}
     return results
+
+
+def _per_character(name: str, loss: float, data: EncodedData, start: RunStart) -> dict[str, float]:
+    """Returns the perplexity per character of texts without a source; of pairs, nothing.
+
+    It compares across vocabularies. The end of a text counts as a character, as in `perplexity`.
+    """
+    if data.source is not None:
+        return {}
+    rows = [data.target[row].tolist() for row in range(len(data))]
+    num_tokens = sum(len(row) + 1 for row in rows)
+    num_characters = sum(len(text) + 1 for text in start.tokenizers.target.decode(rows))
+    perplexity = math.exp(min(loss * num_tokens / num_characters, 700.0))
+    return {f"{name}_perplexity_per_character": perplexity}
 
 
 def _greedy(generator: Generator, sources: Sequence[str]) -> list[Hypothesis]:

@@ -44,8 +44,8 @@ from seq2seq_kit.pretrained.compact import Storage
 from seq2seq_kit.startup import show_log
 from seq2seq_kit.training.advice import advise
 from seq2seq_kit.training.checkpoint import assign_variables, load_best
-from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.keras_callbacks import check_callbacks
+from seq2seq_kit.training.records import read_metrics
 from seq2seq_kit.training.run_files import (
     load_shortlist,
     load_tokenizers,

@@ -21,7 +21,7 @@ from seq2seq_kit.archive import load_archive
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.training.distribution import is_chief, make_strategy, mean_over_workers
-from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.records import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from trainers import Batch, Clock, comparable, finished, make_trainer, recorded, without_network
 
-from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.records import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("short_epochs")

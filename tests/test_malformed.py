@@ -33,7 +33,7 @@ from seq2seq_kit.text.lines import read_lines
 from seq2seq_kit.tokens.proto import ModelProto
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training.checkpoint import assign_variables
-from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.records import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder, read_json
 
 TEXTS = ["a b c d", "hello world", "春天 来了"] * 30

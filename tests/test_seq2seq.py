@@ -32,7 +32,7 @@ from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.tokens.proto import ModelProto
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 from seq2seq_kit.training import start
-from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.records import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
 WORDS = ["abc", "deed", "", "b", "aaaa", "edcb"]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from trainers import make_trainer, without_network
 
-from seq2seq_kit.training.history import read_metrics
+from seq2seq_kit.training.records import read_metrics
 
 pytestmark = pytest.mark.usefixtures("short_epochs")
 

@@ -28,8 +28,8 @@ from trainers import (
 from seq2seq_kit.archive import load_archive, save_archive
 from seq2seq_kit.errors import RunError, TrainingInterrupted
 from seq2seq_kit.training import checkpoint
-from seq2seq_kit.training.history import read_metrics
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.records import read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("short_epochs")

@@ -13,6 +13,7 @@ import click
 
 from seq2seq_kit import bounds
 from seq2seq_kit.cli.lengths import describe_truncated
+from seq2seq_kit.cli.loading import load_run_or_export
 from seq2seq_kit.cli.options import (
     FILE,
     SearchCommand,
@@ -22,7 +23,6 @@ from seq2seq_kit.cli.options import (
     long_lines_option,
     run_argument,
 )
-from seq2seq_kit.cli.runs import load_run_or_export
 from seq2seq_kit.cli.text_io import (
     STANDARD_STREAM,
     as_line,

@@ -19,6 +19,7 @@ from seq2seq_kit.cli.info import info
 from seq2seq_kit.cli.init import init
 from seq2seq_kit.cli.models import models
 from seq2seq_kit.cli.options import Session, debug_option
+from seq2seq_kit.cli.runs import runs
 from seq2seq_kit.cli.score import score
 from seq2seq_kit.cli.serve import serve
 from seq2seq_kit.cli.speak import speak
@@ -28,7 +29,14 @@ from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.interruption import catch_signals
 from seq2seq_kit.startup import open_standard_streams, show_log
 
-_PRINTING = ("evaluate", "score", "info", "models", "verify")  # useless without standard output
+_PRINTING = (
+    "evaluate",
+    "score",
+    "info",
+    "models",
+    "runs",
+    "verify",
+)  # useless without standard output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,5 +135,7 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-for _command in (fit, generate, evaluate, score, export, verify, serve, speak, init, info, models):
+for _command in (
+    *(fit, generate, evaluate, score, export, verify, serve, speak, init, info, runs, models),
+):
     cli.add_command(_command)

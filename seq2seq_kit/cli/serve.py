@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from seq2seq_kit.cli.loading import load_run_or_export
 from seq2seq_kit.cli.options import FILE, debug_option
-from seq2seq_kit.cli.runs import load_run_or_export
 from seq2seq_kit.errors import InputError
 
 if TYPE_CHECKING:

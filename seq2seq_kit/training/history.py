@@ -9,16 +9,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from seq2seq_kit import bounds
 from seq2seq_kit.atomic import write_bytes
-from seq2seq_kit.digests import seal, unseal
-from seq2seq_kit.files import why_not_regular
+from seq2seq_kit.digests import seal
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.records import Record, read_metrics
 from seq2seq_kit.training.run_folder import RunFolder
 
 _logger = logging.getLogger(__name__)
-
-Record = dict[str, float]
 
 
 class History(TrainingPart):
@@ -79,34 +76,3 @@ class History(TrainingPart):
         if self._writes:
             lines = "".join(json.dumps(seal(record)) + "\n" for record in self.records)
             write_bytes(self._run.metrics, lines.encode(), "The history", setting="--run-dir")
-
-
-def validation_results(record: Mapping[str, float]) -> Record:
-    """Returns the results of validation in a record: `val_loss` and so on."""
-    return {name: value for name, value in record.items() if name.startswith("val_")}
-
-
-def read_metrics(run: RunFolder) -> list[Record]:
-    """Returns the history of a run: one record for each validation, oldest first.
-
-    A damaged line is skipped with a warning: nothing is computed from the history.
-    """
-    if not run.metrics.is_file():
-        return []
-    if reason := why_not_regular(run.metrics, bounds.MAX_RECORD_BYTES):
-        _logger.warning("%s is damaged and left out (%s).", run.metrics, reason)
-        return []
-    records = []
-    for number, line in enumerate(run.metrics.read_bytes().splitlines(), start=1):
-        try:
-            record = unseal(dict(json.loads(line)))
-            float(record["step"])
-            records.append(record)
-        except (LookupError, RecursionError, TypeError, ValueError) as error:
-            _logger.warning(
-                "%s, line %d is damaged and left out: expected the JSON of a validation (%s).",
-                run.metrics,
-                number,
-                error,
-            )
-    return records

@@ -9,8 +9,9 @@ import keras
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.errors import InputError, shorten
-from seq2seq_kit.training.history import History, validation_results
+from seq2seq_kit.training.history import History
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.records import validation_results
 from seq2seq_kit.training.stopping import Limits
 
 

@@ -14,8 +14,9 @@ from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.errors import RunError
 from seq2seq_kit.training.averaging import AveragedWeights
 from seq2seq_kit.training.checkpoint import load_of_run, variable_arrays
-from seq2seq_kit.training.history import History, Record
+from seq2seq_kit.training.history import History
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.records import Record
 from seq2seq_kit.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)

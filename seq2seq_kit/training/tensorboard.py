@@ -7,8 +7,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from seq2seq_kit.atomic import explain_write_errors
-from seq2seq_kit.training.history import History, Record
+from seq2seq_kit.training.history import History
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
+from seq2seq_kit.training.records import Record
 from seq2seq_kit.training.run_folder import RunFolder
 
 

@@ -23,10 +23,11 @@ from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.training.averaging import AveragedWeights
 from seq2seq_kit.training.checkpoint import Checkpoint
 from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
-from seq2seq_kit.training.history import History, Record
+from seq2seq_kit.training.history import History
 from seq2seq_kit.training.keras_callbacks import KerasCallbacks, need_validation_in_each_epoch
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.progress import Progress
+from seq2seq_kit.training.records import Record
 from seq2seq_kit.training.run_folder import RunFolder
 from seq2seq_kit.training.schedules import make_schedules
 from seq2seq_kit.training.step import TrainingSteps

@@ -6,8 +6,8 @@ from typing import Any
 
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.batches import Batches
-from seq2seq_kit.training.history import Record, validation_results
 from seq2seq_kit.training.parts import TrainingState
+from seq2seq_kit.training.records import Record, validation_results
 from seq2seq_kit.training.step import TrainingSteps
 
 
