@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from seq2seq_kit.cli.compare import compare
 from seq2seq_kit.cli.evaluate import evaluate
 from seq2seq_kit.cli.exit_codes import FAILED, SIGNALED, WRONG_USAGE
 from seq2seq_kit.cli.export import export
@@ -135,7 +136,9 @@ def cli(context: click.Context) -> None:
     show_log(force=True)
 
 
-for _command in (
-    *(fit, generate, evaluate, score, export, verify, serve, speak, init, info, runs, models),
-):
+_COMMANDS = (
+    *(fit, generate, evaluate, compare, score, export, verify),
+    *(serve, speak, init, info, runs, models),
+)
+for _command in _COMMANDS:
     cli.add_command(_command)

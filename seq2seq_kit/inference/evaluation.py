@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -65,11 +65,7 @@ def compare_texts(
         raise InputError(
             f"`tokenize` must be one of {', '.join(_TOKENIZERS)}. Received: {shorten(tokenize)}."
         )
-    # sacrebleu expects one list for each reference, with None where a line lacks it.
-    most = max(map(len, references))
-    streams = [
-        [line[place] if place < len(line) else None for line in references] for place in range(most)
-    ]
+    streams = reference_streams(references)
     # `force` keeps sacrebleu from warning of text that is tokenised already, as here it may be.
     bleu, chrf = BLEU(tokenize=tokenize, force=True), CHRF()
     matches = sum(output in line for output, line in zip(outputs, references, strict=True))
@@ -81,6 +77,20 @@ def compare_texts(
         bleu_signature=str(bleu.get_signature()),
         chrf_signature=str(chrf.get_signature()),
     )
+
+
+def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
+    """Returns references as sacrebleu expects them: one list for each, None where a line lacks it.
+
+    Example:
+
+    >>> reference_streams([["a", "b"], ["c"]])
+    [['a', 'c'], ['b', None]]
+    """
+    most = max(map(len, references))
+    return [
+        [line[place] if place < len(line) else None for line in references] for place in range(most)
+    ]
 
 
 def compare_hypotheses(
