@@ -23,6 +23,7 @@ from seq2seq_kit.config import load_config
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.export import saved_model
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.export.verify import FreshAnswers
 from seq2seq_kit.model.build import build_model
 from seq2seq_kit.seq2seq import Seq2Seq
@@ -331,6 +332,22 @@ def is_marked(row: dict[str, Any], line: str) -> bool:
     """Whether an export marks an input: a language model reads a prompt of any length."""
     is_long = row["long_lines"] == "mark" and row["architecture"] == "encoder_decoder"
     return is_long and line == LONG
+
+
+def test_every_export_can_be_looked_into(exports: list[Exported]) -> None:
+    for row, model, path, _ in exports:
+        rebuilt = ExportedModel(path).rebuilt
+        # The operands of products are rounded to 8 bits of mantissa, as the search rounds them.
+        relative = 0.0 if row["precision"] == "float32" else 2.0**-8
+        pairs = zip(rebuilt.model.get_weights(), model.model.get_weights(), strict=True)
+        for found, expected in pairs:
+            np.testing.assert_allclose(found, expected, rtol=relative, atol=0, err_msg=str(row))
+        lines = LINES[1:3]
+        found = rebuilt.hypotheses(lines, num_hypotheses=row["beam_size"])
+        expected = model.hypotheses(lines, num_hypotheses=row["beam_size"])
+        assert [[one.text for one in line] for line in found] == [
+            [one.text for one in line] for line in expected
+        ], row
 
 
 def test_every_export_says_what_it_is(exports: list[Exported]) -> None:

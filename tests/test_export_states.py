@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from untrained import untrained_writer
 
+from seq2seq_kit import insight
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.export import saved_model
 from seq2seq_kit.export.codec import Codec
@@ -73,6 +74,18 @@ def test_states_of_a_batch_are_those_of_single_prompts(sampling_export: Exported
         assert [sampling_export.write(single, number) for number in (3, 8)][1] == outputs[place]
         np.testing.assert_array_equal(single.tensors["hidden_0"][0], state["hidden_0"][place])
         assert sampling_export.write(twin, 11).endswith(outputs[place])
+
+
+def test_a_look_into_an_export_finds_what_one_into_its_run_does(
+    sampling_export: ExportedModel, writer: Seq2Seq
+) -> None:
+    found, expected = (insight.trace(one, "one", "two") for one in (sampling_export, writer))
+    assert (found.input_tokens, found.attention) == (expected.input_tokens, None)
+    for part in ("input_gate", "forget_gate", "output_gate", "candidate", "cell", "hidden"):
+        arrays = (getattr(one.layers["decoder_0"], part) for one in (found, expected))
+        np.testing.assert_array_equal(*arrays)
+    surprises = (insight.surprise(one, "one", "two").nats for one in (sampling_export, writer))
+    np.testing.assert_array_equal(*surprises)
 
 
 def test_a_state_of_another_export_is_refused(sampling_export: ExportedModel) -> None:

@@ -45,6 +45,13 @@ def test_an_export_with_int8_weights_answers_as_these_weights_do(tmp_path: Path)
         assert found.texts == [one.text for one in expected]
         np.testing.assert_allclose(found.scores, [one.score for one in expected], atol=1e-5)
     assert exported.metadata["weights"] == "int8"
+    # What looks inside sees the rounded weights, too.
+    for found, expected in zip(
+        exported.rebuilt.model.get_weights(),
+        rounded(model, "int8").model.get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
     stored = tf.train.load_checkpoint(str(tmp_path / "int8" / "variables" / "variables"))
     types = stored.get_variable_to_dtype_map()
     held = {str(types[n]): 0 for n in types}

@@ -208,6 +208,15 @@ def test_wrong_attention_is_refused(weights: list[Any]) -> None:
         ForcedAttention(step=0, weights=weights)
 
 
+def test_leave_out_refuses_forced_attention(deep_model: Seq2Seq) -> None:
+    forced = ForcedAttention(step=0, weights=[1, 0, 0, 0])
+    with (
+        insight.intervene(deep_model, forced) as altered,
+        pytest.raises(InputError, match="forced attention has too many weights"),
+    ):
+        insight.leave_out(altered, "ab", "xy")
+
+
 def test_attention_that_does_not_fit_is_refused(deep_model: Seq2Seq, writer: Seq2Seq) -> None:
     with pytest.raises(InputError, match="`step` must be a whole number"):
         ForcedAttention(step=-1, weights=[1])

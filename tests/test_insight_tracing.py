@@ -1,7 +1,6 @@
 """Traces, against the steps of the network, stock Keras layers, and the equations by hand."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -154,6 +153,6 @@ def test_wrong_texts_are_refused(
         insight.trace(deep_model, source, target)
 
 
-def test_an_export_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="load the run that it was made from"):
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Expected a model that `Seq2Seq\.load`"):
         insight.trace(object(), "a", "b")  # type: ignore[arg-type]

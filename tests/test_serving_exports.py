@@ -1,5 +1,6 @@
 """A real export behind the server answers as the run that it was made from."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from serving import Answer, Client, serving
 
 from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.inference.generator import Hypothesis
+from seq2seq_kit.serving import inspection
+from seq2seq_kit.serving.bodies import Limits
 from seq2seq_kit.serving.models import ServedExport
 
 TEXTS = ["ab", "", "cab", "春", "dddd"]
@@ -82,3 +85,32 @@ def test_what_an_export_cannot_do_is_refused_with_the_reason(
 ) -> None:
     answer = generate(served, "ab", **values)
     assert (answer.status, message in answer.json["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("look", "values"),
+    [
+        ("words", {"output": "ba"}),
+        ("trace", {"output": "ba"}),
+        ("units", {"output": "ba", "layer": "decoder_0", "part": "cell"}),
+        ("write", {"prefix": "c"}),
+    ],
+)
+def test_an_export_is_looked_into_as_its_run_is(
+    served: Served, translation_run: TrainedRun, look: str, values: dict[str, Any]
+) -> None:
+    found = served.client.post(f"/inspect/{look}", {"text": "ab", **values})
+    one = inspection.LOOKS[look]
+    body = inspection.parse(one, {"text": "ab", **values}, Limits())
+    expected = one.run(translation_run.fitted, body)
+    assert (found.status, found.json) == (200, json.loads(json.dumps(expected)))
+
+
+def test_the_page_knows_that_it_can_look_into_an_export(served: Served) -> None:
+    (found,) = served.client.get("/inspect").json["models"]
+    assert (found["kind"], found["can_look_inside"], found["task"]) == (
+        "export",
+        True,
+        "translation",
+    )
+    assert found["layers"] == ["encoder_forward_0", "encoder_backward_0", "decoder_0"]

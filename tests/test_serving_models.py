@@ -25,6 +25,7 @@ class Recorder:
     def __init__(self, **decoding: Any) -> None:
         self.config = load_config({**PAIRS, "decoding": decoding})
         self.metadata = {"num_hypotheses": 3}
+        self.can_be_rebuilt = False
         self.asked: list[Any] = []
         self.inputs = types.SimpleNamespace(
             encode_rows=lambda texts, *, truncate: [[4] * len(text) for text in texts]

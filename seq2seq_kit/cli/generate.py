@@ -372,10 +372,9 @@ def _task_and_limit(model: Any) -> tuple[str | None, int]:
 
     An export without metadata has no known task.
     """
-    if (config := getattr(model, "config", None)) is not None:
-        return config.task, config.decoding.max_length
-    metadata = model.metadata
-    return metadata.get("task"), metadata.get("decoding", {}).get("max_length", 0)
+    if (metadata := getattr(model, "metadata", None)) is not None:
+        return metadata.get("task"), metadata.get("decoding", {}).get("max_length", 0)
+    return model.config.task, model.config.decoding.max_length
 
 
 def _check_files(source: Path | None, output: Path | None, alignments: Path | None) -> None:

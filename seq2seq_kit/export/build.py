@@ -119,6 +119,10 @@ def _describe(
     return {
         "format_version": FORMAT_VERSION,
         "task": config.task,
+        "corpora": [
+            {"kind": corpus.kind, "separator": corpus.separator} for corpus in config.data.train
+        ],
+        "has_one_tokenizer": tokenizers.source is tokenizers.target,
         "max_source_length": generator.inputs.max_length,
         "long_lines": long_lines,
         "num_hypotheses": 1 if decoding.sample else decoding.beam_size,

@@ -21,6 +21,9 @@ TOO_LONG = "An input has more tokens than the model takes (its place, the limit,
 NOT_TEXT = "An input is not UTF-8 (its place):"
 """Followed by the place of the first such input."""
 
+SOURCE_TOKENIZER, TARGET_TOKENIZER = "source_tokenizer", "target_tokenizer"
+"""The names of the tokenizers in a graph; where both sides share one, it has the first."""
+
 _UNEQUAL = "Expected one target for each input (inputs, targets):"
 
 
@@ -56,12 +59,12 @@ class Codec:
         with quiet_stderr():
             # A loaded export finds each by its name; without one, both would be the same.
             self._encoder = text.SentencepieceTokenizer(
-                model=inputs.tokenizer.model_proto, name="source_tokenizer"
+                model=inputs.tokenizer.model_proto, name=SOURCE_TOKENIZER
             )
             self._decoder = self._encoder
             if tokenizer is not inputs.tokenizer:
                 self._decoder = text.SentencepieceTokenizer(
-                    model=tokenizer.model_proto, name="target_tokenizer"
+                    model=tokenizer.model_proto, name=TARGET_TOKENIZER
                 )
         strings = [tf.TensorSpec([None], tf.string)]
         # One function for all signatures.

@@ -16,6 +16,7 @@ from seq2seq_kit.export.codec import Codec, checked_number
 from seq2seq_kit.export.folder import LongLines, as_json
 from seq2seq_kit.export.scoring import score_targets
 from seq2seq_kit.export.states import StateGraphs
+from seq2seq_kit.export.stored_weights import Place, Stored
 from seq2seq_kit.export.weights import CompactWeights
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.search import ModelSearch
@@ -53,6 +54,7 @@ class ExportModule:
         self._decoding = decoding
         self._ends_with = ends_with
         self._metadata = metadata
+        self._places: list[Place] = []
         self._compact: CompactWeights | None = None
         if compact is not None:
             weights = search.model.trainable_variables
@@ -76,9 +78,9 @@ class ExportModule:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The description of the export, its signatures included."""
+        """The description of the export, signatures included."""
         signatures = {name: _describe_signature(f) for name, f in self._answering().items()}
-        return {**self._metadata, "signatures": signatures}
+        return {**self._metadata, "signatures": signatures, "stored_weights": self._places}
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Returns the functions to save, by the names of their signatures.
@@ -96,8 +98,15 @@ class ExportModule:
         read = {
             id(tensor) for function in functions.values() for tensor in function.captured_inputs
         }
+        stored = Stored(
+            self._search.model.trainable_variables,
+            [variable for variable in variables if id(variable.handle) in read],
+            self._weight_cache.operands,
+            {} if self._compact is None else self._compact.stored,
+        )
+        self._places = stored.places
         self.root.tokenizers = self._codec.tokenizers
-        self.root.weights = [variable for variable in variables if id(variable.handle) in read]
+        self.root.weights = stored.variables
         # Not within the graph of `describe`, in which the others would be traced again.
         description = as_json(self.metadata)
         self.describe = _graph(lambda: {"description": tf.constant(description)})

@@ -3,6 +3,7 @@
 An export runs wherever `tensorflow` and `tensorflow_text` are imported, without this package.
 """
 
+import functools
 import json
 import logging
 import numbers
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from seq2seq_kit import bounds
 from seq2seq_kit.atomic import explain_write_errors, write_folder
-from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.config import Config, DecodingConfig
 from seq2seq_kit.errors import InputError, RunError, shorten
 from seq2seq_kit.export.codec import NOT_TEXT, TOO_LONG, tensorflow_text
 from seq2seq_kit.export.folder import (
@@ -27,6 +28,7 @@ from seq2seq_kit.export.folder import (
     write_metadata,
     write_probes,
 )
+from seq2seq_kit.export.rebuild import RebuiltModel, described_config, rebuild_model
 from seq2seq_kit.export.safety import check_saved_model, checked_copy
 from seq2seq_kit.export.verify import Outputs, Probes, verify_export
 from seq2seq_kit.files import user_path
@@ -101,6 +103,43 @@ class ExportedModel:
         self._is_optimized = False
         if "describe" in self._signatures:
             self.metadata = json.loads(self._signatures["describe"]()["description"].numpy())
+
+    @functools.cached_property
+    def rebuilt(self) -> RebuiltModel:
+        """The network of the export with its tokenizers, to look inside it: what `insight` uses.
+
+        It is made at the first use, which reads the graph again, and takes as much memory as the
+        weights.
+
+        Raises:
+            InputError: If the export was made by an earlier version.
+            RunError: If a file of it is damaged.
+        """
+        config = self.config
+        with digests_checked(self.path):
+            content = check_saved_model(self.path)
+        return rebuild_model(config, content, self.metadata["stored_weights"], self._loaded.weights)
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """The config that `rebuilt` has.
+
+        Raises:
+            InputError: If the export was made by an earlier version.
+            RunError: If its description is damaged.
+        """
+        if not self.can_be_rebuilt:
+            raise InputError(
+                f"The export {self.path} was made by an earlier version, which did not say where "
+                f"the weights of its network are. Export the run again to look inside it, or load "
+                f"the run."
+            )
+        return described_config(self.metadata)
+
+    @property
+    def can_be_rebuilt(self) -> bool:
+        """Whether `insight` can look inside it: exports of earlier versions lack what it needs."""
+        return "stored_weights" in self.metadata
 
     @property
     def truncates(self) -> bool:

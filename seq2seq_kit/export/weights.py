@@ -79,6 +79,11 @@ class CompactWeights:
         return _Reading({id(one.weight): one.expanded for one in self._matrices})
 
     @property
+    def stored(self) -> dict[int, tuple[tf.Variable, tf.Variable | None]]:
+        """Each matrix as in the file, with its scales, by the identity of the weight."""
+        return {id(one.weight): (one.stored, one.scales) for one in self._matrices}
+
+    @property
     def variables(self) -> list[tf.Variable]:
         """All variables that graphs may read."""
         stored = [

@@ -8,6 +8,9 @@ from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.decoding.numerics import BLOCK
 from seq2seq_kit.special_ids import EOS_ID, NUM_SPECIAL_IDS, PAD_ID
 
+FREQUENT, TRANSLATIONS = "shortlist_frequent", "shortlist_translations"
+"""The names of the constants in a graph that are the arrays of a shortlist."""
+
 
 class Candidates(NamedTuple):
     """The tokens that some lines can be translated to."""
@@ -27,8 +30,10 @@ def find_candidates(shortlist: Shortlist, source_ids: tf.Tensor) -> Candidates:
         shortlist: The shortlist of the model.
         source_ids: int32 `(lines, time)`, right-padded.
     """
-    on_every_list = tf.concat([tf.range(NUM_SPECIAL_IDS), shortlist.frequent], axis=0)
-    translations = tf.gather(tf.constant(shortlist.translations), source_ids)
+    frequent = tf.constant(shortlist.frequent, name=FREQUENT)
+    on_every_list = tf.concat([tf.range(NUM_SPECIAL_IDS), frequent], axis=0)
+    of_each_token = tf.constant(shortlist.translations, name=TRANSLATIONS)
+    translations = tf.gather(of_each_token, source_ids)
     tokens = tf.concat([on_every_list, tf.reshape(translations, [-1])], axis=0)
     token_ids, places = tf.unique(tokens)
     padding = [[0, -tf.size(token_ids) % BLOCK]]

@@ -1,6 +1,7 @@
 """A look inside a trained model: attention, gates, states, surprise, alignments, interventions.
 
-Made for `Seq2Seq`, of a run or a packaged model. The names are loaded on first use.
+Made for `Seq2Seq`, of a run or a packaged model, and for `ExportedModel`. The names are loaded on
+first use.
 """
 
 import importlib

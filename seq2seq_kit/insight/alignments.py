@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.insight.subject import TextModel, check_is_run, target_ids_of
+from seq2seq_kit.insight.subject import TextModel, target_ids_of, text_model
 from seq2seq_kit.model.networks import EncoderDecoder
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, UNK_ID
 from seq2seq_kit.text.normalization import SPACE_MARK
@@ -49,7 +50,7 @@ class Aligner:
     its source and target.
 
     Args:
-        model: A `Seq2Seq` with attention that translates.
+        model: A `Seq2Seq` or an `ExportedModel` with attention that translates.
 
     Raises:
         InputError: If it is another model.
@@ -62,8 +63,8 @@ class Aligner:
     Reference: Luong et al., 2015, section 5.4, https://arxiv.org/abs/1508.04025
     """
 
-    def __init__(self, model: TextModel) -> None:
-        check_is_run(model)
+    def __init__(self, model: TextModel | ExportedModel) -> None:
+        model = text_model(model)
         if not isinstance(model.model, EncoderDecoder) or model.config.task != "translation":
             raise InputError(
                 f"Only a translation model with an encoder aligns words. Received a model for "

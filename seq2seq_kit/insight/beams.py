@@ -6,10 +6,11 @@ from typing import Any, Literal
 from seq2seq_kit.decoding import MINUS_INFINITY
 from seq2seq_kit.decoding.beam import BeamRecord
 from seq2seq_kit.errors import InputError
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.inputs import Inputs
 from seq2seq_kit.inference.stepwise import Steps, given_ids, to_vocabulary
-from seq2seq_kit.insight.subject import TextModel, check_is_run, texts_of
+from seq2seq_kit.insight.subject import TextModel, text_model, texts_of
 
 Fate = Literal["extended", "finished", "open", "pruned"]
 """What became of a hypothesis: others that the beam kept extend it; it is among the results; the
@@ -49,20 +50,20 @@ class BeamTree:
     """The best of the finished ones: what `generate` returns."""
 
 
-def beam_tree(model: TextModel, source: str, **options: Any) -> BeamTree:
+def beam_tree(model: TextModel | ExportedModel, source: str, **options: Any) -> BeamTree:
     """Returns every hypothesis that the beam search for a line keeps at any of its steps.
 
     The steps are those of the search that `generate` runs, taken one by one.
 
     Args:
-        model: A `Seq2Seq`.
+        model: A `Seq2Seq` or an `ExportedModel`.
         source: The input; for a language model a prompt, "" for none.
         **options: Fields of `DecodingConfig` to use in place of the config's.
 
     Raises:
         InputError: If there is no beam (`beam_size` of 1, or sampling), an option is unknown or
-            out of range, the source is over-long or empty, the search does not fit into
-            memory, or `model` is an export.
+            out of range, the source is over-long or empty, or the search does not fit into
+            memory.
 
     Example:
 
@@ -70,7 +71,7 @@ def beam_tree(model: TextModel, source: str, **options: Any) -> BeamTree:
         for node in tree.nodes:
             print(node.step, node.token, node.log_prob, node.fate)
     """
-    check_is_run(model)
+    model = text_model(model)
     check_not_forked()
     generator = model.generator
     decoding = generator.defaults.override((), **options)

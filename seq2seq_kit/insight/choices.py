@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from seq2seq_kit.errors import InputError, shorten
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.insight.subject import TextModel, source_ids_of, target_ids_of
+from seq2seq_kit.insight.subject import TextModel, source_ids_of, target_ids_of, text_model
 from seq2seq_kit.model.networks import LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 
@@ -28,7 +29,7 @@ class Alternative:
 
 
 def alternatives(
-    model: TextModel,
+    model: TextModel | ExportedModel,
     source: str,
     target: str | Hypothesis | None = None,
     *,
@@ -38,15 +39,15 @@ def alternatives(
     """Returns the tokens that a model finds likeliest at a place of a target, the likeliest first.
 
     Args:
-        model: A `Seq2Seq`.
+        model: A `Seq2Seq` or an `ExportedModel`.
         source: The input; for a language model a prompt, "" for none.
         target: The text; None for the model's best output.
         step: The place of the token, from 0, as in `Surprise.tokens`.
         count: How many tokens.
 
     Raises:
-        InputError: If the source is over-long, there is no such place, `count` is not positive, or
-            `model` is an export.
+        InputError: If the source is over-long, there is no such place, or `count` is not
+            positive.
 
     Example:
 
@@ -54,6 +55,7 @@ def alternatives(
             print(one.token, one.log_prob)
     """
     check_not_forked()
+    model = text_model(model)
     source_ids = source_ids_of(model, source)
     target_ids = target_ids_of(model, source, target)
     if not 0 <= step < len(target_ids):

@@ -12,7 +12,8 @@ import numpy as np
 
 from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError, shorten
-from seq2seq_kit.insight.subject import AnyModel, TextModel, check_is_run, lstm_layers
+from seq2seq_kit.export.saved_model import ExportedModel
+from seq2seq_kit.insight.subject import AnyModel, TextModel, lstm_layers, text_model
 from seq2seq_kit.model.alteration import LayerAlteration
 from seq2seq_kit.model.attention import Attention
 from seq2seq_kit.model.networks import EncoderDecoder
@@ -119,7 +120,7 @@ _copies: WeakKeyDictionary[Any, _Altered] = WeakKeyDictionary()
 
 @contextmanager
 def intervene(
-    model: AnyModel, *interventions: Intervention | ForcedAttention
+    model: AnyModel | ExportedModel, *interventions: Intervention | ForcedAttention
 ) -> Iterator[AnyModel]:
     """Provides a copy of a model in which parts of layers, or the attention, are held.
 
@@ -130,7 +131,7 @@ def intervene(
     left. A copy belongs to one thread at a time; another one waits at the beginning of its block.
 
     Args:
-        model: A `Seq2Seq`.
+        model: A `Seq2Seq` or an `ExportedModel`.
         *interventions: What is held. With none, the copy does what the model does.
 
     Yields:
@@ -146,12 +147,12 @@ def intervene(
         with insight.intervene(writer, forgetful) as altered:
             print(altered.generate(["Once upon a time"]))
     """
-    check_is_run(model)
-    altered = _copy_of(model)
+    subject = text_model(model)
+    altered = _copy_of(subject)
     with altered.lock:
         before = list(altered.active)
         if not before:
-            altered.model.model.set_weights(model.model.get_weights())
+            altered.model.model.set_weights(subject.model.get_weights())
         try:
             altered.active += interventions
             _apply(altered.model, altered.active)

@@ -16,13 +16,14 @@ from seq2seq_kit import bounds
 from seq2seq_kit.data.cache import cache_folder, describe_corpus, read_cached, write_cached
 from seq2seq_kit.digests import FileDigests, digest
 from seq2seq_kit.errors import DataError, InputError, shorten
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.insight.subject import (
     TextModel,
-    check_is_run,
     lstm_layers,
     source_ids_of,
     target_ids_of,
+    text_model,
 )
 from seq2seq_kit.model.fast_lstm import LayerCall, observe_layers
 from seq2seq_kit.model.networks import LanguageModel
@@ -78,10 +79,10 @@ class TrainingIndex:
     says how many. A language model reads each line alone.
 
     Args:
-        model: A `Seq2Seq`.
+        model: A `Seq2Seq` or an `ExportedModel`.
         state: "encoder", "decoder" or "context".
         pairs: The texts, as pairs of source and target; None for the training data that the config
-            names. A packaged model comes without its data.
+            names. A packaged model and an export come without their data.
         max_lines: Examples at most.
 
     Raises:
@@ -98,13 +99,12 @@ class TrainingIndex:
 
     def __init__(
         self,
-        model: TextModel,
+        model: TextModel | ExportedModel,
         *,
         state: StateKind = "decoder",
         pairs: Iterable[tuple[str, str]] | None = None,
         max_lines: int = 2000,
     ) -> None:
-        check_is_run(model)
         check_not_forked()
         if state not in get_args(StateKind):
             raise InputError(
@@ -116,8 +116,13 @@ class TrainingIndex:
                 f"`max_lines` must be a whole number from 1 to {bounds.MAX_COUNT}. Received: "
                 f"{shorten(max_lines)}."
             )
-        self._model = model
-        self._states = _StateReader(model, state)
+        if pairs is None and isinstance(model, ExportedModel):
+            raise DataError(
+                "An export does not hold the texts that its model was trained on. Pass texts as "
+                "`pairs`, or load the run."
+            )
+        self._model = text_model(model)
+        self._states = _StateReader(self._model, state)
         neighbors = import_scikit_learn("neighbors")
         self._examples, vectors, self._places = self._load(pairs, max_lines)
         self._search = neighbors.NearestNeighbors(metric="cosine", algorithm="brute").fit(vectors)

@@ -8,9 +8,10 @@ import numpy as np
 
 from seq2seq_kit import bounds
 from seq2seq_kit.errors import InputError, shorten
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.insight.interventions import Intervention, intervene
 from seq2seq_kit.insight.neighbors import import_scikit_learn
-from seq2seq_kit.insight.subject import TextModel, check_is_run, lstm_layers
+from seq2seq_kit.insight.subject import TextModel, lstm_layers, text_model
 from seq2seq_kit.insight.tracing import trace
 from seq2seq_kit.model.networks import LanguageModel
 
@@ -68,7 +69,7 @@ class Probe:
 
 
 def probe(
-    model: TextModel,
+    model: TextModel | ExportedModel,
     lines: Sequence[str],
     feature: str | Feature,
     *,
@@ -81,7 +82,7 @@ def probe(
     values is fitted by logistic regression, another one by ridge regression.
 
     Args:
-        model: A `Seq2Seq` with a language model.
+        model: A `Seq2Seq` or an `ExportedModel` with a language model.
         lines: Texts, each read alone: some hundreds.
         feature: A name in `FEATURES`, or a function from the tokens of a text, with U+2581 for a
             space, to a number for each: what is so after it.
@@ -100,7 +101,7 @@ def probe(
     References: Karpathy et al., 2016, https://arxiv.org/abs/1506.02078; Hewitt and Liang, 2019,
     https://arxiv.org/abs/1909.03368
     """
-    check_is_run(model)
+    model = text_model(model)
     compute = _check(model, lines, feature, layer, num_units)
     num_held = max(round(_HELD_OUT * len(lines)), 1)
     fitted, held = (

@@ -1,10 +1,12 @@
 """The model that is looked at, and the ids of a text as it reads and writes them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol, Self, TypeVar
 
-from seq2seq_kit.config import Config
+from seq2seq_kit.config import Config, ModelConfig
 from seq2seq_kit.errors import InputError, shorten
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.inference.generator import Generator, Hypothesis
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.scorer import Scorer
@@ -13,8 +15,8 @@ from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
-class TextModel(Protocol):
-    """A `Seq2Seq`: what is needed of it here."""
+class TextModel(Hashable, Protocol):
+    """What is needed here of a `Seq2Seq`, or of the model that is rebuilt from an export."""
 
     model: EncoderDecoder | LanguageModel
     tokenizer: Tokenizer
@@ -35,23 +37,29 @@ AnyModel = TypeVar("AnyModel", bound=TextModel)
 """Of what a function returns a model of the same class."""
 
 
-def check_is_run(model: Any) -> None:
-    """Raises InputError for anything but a `Seq2Seq`, such as an export."""
+def text_model(model: TextModel | ExportedModel) -> TextModel:
+    """Returns a model to look inside: of an export, the one that is rebuilt from it.
+
+    Raises:
+        InputError: If it is something else, or an export of an earlier version.
+        RunError: If a file of the export is damaged.
+    """
+    if isinstance(model, ExportedModel):
+        return model.rebuilt
     if not hasattr(model, "scorer"):
         raise InputError(
-            f"Expected a model that `Seq2Seq.load` or `Seq2Seq.fit` returned. Received: "
-            f"{shorten(model)}. An export has no attention, gates or states to read: load the run "
-            f"that it was made from."
+            f"Expected a model that `Seq2Seq.load` or `Seq2Seq.fit` returned, or an "
+            f"`ExportedModel`. Received: {shorten(model)}."
         )
+    return model
 
 
 def source_ids_of(model: TextModel, source: str) -> list[int]:
     """Returns the ids of an input, without special tokens.
 
     Raises:
-        InputError: If it is no text or over-long, or the model is no `Seq2Seq`.
+        InputError: If it is no text or over-long.
     """
-    check_is_run(model)
     return model.inputs.encode_rows([source])[0]
 
 
@@ -84,6 +92,18 @@ def texts_of(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
     """Returns the piece of each id, with U+2581 for a space."""
     pieces = tokenizer.pieces
     return tuple(pieces[token_id] for token_id in ids)
+
+
+def layer_names(config: ModelConfig) -> list[str]:
+    """Returns the names of the layers in `lstm_layers`, in their order."""
+    decoder = [f"decoder_{index}" for index in range(config.decoder_layers)]
+    if config.architecture == "language_model":
+        return decoder
+    pairs = (
+        [f"encoder_forward_{index}", f"encoder_backward_{index}"]
+        for index in range(config.encoder_layers)
+    )
+    return [*chain.from_iterable(pairs), *decoder]
 
 
 def lstm_layers(network: EncoderDecoder | LanguageModel) -> dict[str, RecurrentLayer]:

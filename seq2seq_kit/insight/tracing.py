@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq_kit.errors import RunError
+from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
 from seq2seq_kit.insight.subject import (
@@ -19,6 +20,7 @@ from seq2seq_kit.insight.subject import (
     lstm_layers,
     source_ids_of,
     target_ids_of,
+    text_model,
     texts_of,
 )
 from seq2seq_kit.model.alteration import unaltered
@@ -106,16 +108,18 @@ class Trace:
     language model has those of a decoder only."""
 
 
-def trace(model: TextModel, source: str, target: str | Hypothesis | None = None) -> Trace:
+def trace(
+    model: TextModel | ExportedModel, source: str, target: str | Hypothesis | None = None
+) -> Trace:
     """Returns what happens in a model while it reads a source and writes a target.
 
     Args:
-        model: A `Seq2Seq`.
+        model: A `Seq2Seq` or an `ExportedModel`.
         source: The input; for a language model a prompt, "" for none.
         target: The text that is written; None for the model's best output.
 
     Raises:
-        InputError: If the source is over-long, or `model` is an export.
+        InputError: If the source is over-long.
         RunError: If a layer computes something other than the equations of `LayerTrace`.
 
     Example:
@@ -125,6 +129,7 @@ def trace(model: TextModel, source: str, target: str | Hypothesis | None = None)
         seen.layers["decoder_0"].forget_gate.mean(axis=1)
     """
     check_not_forked()
+    model = text_model(model)
     source_ids = source_ids_of(model, source)
     target_ids = target_ids_of(model, source, target)
     calls: dict[int, LayerCall] = {}

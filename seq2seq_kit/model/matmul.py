@@ -29,6 +29,14 @@ class WeightCache:
         self._graph = None if keep else tf.compat.v1.get_default_graph()
         self._operands: dict[tuple[Any, ...], Any] = {}
 
+    @property
+    def operands(self) -> dict[tuple[Any, ...], tf.Variable]:
+        """The operands that are kept, by their keys.
+
+        Those of `weight_operand` are: whether it is transposed, and the identities of its weights.
+        """
+        return {} if self._graph is not None else self._operands
+
     def get(self, key: tuple[Any, ...], make: Callable[[], tf.Tensor]) -> tf.Tensor:
         """Returns the operand that is cached under this key, or makes it."""
         if key not in self._operands:

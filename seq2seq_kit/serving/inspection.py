@@ -1,6 +1,6 @@
-"""What the page shows of a run, as JSON: words and their surprise, alternatives, attention, gates.
+"""What the page shows of a model, as JSON: words, alternatives, attention, gates and so on.
 
-Each function gets the run and the checked body of a request. Knows nothing of HTTP.
+Each function gets the model and the checked body of a request. Knows nothing of HTTP.
 """
 
 import functools
@@ -15,10 +15,8 @@ from seq2seq_kit import bounds, insight
 from seq2seq_kit.config.section import Count, Section
 from seq2seq_kit.errors import DataError, InputError, shorten, suggest
 from seq2seq_kit.insight.neighbors import StateKind
-from seq2seq_kit.insight.subject import lstm_layers, target_ids_of
+from seq2seq_kit.insight.subject import TextModel, layer_names, target_ids_of
 from seq2seq_kit.insight.tracing import LayerTrace
-from seq2seq_kit.model.networks import EncoderDecoder
-from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.serving.bodies import Limits, check_texts
 from seq2seq_kit.serving.models import ServedModel, ServedRun
 from seq2seq_kit.text.normalization import SPACE_MARK
@@ -140,7 +138,7 @@ class Look:
 
     body: type[InspectBody]
     """The form of its requests."""
-    run: Callable[[ServedRun, Any], dict[str, Any]]
+    run: Callable[[TextModel, Any], dict[str, Any]]
     """What answers them."""
 
 
@@ -162,27 +160,29 @@ def parse(look: Look, values: Mapping[str, Any], limits: Limits) -> InspectBody:
     return body
 
 
-def describe(model: ServedModel) -> dict[str, Any]:
+def describe(served: ServedModel) -> dict[str, Any]:
     """Returns what a page needs to know of a model before it asks it anything."""
-    if not isinstance(model, ServedRun):
-        return {"kind": "export", "beam_size": model.beam}
-    config, network = model.seq2seq.config, model.seq2seq.model
+    kind = "run" if isinstance(served, ServedRun) else "export"
+    config = served.config
+    if config is None:
+        return {"kind": kind, "can_look_inside": False, "beam_size": served.beam}
+    has_encoder = config.model.architecture == "encoder_decoder"
     return {
-        "kind": "run",
+        "kind": kind,
+        "can_look_inside": True,
         "task": config.task,
-        "has_encoder": isinstance(network, EncoderDecoder),
-        "has_attention": getattr(network, "attention", "none") != "none",
+        "has_encoder": has_encoder,
+        "has_attention": has_encoder and config.model.attention != "none",
         "joins_texts": config.joins_texts,
         "sample": config.decoding.sample,
         "seed": config.decoding.seed,
         "beam_size": config.decoding.beam_size,
-        "layers": list(lstm_layers(network)),
+        "layers": layer_names(config.model),
     }
 
 
-def words(run: ServedRun, body: InspectBody) -> dict[str, Any]:
+def words(model: TextModel, body: InspectBody) -> dict[str, Any]:
     """Returns the pieces of an output, whole characters each, with their log-probabilities."""
-    model = run.seq2seq
     ids = _output_ids(model, body)
     log_probs = (-insight.surprise(model, body.text, body.output).nats).tolist()
     surfaces = model.tokenizer.surfaces
@@ -209,11 +209,9 @@ def words(run: ServedRun, body: InspectBody) -> dict[str, Any]:
     return {"words": found, "log_prob": sum(log_probs)}
 
 
-def alternatives(run: ServedRun, body: AlternativesBody) -> dict[str, Any]:
+def alternatives(model: TextModel, body: AlternativesBody) -> dict[str, Any]:
     """Returns what could be in the place of a token."""
-    found = insight.alternatives(
-        run.seq2seq, body.text, body.output, step=body.step, count=body.count
-    )
+    found = insight.alternatives(model, body.text, body.output, step=body.step, count=body.count)
     return {
         "alternatives": [
             {
@@ -228,10 +226,10 @@ def alternatives(run: ServedRun, body: AlternativesBody) -> dict[str, Any]:
     }
 
 
-def trace(run: ServedRun, body: InspectBody) -> dict[str, Any]:
+def trace(model: TextModel, body: InspectBody) -> dict[str, Any]:
     """Returns attention, and a summary of each part of each layer."""
-    _output_ids(run.seq2seq, body)
-    seen = insight.trace(run.seq2seq, body.text, body.output)
+    _output_ids(model, body)
+    seen = insight.trace(model, body.text, body.output)
     return {
         "source_tokens": seen.source_tokens,
         "target_tokens": seen.target_tokens,
@@ -248,10 +246,10 @@ def trace(run: ServedRun, body: InspectBody) -> dict[str, Any]:
     }
 
 
-def units(run: ServedRun, body: UnitsBody) -> dict[str, Any]:
+def units(model: TextModel, body: UnitsBody) -> dict[str, Any]:
     """Returns a part of single units: those asked for, then those that change most."""
-    _output_ids(run.seq2seq, body)
-    layers = insight.trace(run.seq2seq, body.text, body.output).layers
+    _output_ids(model, body)
+    layers = insight.trace(model, body.text, body.output).layers
     if body.layer not in layers:
         raise InputError(
             f"`layer` must be one of {', '.join(layers)}. Received: {shorten(body.layer)}."
@@ -279,32 +277,32 @@ def units(run: ServedRun, body: UnitsBody) -> dict[str, Any]:
     }
 
 
-def write(run: ServedRun, body: WriteBody) -> dict[str, Any]:
+def write(model: TextModel, body: WriteBody) -> dict[str, Any]:
     """Returns what the model writes with changes, which no other request sees."""
     changes: list[insight.Intervention | insight.ForcedAttention] = [
         *(insight.Intervention(**dict(one)) for one in body.interventions),
         *(insight.ForcedAttention(**dict(one)) for one in body.attention),
     ]
     options = {} if body.seed is None else {"seed": body.seed}
-    with insight.intervene(run.seq2seq, *changes) as changed:
+    with insight.intervene(model, *changes) as changed:
         ((best,),) = changed.hypotheses([body.text], prefixes=body.prefix or None, **options)
     return {"text": best.text, "log_prob": best.log_prob, "is_cut": best.is_cut}
 
 
-def beam(run: ServedRun, body: BeamBody) -> dict[str, Any]:
+def beam(model: TextModel, body: BeamBody) -> dict[str, Any]:
     """Returns the tree of a beam search."""
-    tree = insight.beam_tree(run.seq2seq, body.text, beam_size=body.beam_size, sample=False)
+    tree = insight.beam_tree(model, body.text, beam_size=body.beam_size, sample=False)
     return {"nodes": [asdict(node) for node in tree.nodes], "output": tree.output}
 
 
-def similar(run: ServedRun, body: SimilarBody) -> dict[str, Any]:
+def similar(model: TextModel, body: SimilarBody) -> dict[str, Any]:
     """Returns training lines in which the model was in a similar state."""
     try:
-        index = _training_index(run.seq2seq, body.state)
+        index = _training_index(model, body.state)
     except DataError as error:  # Whose message names files of the server.
         raise InputError(
-            "The training data of this model are not on this server. A packaged model comes "
-            "without them; of a run they must be where its config says."
+            "The training data of this model are not on this server. A packaged model and "
+            "an export come without them; of a run they must be where its config says."
         ) from error
     found = index.nearest(body.text, body.output, position=body.position)
     return {"neighbors": [asdict(one) for one in found]}
@@ -323,12 +321,12 @@ LOOKS: Mapping[str, Look] = {
 
 
 @functools.lru_cache(maxsize=4)
-def _training_index(model: Seq2Seq, state: StateKind) -> insight.TrainingIndex:
+def _training_index(model: TextModel, state: StateKind) -> insight.TrainingIndex:
     """Returns the index of a state, which takes seconds to read again."""
     return insight.TrainingIndex(model, state=state, max_lines=_INDEXED_LINES)
 
 
-def _output_ids(model: Seq2Seq, body: InspectBody) -> list[int]:
+def _output_ids(model: TextModel, body: InspectBody) -> list[int]:
     """Returns the tokens of an output, its end included.
 
     Raises:

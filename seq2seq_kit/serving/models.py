@@ -4,16 +4,18 @@ Knows nothing of HTTP. Options are checked in any thread; texts are searched in 
 """
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.config import Config, DecodingConfig
 from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.inference.generator import Hypothesis, check_num_hypotheses
 from seq2seq_kit.insight.alignments import Aligner, Alignment
+from seq2seq_kit.insight.subject import TextModel
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.serving.options import SearchOptions
 
@@ -70,6 +72,20 @@ class ServedModel(Searcher, Protocol):
     beam: int
     """Hypotheses of each text that the model's own options give: the signature `n_best`."""
 
+    config: Config | None = None
+    """The config, of which an export has a part; None for a model that cannot be looked into."""
+
+    def text_model(self) -> TextModel:
+        """Returns the model to look inside.
+
+        Raises:
+            InputError: If that is not possible.
+        """
+        raise InputError(
+            "This model is an export of an earlier version, which has nothing to look into. "
+            "Export the run again, or serve the run."
+        )
+
     def options(
         self,
         given: dict[str, Any],
@@ -113,8 +129,8 @@ class ServedRun(ServedModel):
     """
 
     def __init__(self, model: Seq2Seq) -> None:
-        self.seq2seq = model
-        """The model, for what looks inside it."""
+        self._model = model
+        self.config = model.config
         self._defaults = model.config.decoding
         self.beam = 1 if self._defaults.sample else self._defaults.beam_size
 
@@ -138,7 +154,7 @@ class ServedRun(ServedModel):
 
     def lengths(self, texts: Sequence[str], options: SearchOptions) -> list[int]:
         """Implements `ServedModel.lengths`."""
-        rows = self.seq2seq.inputs.encode_rows(texts, truncate=options.truncate)
+        rows = self._model.inputs.encode_rows(texts, truncate=options.truncate)
         # With the special token that is added to each.
         return [-(-(len(row) + 1) // LENGTH_STEP) for row in rows]
 
@@ -156,7 +172,7 @@ class ServedRun(ServedModel):
             InputError: Also if the model aligns no words.
         """
         align = self._aligner if options.alignments else None  # Its error comes first.
-        found = self.seq2seq.hypotheses(
+        found = self._model.hypotheses(
             texts,
             decoding=options.decoding,
             num_hypotheses=options.num_hypotheses,
@@ -175,13 +191,17 @@ class ServedRun(ServedModel):
             [aligned(text, one) for one in line] for text, line in zip(texts, found, strict=True)
         ]
 
+    def text_model(self) -> TextModel:
+        """Implements `ServedModel.text_model`."""
+        return self._model
+
     @functools.cached_property
     def _aligner(self) -> Aligner:
-        return Aligner(self.seq2seq)
+        return Aligner(self._model)
 
     def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
         """Implements `Searcher.stream`."""
-        return self.seq2seq.stream(text, decoding=options.decoding, truncate=options.truncate)
+        return self._model.stream(text, decoding=options.decoding, truncate=options.truncate)
 
 
 class ServedExport(ServedModel):
@@ -193,7 +213,16 @@ class ServedExport(ServedModel):
 
     def __init__(self, model: ExportedModel) -> None:
         self._model = model
+        self._rebuilding = threading.Lock()
         self.beam = int(model.metadata.get("num_hypotheses", 1))
+        self.config = model.config if model.can_be_rebuilt else None
+
+    def text_model(self) -> TextModel:
+        """Implements `ServedModel.text_model`."""
+        if self.config is None:
+            return super().text_model()
+        with self._rebuilding:  # Once, though several threads look inside at once.
+            return self._model.rebuilt
 
     def options(
         self,

@@ -16,9 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from seq2seq_kit import __version__
-from seq2seq_kit.errors import InputError
 from seq2seq_kit.serving import inspection
-from seq2seq_kit.serving.models import ServedModel, ServedRun
 from seq2seq_kit.serving.requests import RequestReader
 from seq2seq_kit.serving.worker import Call
 
@@ -115,26 +113,12 @@ class _Page:
             values = await self._requests.read(request)
             body = inspection.parse(look, values, self._requests.limits)
             worker = self._requests.worker(body.model)
-            call = Call(lambda model: look.run(_run_of(model), body))
+            call = Call(lambda model: look.run(model.text_model(), body))
             worker.run(call)
             return _json(await self._requests.wait(request, call.answer))
 
         answer.__name__ = f"inspect_{name}"  # The name of the route in the metrics.
         return answer
-
-
-def _run_of(model: ServedModel) -> ServedRun:
-    """Returns a model that can be looked into.
-
-    Raises:
-        InputError: If it is an export.
-    """
-    if not isinstance(model, ServedRun):
-        raise InputError(
-            "This model is an exported SavedModel, which has nothing to look into. Serve the run "
-            "that it was made from."
-        )
-    return model
 
 
 def _json(content: Mapping[str, Any]) -> Response:

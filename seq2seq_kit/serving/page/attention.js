@@ -28,7 +28,7 @@ export class AttentionView {
   }
 
   suits(model) {
-    return model.kind === "run" && model.has_attention;
+    return model.can_look_inside && model.has_attention;
   }
 
   forget() {

@@ -35,7 +35,7 @@ export class BeamView {
   }
 
   suits(model) {
-    return model.kind === "run";
+    return model.can_look_inside;
   }
 
   forget() {

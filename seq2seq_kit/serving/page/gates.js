@@ -47,7 +47,7 @@ export class GatesView {
   }
 
   suits(model) {
-    return model.kind === "run";
+    return model.can_look_inside;
   }
 
   forget() {

@@ -20,8 +20,8 @@ const TEXTS = {
   workspace: ["Text {number}", "文本 {number}"],
   model: ["Model", "模型"],
   export_note: [
-    "This model is an export: it writes whole outputs. To look inside it, serve the run that it was made from.",
-    "此模型是导出的：只能给出完整的输出。要查看其内部，请改为提供训练它的 run。",
+    "This model is an export of an earlier version. To look inside it, export the run again, or serve the run.",
+    "此模型由旧版本导出。要查看其内部，请重新导出，或改为提供训练它的 run。",
   ],
   input_translation: ["Text to translate", "要翻译的文本"],
   input_continuation: ["Beginning of a text", "文本的开头"],

@@ -29,7 +29,7 @@ export class SimilarView {
   }
 
   suits(model) {
-    return model.kind === "run";
+    return model.can_look_inside;
   }
 
   forget() {

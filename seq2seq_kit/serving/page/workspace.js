@@ -158,9 +158,9 @@ export class Workspace {
 
   /** Shows only what the model can do. */
   adapt() {
-    this.note.hidden = this.isRun;
+    this.note.hidden = this.model.can_look_inside;
     this.again.hidden = !this.model.sample;
-    this.help.hidden = !this.isRun;
+    this.help.hidden = !this.model.can_look_inside;
     for (const view of this.views) view.tab.hidden = !view.suits(this.model);
     if (this.view.tab.hidden) this.choose(this.views[0]);
     this.input.lang = languageOf(this.text) ?? "";
@@ -281,6 +281,11 @@ export class Workspace {
       );
       return prefix + rest;
     }
+    if (prefix && !this.isRun) {
+      // The search of an export has no prefixes; that of the network inside it has.
+      const { text: output } = await post("inspect/write", { ...request, text, prefix }, signal);
+      return output;
+    }
     const body = { ...request, texts: [text] };
     if (prefix) body.prefixes = [prefix];
     const { hypotheses } = await post("generate", body, signal);
@@ -300,7 +305,7 @@ export class Workspace {
     this.inspected.abort();
     const inspected = (this.inspected = new AbortController());
     try {
-      if (this.isRun && this.output) {
+      if (this.model.can_look_inside && this.output) {
         const { words } = await post("inspect/words", this.body, inspected.signal);
         if (inspected.signal.aborted) return;
         this.words.show(words);
