@@ -127,6 +127,7 @@ def _fill(
         "ended": state.finished,
         "steps": state.step,
         "minutes": round(state.seconds / 60, 2),
+        **({"divergences": state.divergences} if state.divergences else {}),
         **_measure(config, start, run, steps, generator, texts),
     }
     if is_chief(strategy):

@@ -172,6 +172,14 @@ def test_bleu_of_single_words_and_of_text_without_spaces_is_reported() -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "words"), [(1, "once"), (3, "3 times")])
+def test_a_divergence_names_the_learning_rate_that_worked(number: int, words: str) -> None:
+    training = {"training": {"learning_rate": 0.008}}
+    (sentence,) = advice(sections=training, divergences=number)
+    assert words in sentence
+    assert f"training.learning_rate to {0.008 / 2**number:g} (now 0.008)" in sentence
+
+
 def test_at_most_two_sentences_are_given() -> None:
     assert (
         len(

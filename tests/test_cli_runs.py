@@ -1,6 +1,7 @@
 """`s2s runs`: the table, states, settings that differ, and folders that are no run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,25 @@ def make_run(path: Path, units: int = 8, results: object = None, records: int = 
     if results:
         save_json(run.results, dict(RESULTS))
     return run
+
+
+def test_settings_are_shown_as_a_config_spells_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two")
+    corpora = {"root": str(tmp_path), "train": "train.tsv", "validation": "dev.tsv"}
+    other = {**corpora, "train": ["train.tsv", {"source": "text.txt", "target": "text.txt"}]}
+    for run, data, layers in ((one, corpora, 1), (two, other, 2)):
+        model = {"units": 8, "embedding_dim": 4, "decoder_layers": layers}
+        training = {"tensorboard": layers == 1, "validate_every": layers - 1 or None}
+        config = config_of(tmp_path, data=data, model=model, training=training)
+        save_config(config, run.config, run="a", files={})
+    assert main(["runs", str(tmp_path)]) == 0
+    lines = [re.split(" {2,}", line)[-4:] for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [
+        ["train.tsv", "1", "none", "true"],
+        ["train.tsv, text.txt+text.txt", "2", "1", "false"],
+    ]
 
 
 @pytest.fixture

@@ -316,6 +316,8 @@ def _compare_outputs(
     """Returns the outputs of all runs, each as its tokenizer spells them."""
     corpora = () if given.is_any else _test_corpora(runs, configs, "--source, --reference or --tsv")
     where = given.tsv or given.source or next(iter(corpora[0].files))
+    if corpora:
+        long_lines = "truncate"  # As at the end of training, where the data are those of configs.
     models = (_load(run) for run in runs)  # One at a time is in memory.
     answers: list[SourceWithReferences] = []
     references: list[list[str]] = []

@@ -93,11 +93,17 @@ def _setting(value: Any) -> str:
     """Returns a setting as its config spells it; of files, only their names."""
     if isinstance(value, list):
         return ", ".join(map(_setting, value)) or "none"
-    if isinstance(value, Mapping):
-        return " ".join(_setting(part) for part in value.values() if part is not None)
-    if isinstance(value, str) and "/" in value:
+    if isinstance(value, Mapping):  # A corpus: its files say which one it is.
+        return "+".join(_setting(part) for part in value.values() if _is_path(part))
+    if _is_path(value):
         return Path(value).name
-    return {None: "none", True: "true", False: "false"}.get(value, str(value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "/" in value
 
 
 def _short_names(keys: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ _LABELS = {
     "ended": _Label("end of training", "{}"),
     "steps": _Label("steps", "{:,}"),
     "minutes": _Label("training time", "{:.1f} minutes"),
+    "divergences": _Label("divergences", "{:,}"),
     "best_step": _Label("best weights", "step {:,.0f}"),
     "loss": _Label("loss", "{:.4g} nats per token"),
     "perplexity": _Label("perplexity", "{:.4g} per token"),

@@ -53,6 +53,7 @@ def advise(
         vocab_size: Size of the target vocabulary.
     """
     rules: tuple[Callable[[], Iterator[str]], ...] = (
+        lambda: _diverged(config, results),
         lambda: _learned_nothing(history, results, vocab_size),
         lambda: _overfits(config, history),
         lambda: _stopped_early(config, history, results),
@@ -96,6 +97,18 @@ def _same(one: str, other: str) -> bool:
 
 
 # ---- The rules, causes before scores
+
+
+def _diverged(config: Config, results: Mapping[str, Any]) -> Iterator[str]:
+    number = results.get("divergences", 0)
+    if not number:
+        return
+    rate = config.training.learning_rate
+    times = "once" if number == 1 else f"{number} times"
+    yield (
+        f"Training diverged {times} and went on with half the learning rate each time: set "
+        f"training.learning_rate to {rate * 0.5**number:.2g} (now {rate:g})."
+    )
 
 
 def _learned_nothing(

@@ -74,6 +74,12 @@ class AveragedWeights(TrainingPart):
         finally:
             _assign(own, kept)
 
+    def restart(self) -> None:
+        """Has the average begin again with the next step."""
+        self._num_averaged = 0
+        for average in self.variables:  # They may hold values that are not finite.
+            average.assign(np.zeros(average.shape, average.dtype))
+
     def after_update(self, state: TrainingState) -> None:
         if self._is_triggered:
             self._num_averaged += 1

@@ -26,6 +26,7 @@ class CarriedStates(TrainingPart):
 
     def __init__(self, model: TokenModel, strategy: tf.distribute.Strategy, num_rows: int) -> None:
         self._strategy = strategy
+        self._model, self._num_rows = model, num_rows
         self.by_replica = zero_states(model, strategy, num_rows)
         """The states as the step takes and returns them; an empty tuple where nothing is carried.
         """
@@ -38,6 +39,10 @@ class CarriedStates(TrainingPart):
             )
             for index, part_size in enumerate(_sizes(model) if num_rows else [])
         ]
+
+    def restart(self) -> None:
+        """Has all rows begin again without a past."""
+        self.by_replica = zero_states(self._model, self._strategy, self._num_rows)
 
     def before_save(self, state: TrainingState) -> None:
         parts = tf.nest.flatten(self.by_replica)

@@ -35,6 +35,8 @@ class TrainingState:
     """Training loss of the current epoch, in nats, summed over tokens."""
     epoch_tokens: float = 0.0
     """Target tokens of the current epoch."""
+    divergences: int = 0
+    """How often training diverged and went on from earlier weights."""
     step_is_open: bool = False
     """Whether something that follows the last step, such as a validation, is still to be done."""
     finished: str | None = None
@@ -44,6 +46,11 @@ class TrainingState:
     def last_epoch(self) -> int:
         """The index, from 0, of the epoch that the last step belongs to."""
         return self.epoch - (self.batch == 0)
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What schedules multiply the learning rate by: it is halved at each divergence."""
+        return float(0.5**self.divergences)
 
     @property
     def epoch_loss(self) -> float:

@@ -91,12 +91,14 @@ class Schedule(TrainingPart):
         self._steps_per_epoch = num_steps
 
     def before_step(self, state: TrainingState) -> None:
-        self._optimizer.learning_rate = self._config.learning_rate * learning_rate_factor(
+        factor = learning_rate_factor(
             self._config.schedule,
             step=state.step,
             progress=self._limits.progress(state, self._steps_per_epoch),
             warmup_steps=self._config.warmup_steps,
         )
+        highest = self._config.learning_rate * state.learning_rate_factor
+        self._optimizer.learning_rate = highest * factor
 
 
 class WarmUp(TrainingPart):
@@ -117,9 +119,8 @@ class WarmUp(TrainingPart):
 
     def before_step(self, state: TrainingState) -> None:
         if state.step < self._num_steps:
-            self._optimizer.learning_rate = self._learning_rate * (
-                (state.step + 1) / self._num_steps
-            )
+            highest = self._learning_rate * state.learning_rate_factor
+            self._optimizer.learning_rate = highest * ((state.step + 1) / self._num_steps)
 
 
 class PlateauDecay(TrainingPart):

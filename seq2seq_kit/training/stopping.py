@@ -1,10 +1,9 @@
-"""When training ends: at a limit, without improvement, or when the loss is not finite.
+"""When training ends: at a limit, or without improvement.
 
 Early stopping also decides which weights are the best, and keeps them.
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -84,28 +83,6 @@ def _limit_reached(number: float, unit: str, how: str) -> str:
     """Returns why training ended, such as `1 epoch is done` or `2.5 minutes are over`."""
     shown = f"{number:g}" if isinstance(number, float) else str(number)
     return f"{shown} {unit} is {how}" if number == 1 else f"{shown} {unit}s are {how}"
-
-
-class FiniteLoss(TrainingPart):
-    """Ends training with an error as soon as the loss is not a finite number.
-
-    Args:
-        run: The run folder, which may hold a state from before.
-    """
-
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
-
-    def after_update(self, state: TrainingState) -> None:
-        if math.isfinite(state.loss_sum):
-            return
-        kept = "No state was saved yet."
-        if self._run.last.is_file():
-            kept = f"The last saved state is kept in {self._run.last.name} and can be resumed."
-        raise RunError(
-            f"The loss became {state.loss_sum} at step {state.step}. {kept} Lower "
-            f"training.learning_rate or training.clip_norm and train again."
-        )
 
 
 class EarlyStopping(TrainingPart):

@@ -7,6 +7,7 @@ texts, such as BLEU, is passed in.
 """
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from seq2seq_kit.interruption import Interrupted, SignalCatcher, catch_signals
 from seq2seq_kit.training.averaging import AveragedWeights
 from seq2seq_kit.training.checkpoint import Checkpoint
 from seq2seq_kit.training.distribution import barrier, is_chief, mean_over_workers
+from seq2seq_kit.training.divergence import Divergence
 from seq2seq_kit.training.history import History
 from seq2seq_kit.training.keras_callbacks import KerasCallbacks, need_validation_in_each_epoch
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
@@ -31,7 +33,7 @@ from seq2seq_kit.training.records import Record
 from seq2seq_kit.training.run_folder import RunFolder
 from seq2seq_kit.training.schedules import make_schedules
 from seq2seq_kit.training.step import TrainingSteps
-from seq2seq_kit.training.stopping import EarlyStopping, FiniteLoss, StopAtLimit, limits_of
+from seq2seq_kit.training.stopping import EarlyStopping, StopAtLimit, limits_of
 from seq2seq_kit.training.tensorboard import TensorBoardEvents
 from seq2seq_kit.training.validation import Validation
 
@@ -82,6 +84,9 @@ class Trainer:
         self._early_stopping = EarlyStopping(
             config.early_stopping, self._averaged, self._history, run, run_name, writes=writes
         )
+        self._divergence = Divergence(
+            self.model, run, run_name, self._early_stopping, [self._averaged, steps.carried]
+        )
         self._callbacks = KerasCallbacks(callbacks, self.model, self._history, limits)
         self._epochs_need_validation = need_validation_in_each_epoch(callbacks, config, train_set)
         self._progress = Progress(limits)
@@ -92,7 +97,7 @@ class Trainer:
             *([TensorBoardEvents(run, self._history)] if config.tensorboard and writes else []),
             self._early_stopping,
             self._callbacks,
-            FiniteLoss(run),
+            self._divergence,
             self._averaged,
             *make_schedules(config, limits, self.model.optimizer),
             steps.carried,
@@ -127,7 +132,7 @@ class Trainer:
         Raises:
             InputError: If a callback put the weights of another training into the model.
             TrainingInterrupted: On Ctrl-C, SIGTERM or SIGHUP, after saving.
-            RunError: If the loss is not a finite number any more.
+            RunError: If training diverges again and again.
         """
         with catch_signals(holds=True) as self._signals, logging_redirect_tqdm():
             try:
@@ -254,23 +259,31 @@ class Trainer:
         """
         state = self.state
         began = time.monotonic()
-        try:
-            # With several workers, all must do the same: they stop after the validation.
-            is_alone = self._strategy.cluster_resolver is None
-            with (
-                self._averaged.applied(),
-                self._signals.released() if is_alone else nullcontext(),
-            ):
-                speed = self._progress.tokens_per_second(state)
-                record = self._validation.measure(state, speed, self._callbacks.list)
-        except Interrupted as interrupted:
-            self._stop(interrupted.signal)
+        record = self._measure()
+        while not math.isfinite(record["val_loss"]):
+            # The last update left weights that the next step would have found to be no numbers.
+            self._divergence.restore_weights(state, f"validation loss became {record['val_loss']}")
+            record = self._measure()
         state.loss_sum = state.num_tokens = 0.0
         state.validated_step = state.step
         with self._averaged.applied():  # Samples are those of the weights that were measured.
             for part in self._parts:
                 part.after_validation(state, record, counts)
         state.validation_seconds = mean_over_workers(self._strategy, time.monotonic() - began)
+
+    def _measure(self) -> Record:
+        """Returns what a validation measures; a signal ends it, and then training."""
+        # With several workers, all must do the same: they stop after the validation.
+        is_alone = self._strategy.cluster_resolver is None
+        try:
+            with (
+                self._averaged.applied(),
+                self._signals.released() if is_alone else nullcontext(),
+            ):
+                speed = self._progress.tokens_per_second(self.state)
+                return self._validation.measure(self.state, speed, self._callbacks.list)
+        except Interrupted as interrupted:
+            self._stop(interrupted.signal)
 
     def _stop(self, number: int) -> NoReturn:
         """Saves and raises TrainingInterrupted."""

@@ -58,6 +58,8 @@ class Validation:
             "loss": state.loss_sum / max(state.num_tokens, 1.0),
             "val_loss": self._steps.mean_loss(self._validation_set, callbacks=callbacks),
         }
+        if state.divergences:
+            record["divergences"] = state.divergences
         record["val_perplexity"] = math.exp(min(record["val_loss"], 700.0))
         if self._text_metrics is not None:
             record |= {f"val_{name}": value for name, value in self._text_metrics().items()}
