@@ -16,7 +16,7 @@ import click
 import seq2seq_kit
 from seq2seq_kit.cli.main import cli
 from seq2seq_kit.cli.options import SearchCommand
-from seq2seq_kit.config import Config
+from seq2seq_kit.config import Config, DecodingConfig
 
 Schema = Mapping[str, Any]
 
@@ -185,12 +185,14 @@ def command_line_reference() -> str:
         own = [*command.params, command.get_help_option(context)]
         generated = [one for one in command.get_params(context) if one not in own]
         if isinstance(command, SearchCommand):
+            names = {*DecodingConfig.model_fields, "greedy"}
+            search_options = [one for one in generated if one.name in names]
+            parts += _options([one for one in generated if one.name not in names], context)
             parts.append("And the [search options](#search-options).")
-            search_options = generated
         else:
             parts += _options(generated, context)
     context = click.Context(cli)
-    parts += ["## Search options", "Of `generate`, `evaluate` and `export`."]
+    parts += ["## Search options", "Of `generate`, `evaluate`, `augment` and `export`."]
     return "\n\n".join([*parts, *_options(search_options, context)])
 
 

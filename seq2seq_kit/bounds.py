@@ -65,6 +65,12 @@ MAX_REPETITION_PENALTY = 100.0
 """Multiplies negative logits: they stay far above the logit of a forbidden token.
 Usual values are 1 to 2."""
 
+MAX_LENGTH_RATIO = 1000.0
+"""Times that one side of a pair may be as long as the other. Usual values are 1.5 to 3."""
+
+MAX_NATS = 1_000_000.0
+"""Of a log-probability, as a distance from 0: a long text of unlikely tokens has fewer."""
+
 MAX_SHARPNESS = 1000.0
 """Multiplies inner products of outputs, which are at most their size: usual values are below 1."""
 

@@ -37,7 +37,8 @@ from seq2seq_kit.inference.scorer import Score, Scorer
 from seq2seq_kit.inference.state import GenerationState
 from seq2seq_kit.interruption import Interrupted, catch_signals
 from seq2seq_kit.model.build import build_network
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.ensemble import Ensemble, Network
+from seq2seq_kit.model.networks import EncoderDecoder
 from seq2seq_kit.options import option_names, refuse_unknown_options
 from seq2seq_kit.pretrained.catalog import run_path
 from seq2seq_kit.pretrained.compact import Storage
@@ -86,7 +87,7 @@ class Seq2Seq:
 
     def __init__(
         self,
-        model: EncoderDecoder | LanguageModel,
+        model: Network,
         tokenizers: Tokenizers,
         config: Config,
         *,
@@ -178,20 +179,25 @@ class Seq2Seq:
 
     @classmethod
     @refuse_unknown_options()
-    def load(cls, path: str | Path) -> Self:
-        """Returns a packaged model, or the trained model of a run folder.
+    def load(cls, path: str | Path | Sequence[str | Path]) -> Self:
+        """Returns a packaged model, the trained model of a run folder, or an ensemble of several.
 
         Loading runs no code from the folder: it is YAML, SentencePiece models and plain arrays.
 
         Args:
             path: A run folder, or the name of a packaged model (`seq2seq_kit.pretrained` lists
-                them). A folder of that name comes first.
+                them). A folder of that name comes first. A list of several is an ensemble, whose
+                `model` is an `Ensemble`: they are encoder-decoders with the same tokenizers, and
+                options are by default as in the config of the first.
 
         Raises:
-            InputError: If there is no such model, or the folder holds no trained run.
+            InputError: If there is no such model, the folder holds no trained run, or models cannot
+                be in one ensemble.
             RunError: If a file of it is damaged.
         """
         check_not_forked()
+        if not isinstance(path, str | Path):
+            return cls._load_ensemble(path)
         run = RunFolder(run_path(path)).open_trained()
         saved = load_saved_config(run.config)
         tokenizers = load_tokenizers(run, saved)
@@ -218,6 +224,24 @@ class Seq2Seq:
             history=history,
             results=results,
         )
+
+    @classmethod
+    def _load_ensemble(cls, paths: Sequence[str | Path]) -> Self:
+        """Returns several models as one; a single one is no ensemble."""
+        if not paths:
+            raise InputError("Expected one or more runs. Received an empty list.")
+        first, *others = loaded = [cls.load(path) for path in paths]
+        if not others:
+            return first
+        members = []
+        for path, run in zip(paths, loaded, strict=True):
+            if not isinstance(run.model, EncoderDecoder):
+                raise InputError(
+                    f"An ensemble is of encoder-decoders. {path} is a language model. Leave it out."
+                )
+            _check_vocabularies(first, run, f"{paths[0]} and {path}")
+            members.append(run.model)
+        return cls(Ensemble(members), first._tokenizers, first.config)
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def hypotheses(self, texts: Iterable[str], **options: Any) -> Iterator[list[Hypothesis]]:
@@ -376,6 +400,7 @@ class Seq2Seq:
 
     def copy(self) -> Self:
         """Returns the same model with weights that can be changed without changing these."""
+        self._check_no_ensemble("changed")
         model = build_network(self.config, self._tokenizers)
         model.set_weights(self.model.get_weights())
         return type(self)(
@@ -452,6 +477,7 @@ class Seq2Seq:
                 format, or tensorflow-text or ai-edge-litert is not installed.
             RunError: If the export answers other than this model does, or cannot be written.
         """
+        self._check_no_ensemble("exported")
         path = user_path(path)
         check_unused(path)
         for name, value, kind in (
@@ -482,9 +508,28 @@ class Seq2Seq:
         """Prints the layers of the network, with the shapes of their outputs and their weights."""
         self.model.summary(expand_nested=True)
 
+    def _check_no_ensemble(self, done: str) -> None:
+        """Raises InputError if this is an ensemble."""
+        if isinstance(self.model, Ensemble):
+            raise InputError(f"An ensemble cannot be {done}. Use one of its runs alone.")
+
     def advice(self) -> list[str]:
         """Returns what to change if the results are poor, in a sentence or two; else nothing."""
         return advise(self.config, self.history, self.results, self.tokenizer.vocab_size)
+
+
+def _check_vocabularies(first: Seq2Seq, other: Seq2Seq, names: str) -> None:
+    """Raises InputError if two models cannot be in one ensemble."""
+    for side in ("source", "target"):
+        tokenizers = [getattr(run._tokenizers, side) for run in (first, other)]
+        if len({tokenizer.fingerprint for tokenizer in tokenizers}) > 1:
+            sizes = " and ".join(str(tokenizer.vocab_size) for tokenizer in tokenizers)
+            raise InputError(
+                f"The models of an ensemble must have the same vocabularies. The {side} "
+                f"vocabularies of {names} differ ({sizes} pieces). Train them with the same "
+                f"tokenizers: name the first one's in the config of the others "
+                f"(`tokenizer.model`)."
+            )
 
 
 def _default_run_folder(config: str | Path | Mapping[str, Any] | Config) -> Path:

@@ -43,6 +43,8 @@ STAGES = (
     "export",
     "insight",
     "seq2seq",
+    "augmenting",
+    "distillation",
     "serving",
     "speech",
     "packing",

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seq2seq_kit.cli.lengths import check_lengths
+from seq2seq_kit.cli.loading import load_runs
 from seq2seq_kit.cli.options import (
     FILE,
     SearchCommand,
     check_against_config,
     debug_option,
     long_lines_option,
-    run_argument,
+    runs_argument,
 )
 from seq2seq_kit.cli.tables import results_table
 from seq2seq_kit.errors import InputError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=SearchCommand)
-@run_argument
+@runs_argument
 @click.option("--source", type=FILE, help="The inputs, one a line.")
 @click.option(
     "--reference",
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @debug_option
 def evaluate(
-    run: Path,
+    runs: tuple[Path, ...],
     source: Path | None,
     references: tuple[Path, ...],
     tsv: Path | None,
@@ -59,7 +60,8 @@ def evaluate(
 ) -> None:
     """Compare a model's outputs with references.
 
-    Prints BLEU and chrF with sacrebleu's signatures, exact match and perplexity.
+    Prints BLEU and chrF with sacrebleu's signatures, exact match and perplexity. Several RUNs with
+    the same vocabularies are an ensemble.
 
     Give either --source and --reference, or --tsv, in which the rows that share an input are its
     alternative correct outputs. The columns of --tsv are those of the run's training data if that
@@ -68,15 +70,14 @@ def evaluate(
     """
     if (source is None) == (tsv is None) or bool(references) != (source is not None):
         raise click.UsageError("Expected either --source with --reference, or --tsv.")
-    check_against_config(run, options)
+    check_against_config(runs[0], options)
     import json
 
-    from seq2seq_kit import Seq2Seq
     from seq2seq_kit.startup import compute_operations_on_one_thread
     from seq2seq_kit.text.references import read_parallel_references, read_table_references
 
     compute_operations_on_one_thread()
-    model = Seq2Seq.load(run)
+    model = load_runs(runs)
     if source is not None:
         answers = read_parallel_references(source, references)
     elif tsv is not None:

@@ -1,7 +1,10 @@
 """`s2s fit`: trains a model as a config describes."""
 
+import functools
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,17 +12,29 @@ from seq2seq_kit.cli.exit_codes import SIGNALED
 from seq2seq_kit.cli.options import FILE, debug_option
 from seq2seq_kit.cli.tables import results_table
 
+if TYPE_CHECKING:
+    from seq2seq_kit.seq2seq import Seq2Seq
 
-@click.command
-@click.argument("config", type=FILE, metavar="CONFIG.yaml")
-@click.option("--run-dir", type=FILE, metavar="DIR", help="Run folder.  [default: runs/CONFIG]")
-@click.option(
+
+config_argument = click.argument("config", type=FILE, metavar="CONFIG.yaml")
+
+run_dir_option = click.option(
+    "--run-dir", type=FILE, metavar="DIR", help="Run folder.  [default: runs/CONFIG]"
+)
+
+set_option = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
     help="Override a key of the config by a YAML value: training.epochs=3. Can be repeated.",
 )
+
+
+@click.command
+@config_argument
+@run_dir_option
+@set_option
 @click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
 @debug_option
 def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: bool) -> int:
@@ -32,7 +47,6 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     `init_from` in the config, training starts from the weights of a run or packaged model.
     """
     from seq2seq_kit.config import load_config
-    from seq2seq_kit.errors import TrainingInterrupted
     from seq2seq_kit.pretrained.catalog import model_names
 
     if not config.exists() and str(config) in model_names():
@@ -44,11 +58,27 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     from seq2seq_kit import Seq2Seq
 
     run_dir = run_dir or Path("runs", config.stem)
+    settings = [argument for override in overrides for argument in ("--set", override)]
+    return report_training(
+        functools.partial(Seq2Seq.fit, config, overrides=overrides, run_dir=run_dir, resume=resume),
+        run_dir,
+        ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings],
+    )
+
+
+def report_training(train: "Callable[[], Seq2Seq]", run_dir: Path, again: Sequence[str]) -> int:
+    """Trains and prints the results; returns the exit code.
+
+    Args:
+        train: Trains the model.
+        run_dir: The run folder.
+        again: The command without --resume, to print after an interruption.
+    """
+    from seq2seq_kit.errors import TrainingInterrupted
+
     try:
-        fitted = Seq2Seq.fit(config, overrides=overrides, run_dir=run_dir, resume=resume)
+        fitted = train()
     except TrainingInterrupted as error:
-        settings = [argument for override in overrides for argument in ("--set", override)]
-        again = ["s2s", "fit", str(config), "--run-dir", str(run_dir), *settings]
         if error.can_resume:
             message = f"Resume it with: {shlex.join([*again, '--resume'])}"
         else:

@@ -13,7 +13,7 @@ import click
 
 from seq2seq_kit import bounds
 from seq2seq_kit.cli.lengths import describe_truncated
-from seq2seq_kit.cli.loading import load_run_or_export
+from seq2seq_kit.cli.loading import load_run_or_export, load_runs
 from seq2seq_kit.cli.options import (
     FILE,
     SearchCommand,
@@ -48,7 +48,7 @@ _STREAM_IS_PLAIN = (
 
 @click.command(cls=SearchCommand)
 @run_argument
-@click.argument("input_path", type=FILE, required=False, metavar="[INPUT]")
+@click.argument("others", type=FILE, nargs=-1, metavar="[RUN]... [INPUT]")
 @click.option(
     "-o",
     "--output",
@@ -97,7 +97,7 @@ _STREAM_IS_PLAIN = (
 @debug_option
 def generate(
     run: Path,
-    input_path: Path | None,
+    others: tuple[Path, ...],
     output: Path | None,
     num_hypotheses: int | None,
     scores: bool,
@@ -113,10 +113,12 @@ def generate(
 ) -> None:
     r"""Write an output for each line of INPUT, or of standard input.
 
-    RUN is a run folder or an exported SavedModel. Outputs come in the order of the inputs, one a
+    RUN is a run folder, a packaged model or an exported SavedModel; several run folders with the
+    same vocabularies are an ensemble. Outputs come in the order of the inputs, one a
     line: a newline inside an output is written as \n and a backslash as \\, except with --prompt.
     Options that are not given are as in the run's config.
     """
+    runs, input_path = _split_arguments(run, others)
     chunks = _read_inputs(input_path, prompt)
     _check_files(input_path, output, alignments)
     plain = as_line if prompt is None else as_text
@@ -131,11 +133,11 @@ def generate(
     if stream:
         if output is not None or layout is as_tsv or beginnings or alignments is not None:
             raise click.UsageError(_STREAM_IS_PLAIN)
-        _stream(run, adapt_to, chunks, echo=echo, is_prompt=prompt is not None, given=given)
+        _stream(runs, adapt_to, chunks, echo=echo, is_prompt=prompt is not None, given=given)
         return
     is_many = prompt is None and has_many_lines(input_path)
     _write_outputs(
-        functools.partial(_load, run, adapt_to, searches_many=is_many or "threads" in given),
+        functools.partial(_load, runs, adapt_to, searches_many=is_many or "threads" in given),
         chunks,
         output,
         layout,
@@ -145,6 +147,27 @@ def generate(
         alignments=alignments,
         given=given,
     )
+
+
+def _split_arguments(run: Path, others: Sequence[Path]) -> tuple[list[Path], Path | None]:
+    """Returns the runs of an ensemble, and the input if there is one.
+
+    The last argument is the input unless it is a folder or the name of a packaged model.
+
+    Raises:
+        UsageError: If another argument is neither.
+    """
+    from seq2seq_kit.pretrained.catalog import run_path
+
+    *runs, last = [run, *others]
+    if others and run_path(last).is_dir():
+        runs.append(last)
+    for other in runs[1:]:
+        if not run_path(other).is_dir():
+            raise click.UsageError(
+                f"Expected run folders, and INPUT as the last argument. There is no run {other}."
+            )
+    return (runs, None if runs[-1] == last else last) if others else ([run], None)
 
 
 def _read_inputs(path: Path | None, prompt: str | None) -> Iterator[tuple[int, list[str]]]:
@@ -289,7 +312,7 @@ class _Beginnings:
 
 
 def _stream(
-    run: Path,
+    runs: Sequence[Path],
     adapt_to: Path | None,
     chunks: Iterator[tuple[int, list[str]]],
     *,
@@ -300,7 +323,7 @@ def _stream(
     """Writes the output of each input piece by piece.
 
     Args:
-        run: The run folder.
+        runs: The run folders, those of an ensemble if there are several.
         adapt_to: The text that the model adapts to.
         chunks: Inputs with the line number of the first.
         echo: Whether to write each input before its output.
@@ -308,16 +331,17 @@ def _stream(
         given: The options of the search, and `truncate`.
 
     Raises:
-        UsageError: If `run` is an export.
+        UsageError: If a run is an export.
         InputError: If an input is too long.
     """
     from seq2seq_kit.export.folder import is_export
 
-    if is_export(run):
+    if is_export(runs[0]):
         raise click.UsageError(
-            f"--stream needs a run folder: an export searches for whole outputs. Received: {run}."
+            f"--stream needs a run folder: an export searches for whole outputs. Received: "
+            f"{runs[0]}."
         )
-    model = _load(run, adapt_to, needs_run=True)
+    model = _load(runs, adapt_to, needs_run=True)
     separator = "\t" if model.config.task == "translation" else ""
     with open_output(None) as file:
         for first_line, chunk in chunks:
@@ -402,22 +426,30 @@ def _is_same(path: Path, other: Path | None) -> bool:
     return path.samefile(other) if path.exists() and other.exists() else path == other
 
 
-def _load(run: Path, adapt_to: Path | None, *, needs_run: bool, searches_many: bool = False) -> Any:
+def _load(
+    runs: Sequence[Path], adapt_to: Path | None, *, needs_run: bool, searches_many: bool = False
+) -> Any:
     """Returns the `Seq2Seq` of a run folder, or an `ExportedModel`, whose options are fixed.
 
     Args:
-        run: The run folder or export.
+        runs: The run folder or export, or the run folders of an ensemble.
         adapt_to: The text that the model adapts to.
         needs_run: Whether there are options that an export does not have.
         searches_many: Whether there are lines for several threads.
 
     Raises:
-        UsageError: If there are such options for an export, or a text for it to adapt to.
+        UsageError: If there are such options for an export or a text for it to adapt to, or an
+            export is to be a part of an ensemble.
     """
     from seq2seq_kit.export.folder import is_export
 
-    exported = is_export(run)
-    if exported and (needs_run or adapt_to is not None):
+    run, *others = runs
+    if others and any(map(is_export, runs)):
+        raise click.UsageError(
+            "An ensemble is of run folders; an exported SavedModel is used alone. Received an "
+            "export among several runs."
+        )
+    if is_export(run) and (needs_run or adapt_to is not None):
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
             "--num-hypotheses, --scores, --prompt, --echo and --threads only. Export the run again "
@@ -427,7 +459,7 @@ def _load(run: Path, adapt_to: Path | None, *, needs_run: bool, searches_many: b
         from seq2seq_kit.startup import compute_operations_on_one_thread
 
         compute_operations_on_one_thread()
-    model: Any = load_run_or_export(run)
+    model: Any = load_runs(runs) if others else load_run_or_export(run)
     if adapt_to is None:
         return model
     from seq2seq_kit.text.lines import read_lines

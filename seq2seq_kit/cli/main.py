@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import click
 
+from seq2seq_kit.cli.augment import augment
 from seq2seq_kit.cli.compare import compare
+from seq2seq_kit.cli.distill import distill
 from seq2seq_kit.cli.evaluate import evaluate
 from seq2seq_kit.cli.exit_codes import FAILED, SIGNALED, WRONG_USAGE
 from seq2seq_kit.cli.export import export
@@ -137,7 +139,7 @@ def cli(context: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(fit, generate, evaluate, compare, score, export, verify),
+    *(fit, distill, generate, evaluate, compare, score, augment, export, verify),
     *(serve, speak, init, info, runs, models),
 )
 for _command in _COMMANDS:

@@ -1,8 +1,8 @@
 """Arguments and options that several commands share.
 
-The options of a search and of an adaptation are generated from the fields of `DecodingConfig` and
-`AdaptationConfig`, with their documentation as help, when a command first needs them: importing the
-config costs more than all of click.
+The options of a search, of an adaptation and of `s2s augment` are generated from the fields of
+`DecodingConfig`, `AdaptationConfig` and `AugmentationConfig`, with their documentation as help,
+when a command first needs them: importing the config costs more than all of click.
 """
 
 import functools
@@ -18,6 +18,7 @@ import click
 from seq2seq_kit.errors import InputError
 
 if TYPE_CHECKING:
+    from seq2seq_kit.config import AugmentationConfig
     from seq2seq_kit.config.section import Section
 
 
@@ -58,6 +59,8 @@ debug_option = click.option(
 )
 
 run_argument = click.argument("run", type=FILE)
+
+runs_argument = click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN...")
 
 long_lines_option = click.option(
     "--long-lines",
@@ -134,6 +137,47 @@ class SearchCommand(click.Command):
                     raise click.UsageError(f"--greedy contradicts {option}. Leave one of them out.")
                 ctx.params[name] = value
         return rest
+
+
+class AugmentCommand(SearchCommand):
+    """A command that also accepts every option of `AugmentationConfig`; None means not given."""
+
+    without: tuple[str, ...] = ()
+    """Options that the command does not have."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from seq2seq_kit.config import AugmentationConfig
+
+        *others, help_option = super().get_params(ctx)
+        options = [one for one in _options_of(AugmentationConfig) if one.name not in self.without]
+        return [*others, *options, help_option]
+
+
+class DistillCommand(AugmentCommand):
+    """A command that also accepts the options of `AugmentationConfig` that suit distillation."""
+
+    # Sources stay as they are.
+    without = ("back_translation", "tag")
+
+
+def take_augmentation(given: dict[str, Any]) -> "AugmentationConfig":
+    """Takes the options of `AugmentationConfig` off the given ones and returns them.
+
+    Raises:
+        UsageError: If one has no effect beside the others.
+    """
+    from seq2seq_kit.config import AugmentationConfig
+
+    chosen = {name: given.pop(name) for name in AugmentationConfig.model_fields if name in given}
+    kept = AugmentationConfig().override(**chosen)
+    if faults := kept.contradictions(chosen):
+        raise click.UsageError(" ".join(f"`{key}` {fault}" for key, fault in faults.items()))
+    if given.get("sample") not in (None, kept.keep == "sample"):
+        raise click.UsageError(
+            f"Whether the search samples follows from --keep, here {kept.keep}. Leave --sample and "
+            f"--no-sample out."
+        )
+    return kept
 
 
 @functools.cache

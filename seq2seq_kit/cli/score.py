@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seq2seq_kit.cli.lengths import check_lengths
+from seq2seq_kit.cli.loading import load_runs
 from seq2seq_kit.cli.options import (
     FILE,
     AdaptationCommand,
     debug_option,
     long_lines_option,
-    run_argument,
+    runs_argument,
 )
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=AdaptationCommand)
-@run_argument
+@runs_argument
 @click.option("--source", type=FILE, help="The inputs, one a line.")
 @click.option("--target", type=FILE, help="Their outputs, line by line with --source.")
 @click.option(
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @long_lines_option
 @debug_option
 def score(
-    run: Path,
+    runs: tuple[Path, ...],
     source: Path | None,
     target: Path | None,
     text: Path | None,
@@ -45,7 +46,7 @@ def score(
     For each output a line with its log-probability in nats, a tab and its number of tokens. The
     perplexities of the whole file go to standard error: per token, per whitespace-separated word
     (if spaces separate the words) and per character; the last two compare across models with
-    different vocabularies.
+    different vocabularies. Several RUNs with the same vocabularies are an ensemble.
 
     A language model that was trained on running text reads --text from beginning to end: each line
     is scored after all lines before it. With --adapt it predicts each token before it learns from
@@ -60,14 +61,13 @@ def score(
         raise click.UsageError(f"{option} has an effect only with --adapt.")
     if adapt and text is None:
         raise click.UsageError("--adapt needs --text: pairs are scored each for itself.")
-    from seq2seq_kit import Seq2Seq
     from seq2seq_kit.config import CorpusConfig
     from seq2seq_kit.text.corpus import read_corpus
 
     pairs = list(read_corpus(CorpusConfig(source=source, target=target, lines=text)))
-    model = Seq2Seq.load(run)
+    model = load_runs(runs)
     if text is not None and model.config.task != "continuation":
-        raise click.UsageError(f"--text is for continuation; {run} translates: give --source.")
+        raise click.UsageError(f"--text is for continuation; {runs[0]} translates: give --source.")
     sources = [pair.source for pair in pairs]
     targets = [pair.target for pair in pairs]
     if text is not None and (adapt or model.config.reads_streams):

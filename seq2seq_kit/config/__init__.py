@@ -1,6 +1,7 @@
 """What a run is: frozen, checked sections, from and to YAML. Imports no TensorFlow."""
 
 from seq2seq_kit.config.adaptation import AdaptationConfig
+from seq2seq_kit.config.augmentation import AugmentationConfig
 from seq2seq_kit.config.decoding import DecodingConfig, suggest_option
 from seq2seq_kit.config.load import (
     SavedConfig,
@@ -23,6 +24,7 @@ from seq2seq_kit.config.sections import (
 
 __all__ = [
     "AdaptationConfig",
+    "AugmentationConfig",
     "Config",
     "CorpusConfig",
     "DataConfig",

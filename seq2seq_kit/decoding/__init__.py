@@ -1,6 +1,7 @@
 """Search over a decoder: token ids in, token ids out. Knows neither model nor tokenizer."""
 
 from seq2seq_kit.decoding.beam import BeamSearch
+from seq2seq_kit.decoding.ensemble import EnsembleDecoder
 from seq2seq_kit.decoding.greedy import GreedySearch
 from seq2seq_kit.decoding.groups import group_sizes, map_in_groups, search_in_groups
 from seq2seq_kit.decoding.loop import run, stream
@@ -29,6 +30,7 @@ __all__ = [
     "MINUS_INFINITY",
     "BeamSearch",
     "Decoder",
+    "EnsembleDecoder",
     "Filters",
     "ForbiddenTokens",
     "GreedySearch",

@@ -30,7 +30,7 @@ def score_targets(
     Returns:
         float32 `(batch, longest target)`, in nats; 0 beyond the end of a target.
     """
-    model = search.model
+    model: Any = search.model  # Never an ensemble, which is not exported.
     layer = model.output_layer(tf.range(model.vocab_size) if by_token else None)
     targets = target_ids.to_tensor()
     lengths = tf.cast(target_ids.row_lengths(), tf.int32)

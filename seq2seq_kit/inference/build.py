@@ -6,14 +6,14 @@ from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.inference.generator import Generator
 from seq2seq_kit.inference.inputs import input_encoder
 from seq2seq_kit.inference.scorer import Scorer
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.ensemble import Network
 from seq2seq_kit.special_ids import EOS_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 
 def build_generator(
     config: Config,
-    model: EncoderDecoder | LanguageModel,
+    model: Network,
     tokenizers: Tokenizers,
     shortlist: Shortlist | None,
 ) -> Generator:
@@ -29,9 +29,7 @@ def build_generator(
     )
 
 
-def build_scorer(
-    config: Config, model: EncoderDecoder | LanguageModel, tokenizers: Tokenizers
-) -> Scorer:
+def build_scorer(config: Config, model: Network, tokenizers: Tokenizers) -> Scorer:
     """Returns the scorer of a model."""
     return Scorer(
         model,

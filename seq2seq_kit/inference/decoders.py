@@ -4,9 +4,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq_kit.decoding import MINUS_INFINITY, StepOutput
+from seq2seq_kit.decoding import MINUS_INFINITY, Decoder, EnsembleDecoder, StepOutput
 from seq2seq_kit.inference.shortlist import Candidates
+from seq2seq_kit.model.ensemble import Ensemble, Network
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel, OutputLayer
+
+
+def vocabulary_decoder(model: Network) -> Decoder:
+    """Returns the decoder of a network, or of an ensemble, that predicts any token."""
+    if isinstance(model, Ensemble):
+        return EnsembleDecoder([VocabularyDecoder(member) for member in model.members])
+    return VocabularyDecoder(model)
 
 
 class VocabularyDecoder:

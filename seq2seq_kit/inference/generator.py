@@ -22,7 +22,8 @@ from seq2seq_kit.inference.parallel import Chunk, num_threads, search_chunks, sp
 from seq2seq_kit.inference.search import Found, ModelSearch
 from seq2seq_kit.inference.state import GenerationState, StateKeeper
 from seq2seq_kit.inference.stepwise import StepwiseSearch
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.ensemble import Network
+from seq2seq_kit.model.networks import LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 # Lines handed to the graph at once, as a multiple of the batch size: enough that each length fills
@@ -70,7 +71,7 @@ class Generator:
 
     def __init__(
         self,
-        model: EncoderDecoder | LanguageModel,
+        model: Network,
         inputs: InputEncoder,
         tokenizer: Tokenizer,
         *,

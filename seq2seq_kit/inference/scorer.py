@@ -19,7 +19,8 @@ from seq2seq_kit.inference.adaptation import AdaptiveReader, restored_weights
 from seq2seq_kit.inference.inputs import InputEncoder, as_texts
 from seq2seq_kit.inference.parallel import map_ahead, num_threads
 from seq2seq_kit.inference.reading import TextReader
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.ensemble import Network
+from seq2seq_kit.model.networks import LanguageModel
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID
 from seq2seq_kit.text.statistics import measure_texts
 from seq2seq_kit.tokens.tokenizer import Tokenizer
@@ -105,7 +106,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: EncoderDecoder | LanguageModel,
+        model: Network,
         inputs: InputEncoder,
         tokenizer: Tokenizer,
         *,
@@ -338,7 +339,7 @@ class Scorer:
         if self._reader is not None:
             return self._reader.tokens_at_once * self.model.vocab_size
         numbers = shape.target * self.model.vocab_size
-        if isinstance(self.model, EncoderDecoder):
+        if not isinstance(self.model, LanguageModel):
             # Additive attention compares each target with each source token.
             numbers += shape.target * shape.source * self.model.units
         return numbers

@@ -35,12 +35,13 @@ from seq2seq_kit.inference.beginnings import (
     take_back_sources,
 )
 from seq2seq_kit.inference.constraints import build_processors
-from seq2seq_kit.inference.decoders import ShortlistDecoder, VocabularyDecoder
+from seq2seq_kit.inference.decoders import ShortlistDecoder, vocabulary_decoder
 from seq2seq_kit.inference.inputs import Inputs, Prefixes
 from seq2seq_kit.inference.shortlist import Candidates, find_candidates
+from seq2seq_kit.model.ensemble import Network
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.model.memory import check_search
-from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
+from seq2seq_kit.model.networks import LanguageModel
 from seq2seq_kit.special_ids import EOS_ID, PAD_ID
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
@@ -83,7 +84,7 @@ class ModelSearch:
 
     def __init__(
         self,
-        model: EncoderDecoder | LanguageModel,
+        model: Network,
         tokenizer: Tokenizer,
         *,
         continues: bool,
@@ -170,7 +171,7 @@ class ModelSearch:
         if decoding.shortlist and self.shortlist is not None:
             return Beginning(inputs, find_candidates(self.shortlist, token_ids), None)
         given = None
-        healer, decoder = healer_of(self.tokenizer.surfaces), VocabularyDecoder(self.model)
+        healer, decoder = healer_of(self.tokenizer.surfaces), vocabulary_decoder(self.model)
         if prefixes is not None:
             inputs, given = feed_prefixes(healer, decoder, inputs, prefixes)
         elif ends is not None:
@@ -204,7 +205,7 @@ class ModelSearch:
             decoder = ShortlistDecoder(self.model, candidates)
             inputs = inputs._replace(memory=decoder.memory(inputs.memory))
         else:
-            decoder = VocabularyDecoder(self.model)
+            decoder = vocabulary_decoder(self.model)
         if given is not None:
             decoder = HealedDecoder(decoder, healer_of(self.tokenizer.surfaces))
         columns = None if candidates is None else candidates.token_ids
@@ -281,7 +282,7 @@ class ModelSearch:
             InputError: If it does not fit into memory.
         """
         model = self.model
-        is_translator = isinstance(model, EncoderDecoder)
+        is_translator = not isinstance(model, LanguageModel)
         return check_search(
             lengths,
             self.group_sizes,

@@ -10,6 +10,7 @@ from seq2seq_kit.export.saved_model import ExportedModel
 from seq2seq_kit.inference.generator import Generator, Hypothesis
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.scorer import Scorer
+from seq2seq_kit.model.ensemble import Ensemble
 from seq2seq_kit.model.lstm import RecurrentLayer
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.tokens.tokenizer import Tokenizer
@@ -50,6 +51,10 @@ def text_model(model: TextModel | ExportedModel) -> TextModel:
         raise InputError(
             f"Expected a model that `Seq2Seq.load` or `Seq2Seq.fit` returned, or an "
             f"`ExportedModel`. Received: {shorten(model)}."
+        )
+    if isinstance(model.model, Ensemble):
+        raise InputError(
+            "Expected a single model to look into. Received: an ensemble. Load its runs one by one."
         )
     return model
 

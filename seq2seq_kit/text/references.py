@@ -42,6 +42,19 @@ def read_parallel_references(
     ]
 
 
+def table_like(trained_on: CorpusConfig, path: Path) -> CorpusConfig:
+    """Returns a table as a corpus.
+
+    Args:
+        trained_on: The training corpus. If it is such a file, its columns are used; else 1 and 2.
+        path: A TSV, or a CSV or JSONL if its name ends so.
+    """
+    corpus = CorpusConfig.model_validate(path)
+    if trained_on.kind == corpus.kind:
+        corpus = trained_on.model_copy(update={corpus.kind: path})
+    return corpus
+
+
 def read_table_references(
     path: Path, trained_on: CorpusConfig, normalize: Callable[[str], str]
 ) -> list[SourceWithReferences]:
@@ -57,11 +70,8 @@ def read_table_references(
     Raises:
         DataError: If the file cannot be read, is not UTF-8 or has a faulty row.
     """
-    corpus = CorpusConfig.model_validate(path)
-    if trained_on.kind == corpus.kind:
-        corpus = trained_on.model_copy(update={corpus.kind: path})
     answers: dict[str, SourceWithReferences] = {}
-    pairs = list(read_corpus(corpus))
+    pairs = list(read_corpus(table_like(trained_on, path)))
     if bad := [str(pair.line) for pair in pairs if isinstance(pair, BadRow)]:
         shown = ", ".join(bad[:_SHOWN_LINES]) + ", ..." * (len(bad) > _SHOWN_LINES)
         logger.warning(

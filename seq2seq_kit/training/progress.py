@@ -153,7 +153,7 @@ class ProgressLog:
             _, left = _nearest(self._limits, place, steps_per_epoch, seconds_per_step)
             logger.info(
                 "step %d (epoch %.1f): loss %.3f, %.0f tokens/s, at most %s left",
-                *(place.step, place.epoch, loss, tokens_per_second, _duration(left)),
+                *(place.step, place.epoch, loss, tokens_per_second, describe_duration(left)),
             )
 
 
@@ -174,7 +174,7 @@ def forecast(limits: Limits, place: Place, steps_per_epoch: int, seconds_per_ste
         epochs = place.epoch + (steps - place.step) / steps_per_epoch
         amount = f"about {_rounded(steps)} steps, {_rounded(epochs)} epochs"
     else:
-        amount = f"about {_duration(place.seconds + left)}"
+        amount = f"about {describe_duration(place.seconds + left)}"
     memory = peak_memory()
     used = "" if memory is None else f"; {_size(memory)} of memory so far"
     speed = f"{1 / max(seconds_per_step, 1e-9):.2g} steps/s"
@@ -213,7 +213,8 @@ def _count(number: float, unit: str) -> str:
     return f"{shown} {unit}" if number == 1 else f"{shown} {unit}s"
 
 
-def _duration(seconds: float) -> str:
+def describe_duration(seconds: float) -> str:
+    """Returns a time in a unit that suits it, with two digits."""
     if seconds < 100:
         return f"{_rounded(seconds)} seconds"
     if seconds < 120 * 60:
