@@ -22,6 +22,7 @@ from seq2seq_kit.cli.info import info
 from seq2seq_kit.cli.init import init
 from seq2seq_kit.cli.models import models
 from seq2seq_kit.cli.options import Session, debug_option
+from seq2seq_kit.cli.rerank import rerank
 from seq2seq_kit.cli.runs import runs
 from seq2seq_kit.cli.score import score
 from seq2seq_kit.cli.serve import serve
@@ -139,7 +140,7 @@ def cli(context: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(fit, distill, generate, evaluate, compare, score, augment, export, verify),
+    *(fit, distill, generate, evaluate, compare, score, rerank, augment, export, verify),
     *(serve, speak, init, info, runs, models),
 )
 for _command in _COMMANDS:
