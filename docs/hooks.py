@@ -192,7 +192,10 @@ def command_line_reference() -> str:
         else:
             parts += _options(generated, context)
     context = click.Context(cli)
-    parts += ["## Search options", "Of `generate`, `evaluate`, `rerank`, `augment`, `distill` and `export`."]
+    parts += [
+        "## Search options",
+        "Of `generate`, `evaluate`, `rerank`, `augment`, `distill` and `export`.",
+    ]
     return "\n\n".join([*parts, *_options(search_options, context)])
 
 

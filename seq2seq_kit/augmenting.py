@@ -26,8 +26,8 @@ _LINES_AT_ONCE = 1024
 
 _SECONDS_BETWEEN_REPORTS = 10.0
 
-# Options of a search that change no output.
-_WITHOUT_EFFECT = ("batch_size", "threads")
+WITHOUT_EFFECT = ("batch_size", "threads")
+"""Options of a search that change no output, so that they may change when the work goes on."""
 
 UNWRITABLE = "unwritable"
 """The count of pairs that a TSV cannot hold."""
@@ -70,7 +70,7 @@ def augment(
     job = {
         "runs": identify(runs),
         "options": options.model_dump(mode="json"),
-        "options of the search": {k: v for k, v in kept.items() if k not in _WITHOUT_EFFECT},
+        "options of the search": {k: v for k, v in kept.items() if k not in WITHOUT_EFFECT},
     }
     with open_resumable(output, job, "The pairs") as file:
         rest = file.skip_done(lines)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seq2seq_kit.augmenting import augment, describe_counts, identify
+from seq2seq_kit.augmenting import WITHOUT_EFFECT, augment, describe_counts, identify
 from seq2seq_kit.config import AugmentationConfig, Config, load_config
 from seq2seq_kit.digests import FileDigests
 from seq2seq_kit.errors import InputError
@@ -101,7 +101,9 @@ def _write_pairs(
         "teachers": identify(teachers),
         "texts": [digests.of(path) for corpus in config.data.train for path in corpus.files],
         "options": options.model_dump(mode="json"),
-        "search": dict(search),
+        "options of the search": {
+            name: value for name, value in search.items() if name not in WITHOUT_EFFECT
+        },
     }
     if record.is_file() and pairs.is_file():
         before = read_json(record)

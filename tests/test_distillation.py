@@ -89,10 +89,12 @@ def test_pairs_are_written_once_and_only_for_the_same_teachers(
     run.config.write_text("format_version: 1\n")
     with pytest.raises(InputError, match="holds a run already"):
         distillation.distill(config, ["one"], run.path)
-    distillation.distill(config, ["one"], run.path, resume=True)
+    distillation.distill(config, ["one"], run.path, search={"threads": 1}, resume=True)
     assert (len(letters.calls), fits.resumed) == (calls, [False, True])
     with pytest.raises(InputError, match="with other teachers"):
         distillation.distill(config, ["two"], run.path, resume=True)
+    with pytest.raises(InputError, match="with other options of the search"):
+        distillation.distill(config, ["one"], run.path, search={"beam_size": 2}, resume=True)
     with pytest.raises(InputError, match="with other options"):
         distillation.distill(
             config, ["one"], run.path, options=AugmentationConfig(drop_copies=True), resume=True
