@@ -19,9 +19,11 @@ from seq2seq_kit.data.sets import batch_set
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.texts import TextPairs, corpus_texts, validation_texts
 from seq2seq_kit.data.tokenizers import Tokenizers
+from seq2seq_kit.errors import InputError, TrainingInterrupted
 from seq2seq_kit.inference.build import build_generator
 from seq2seq_kit.inference.evaluation import TextScores, compare_hypotheses
 from seq2seq_kit.inference.generator import Generator, Hypothesis
+from seq2seq_kit.insight.run_report import RunReport
 from seq2seq_kit.model.memory import check_model
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
 from seq2seq_kit.special_ids import NUM_SPECIAL_IDS
@@ -29,6 +31,7 @@ from seq2seq_kit.text.checks import check_files
 from seq2seq_kit.training.advice import advise, describe_cut, describe_outputs
 from seq2seq_kit.training.checkpoint import assign_variables
 from seq2seq_kit.training.distribution import is_chief, make_strategy
+from seq2seq_kit.training.learning_rate import RangeTest, run_range_test
 from seq2seq_kit.training.run_folder import RunFolder, save_json
 from seq2seq_kit.training.samples import SampleLog
 from seq2seq_kit.training.start import (
@@ -37,6 +40,7 @@ from seq2seq_kit.training.start import (
     complete_config,
     locked_by_chief,
     start_run,
+    start_trial,
 )
 from seq2seq_kit.training.step import TrainingSteps
 from seq2seq_kit.training.trainer import Trainer
@@ -87,6 +91,40 @@ def fit_run(
         return _fill(run, config, strategy, callbacks, resume=resume)
 
 
+def find_learning_rate(
+    config: str | Path | Mapping[str, Any] | Config, *, overrides: Sequence[str] = ()
+) -> RangeTest:
+    """Runs a learning-rate range test with a config, its data and its first weights.
+
+    Keeps nothing: no run folder is written.
+
+    Args:
+        config: As in `Seq2Seq.fit`.
+        overrides: As in `load_config`.
+
+    Raises:
+        InputError: If the config or the data cannot work.
+        RunError: If the loss is not finite from the first step on.
+    """
+    name = str(config) if isinstance(config, str | Path) else "config"
+    config = load_config(config, overrides)
+    if config.training.strategy == "multi_worker":
+        raise InputError(
+            "A learning rate is looked for on one machine. Set `training.strategy` to default."
+        )
+    check_files(config, name)
+    # No run in the current folder is meant: nothing is resumed.
+    config = complete_config(config, RunFolder(Path()), resume=False, name=name)
+    check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
+    strategy = make_strategy(config.training.strategy)
+    trial = start_trial(config, strategy)
+    train_set = batch_set(config, trial.data.train, shuffle=True)
+    steps = TrainingSteps(
+        trial.model, config.training, strategy, carried_rows=train_set.carried_rows
+    )
+    return run_range_test(steps, train_set)
+
+
 def _fill(
     run: RunFolder,
     config: Config,
@@ -100,6 +138,7 @@ def _fill(
     model, tokenizers, shortlist = start.model, start.tokenizers, start.shortlist
     generator = build_generator(config, model, tokenizers, shortlist)
     texts = validation_texts(config, start.data.validation, tokenizers, start.digests)
+    report = RunReport(config, run, start, generator, texts)
     train_set = batch_set(config, start.data.train, shuffle=True)
     steps = TrainingSteps(model, config.training, strategy, carried_rows=train_set.carried_rows)
     trainer = Trainer(
@@ -115,13 +154,18 @@ def _fill(
                 *texts,
                 lambda sources: [best.text for best in _greedy(generator, sources)],
                 config.training.validation_samples,
-            )
+            ),
+            *report.parts(strategy),
         ],
         run_name=start.run_name,
     )
     if resume:
         trainer.resume()
-    state = trainer.fit()
+    try:
+        state = trainer.fit()
+    except TrainingInterrupted:
+        report.write(strategy, trainer.history, "Training was interrupted and can be resumed")
+        raise
     logger.info("Training ended: %s.", state.finished)
     results = {
         "ended": state.finished,
@@ -134,6 +178,7 @@ def _fill(
         save_json(run.results, results)
     for sentence in advise(config, trainer.history, results, tokenizers.target.vocab_size):
         logger.warning("Advice: %s", sentence)
+    report.write(strategy, trainer.history, f"Training ended: {state.finished}", results)
     return FittedRun(model, tokenizers, config, shortlist, generator, trainer.history, results)
 
 

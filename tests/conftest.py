@@ -85,7 +85,8 @@ def translation_run(
     from seq2seq_kit.seq2seq import Seq2Seq
 
     path = tmp_path_factory.mktemp("runs") / "translation"
-    return TrainedRun(path, Seq2Seq.fit(reversal(translation_files), run_dir=path))
+    config, overrides = reversal(translation_files), ["training.report=true"]
+    return TrainedRun(path, Seq2Seq.fit(config, overrides=overrides, run_dir=path))
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +138,7 @@ FAST = {
     "plateau_patience": 4,
     "validation_samples": 0,
     "tensorboard": False,
+    "report": False,
 }
 
 

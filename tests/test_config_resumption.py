@@ -23,6 +23,7 @@ MAY_CHANGE = {
     "training.early_stopping.patience",
     "training.strategy",
     "training.tensorboard",
+    "training.report",
 }
 FIXED = {
     "task",

@@ -239,8 +239,9 @@ except TrainingInterrupted as error:
     sys.exit(f"interrupted: {error.run_dir}")
 """
     run = tmp_path / "run"
+    reporting = translation_config | {"training": translation_config["training"] | {"report": True}}
     process = subprocess.Popen(
-        [sys.executable, "-c", script, json.dumps(translation_config), run],
+        [sys.executable, "-c", script, json.dumps(reporting), run],
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
@@ -250,6 +251,7 @@ except TrainingInterrupted as error:
     process.send_signal(signal.SIGINT)
     assert f"interrupted: {run}" in process.communicate(timeout=120)[1]
     assert 1 <= len((run / "metrics.jsonl").read_text().splitlines()) < 10
+    assert "was interrupted and can be resumed" in (run / "report.html").read_text("utf-8")
     resumed = Seq2Seq.fit(translation_config, run_dir=run, resume=True)
     assert_same_weights(resumed, translation_run.fitted)
     losses = [
@@ -460,7 +462,7 @@ def test_a_run_says_nothing_about_where_and_by_whom_it_was_made(
     (home / "ready.model").write_bytes(model.SerializeToString())
     config = reversal(home / "texts")
     config["tokenizer"] = {"model": str(home / "ready.model")}
-    config["training"] |= {"max_steps": 2, "tensorboard": True}
+    config["training"] |= {"max_steps": 2, "tensorboard": True, "report": True}
     before = os.umask(0)
     try:
         for run in (home / "runs" / "my", tmp_path / "scratch" / "my"):
@@ -608,7 +610,9 @@ def test_faults_are_found_before_anything_is_written(
 def test_a_run_is_written_nowhere_but_in_its_folder(translation_run: TrainedRun) -> None:
     names = {path.name for path in translation_run.path.iterdir()}
     expected = {"config.yaml", "data.json", "shared.model", "best.npz", "last.npz"}
-    assert names == expected | {"metrics.jsonl", "results.json", "shortlist.npz", ".lock"}
+    assert names == expected | {
+        *("metrics.jsonl", "results.json", "report.html", "shortlist.npz", ".lock")
+    }
 
 
 def test_validation_scores_compare_with_the_texts_of_the_file(

@@ -36,8 +36,19 @@ set_option = click.option(
 @run_dir_option
 @set_option
 @click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
+@click.option(
+    "--find-learning-rate",
+    is_flag=True,
+    help="Train 200 steps with a growing learning rate, suggest one, and keep no run.",
+)
 @debug_option
-def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: bool) -> int:
+def fit(
+    config: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    find_learning_rate: bool,
+) -> int:
     """Train a model as CONFIG.yaml describes.
 
     Trains a tokenizer unless the config names one, encodes the data, trains the model, keeps the
@@ -45,6 +56,9 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
     the data, and printed. Ctrl-C, SIGTERM and SIGHUP save the state and stop; --resume continues.
     Relative paths in the config and in --set start from the folder of the config file. With
     `init_from` in the config, training starts from the weights of a run or packaged model.
+
+    With --find-learning-rate, nothing is kept but a picture beside the run folder: the loss over
+    the learning rate, with the suggestion.
     """
     from seq2seq_kit.config import load_config
     from seq2seq_kit.pretrained.catalog import model_names
@@ -55,9 +69,14 @@ def fit(config: Path, run_dir: Path | None, overrides: tuple[str, ...], resume: 
             f"from its weights, write `init_from: {config}` into a config."
         )
     load_config(config, overrides)  # Faults are reported before TensorFlow's seconds of start.
+    run_dir = run_dir or Path("runs", config.stem)
+    if find_learning_rate:
+        if resume:
+            raise click.UsageError("--find-learning-rate starts from first weights: no --resume.")
+        _find_learning_rate(config, run_dir, overrides)
+        return 0
     from seq2seq_kit import Seq2Seq
 
-    run_dir = run_dir or Path("runs", config.stem)
     settings = [argument for override in overrides for argument in ("--set", override)]
     return report_training(
         functools.partial(Seq2Seq.fit, config, overrides=overrides, run_dir=run_dir, resume=resume),
@@ -89,3 +108,30 @@ def report_training(train: "Callable[[], Seq2Seq]", run_dir: Path, again: Sequen
     try_it = shlex.join(["s2s", "generate", str(run_dir), "--prompt"])
     click.echo(f"Try it: {try_it} TEXT", err=True)
     return 0
+
+
+def _find_learning_rate(config: Path, run_dir: Path, overrides: tuple[str, ...]) -> None:
+    """Prints the suggestion of a range test, and draws it into a file beside the run folder."""
+    from seq2seq_kit.atomic import write_file
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
+    from matplotlib.figure import Figure
+
+    from seq2seq_kit.fitting import find_learning_rate
+    from seq2seq_kit.insight.plots import plot_range_test
+
+    found = find_learning_rate(config, overrides=overrides)
+    figure = Figure(layout="constrained")
+    plot_range_test(found, figure.subplots())
+    picture = run_dir.with_name(f"{run_dir.name}.learning-rate.svg")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with write_file(picture, "The picture of the range test", setting="--run-dir") as file:
+        figure.savefig(file, format="svg")
+    click.echo(f"{found.suggestion:g}")
+    setting = f"training.learning_rate={found.suggestion:g}"
+    click.echo(
+        f"The loss was lowest at {found.lowest:.2g}; a tenth of that is suggested. {picture} shows "
+        f"it. Train with: {shlex.join(['s2s', 'fit', str(config), '--set', setting])}",
+        err=True,
+    )

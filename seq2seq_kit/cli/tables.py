@@ -2,44 +2,9 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class _Label(NamedTuple):
-    """How a result is shown."""
-
-    name: str
-    layout: str
-    """A format string for the value, with its unit."""
-
-
-_LABELS = {
-    "ended": _Label("end of training", "{}"),
-    "steps": _Label("steps", "{:,}"),
-    "minutes": _Label("training time", "{:.1f} minutes"),
-    "divergences": _Label("divergences", "{:,}"),
-    "best_step": _Label("best weights", "step {:,.0f}"),
-    "loss": _Label("loss", "{:.4g} nats per token"),
-    "perplexity": _Label("perplexity", "{:.4g} per token"),
-    "guessing_perplexity": _Label("perplexity of guessing by frequency", "{:.4g} per token"),
-    "perplexity_per_token": _Label("perplexity per token", "{:.4g}"),
-    "perplexity_per_word": _Label("perplexity per word", "{:.4g}"),
-    "perplexity_per_character": _Label("perplexity per character", "{:.4g}"),
-    "bleu": _Label("BLEU", "{:.2f}"),
-    "chrf": _Label("chrF", "{:.2f}"),
-    "exact_match": _Label("exact match", "{:.2f} %"),
-    "num_lines": _Label("lines", "{:,}"),
-    "bleu_signature": _Label("BLEU signature", "{}"),
-    "chrf_signature": _Label("chrF signature", "{}"),
-    "cut_outputs": _Label("outputs cut at the length limit", "{:,}"),
-    "empty_outputs": _Label("empty outputs", "{:,}"),
-    "copied_inputs": _Label("outputs equal to their input", "{:,}"),
-    "copied_inputs_in_references": _Label("references equal to their input", "{:,}"),
-    "words_per_reference": _Label("words per reference", "{:.4g}"),
-}
-
-# Whether spaces part the words: a number for the advice that `s2s fit` gives.
-_HIDDEN = ("references_without_spaces",)
+from seq2seq_kit.training.labels import LABELS, labeled_results
 
 
 def results_table(results: Mapping[str, Any]) -> str:
@@ -57,16 +22,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     test exact match  17.00 %
     steps             2,002
     """
-    rows = {}
-    for key, value in results.items():
-        place, _, name = key.partition("_")
-        if place not in ("test", "validation"):
-            place, name = "", key
-        if value is None or name in _HIDDEN:
-            continue
-        label = _LABELS.get(name, _Label(name, "{}"))
-        rows[f"{place} {label.name}".strip()] = label.layout.format(value)
-    return table(rows)
+    return table(labeled_results(results))
 
 
 def table(values: Mapping[str, Any]) -> str:
@@ -116,7 +72,7 @@ def short_label(key: str) -> str:
     place, _, name = key.partition("_")
     if place not in ("test", "validation"):
         return key.replace("_", " ")
-    return f"{place} {_LABELS[name].name}" if name in _LABELS else key.replace("_", " ")
+    return f"{place} {LABELS[name].name}" if name in LABELS else key.replace("_", " ")
 
 
 def _width(text: str) -> int:

@@ -528,6 +528,9 @@ class TrainingConfig(Section):
     machines that `TF_CONFIG` lists (multi_worker)."""
     tensorboard: Annotated[Switch, MAY_CHANGE] = True
     """Whether TensorBoard event files are written to RUN/logs."""
+    report: Annotated[Switch, MAY_CHANGE] = True
+    """Whether RUN/report.html is written: a page with curves, samples, the best and the worst
+    lines, and what to try next. At the end of training it decodes up to 200 validation lines."""
 
     @property
     def has_no_limit(self) -> bool:

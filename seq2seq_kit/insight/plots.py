@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from seq2seq_kit.errors import InputError, shorten
 from seq2seq_kit.insight.fonts import families_for
 from seq2seq_kit.insight.tracing import Trace
+from seq2seq_kit.training.learning_rate import RangeTest
 
 # The rows of `plot_gates`, with the least value, the largest, and the colors.
 _ROWS = {
@@ -131,6 +132,30 @@ def plot_history(history: Sequence[Mapping[str, float]], axes: Axes | None = Non
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats a token)")
     axes.legend()
+    return axes
+
+
+def plot_range_test(found: RangeTest, axes: Axes | None = None) -> Axes:
+    """Draws the loss of a learning-rate range test over the learning rate, and its suggestion.
+
+    Args:
+        found: What `find_learning_rate` returned.
+        axes: Where to draw; None for a new figure.
+    """
+    if axes is None:
+        _, axes = plt.subplots(layout="constrained")
+    axes.plot(found.learning_rates, found.losses)
+    axes.axvline(found.suggestion, linestyle="--", color="tab:orange")
+    axes.annotate(
+        f"{found.suggestion:.2g}",
+        (found.suggestion, max(found.losses)),
+        xytext=(4, -4),
+        textcoords="offset points",
+        verticalalignment="top",
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("smoothed training loss (nats a token)")
     return axes
 
 

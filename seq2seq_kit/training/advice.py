@@ -36,6 +36,10 @@ _EQUALLY_LIKELY = 20
 _MANY_EMPTY = 0.05
 _MANY_CUT = 0.05
 _MANY_COPIES = 0.2
+_MANY_UNKNOWN = 0.005
+_MANY_TOO_LONG = 0.01
+# By how much a validation loss is above the training loss where a model has learned by heart.
+_WIDE_GAP = 0.25
 
 
 def advise(
@@ -43,14 +47,17 @@ def advise(
     history: Sequence[Mapping[str, float]],
     results: Mapping[str, Any],
     vocab_size: int,
+    *,
+    most: int = _MOST,
 ) -> list[str]:
-    """Returns at most two sentences, each naming the key to change; none for a good run.
+    """Returns at most `most` sentences, each naming the key to change; none for a good run.
 
     Args:
         config: The config of the run.
         history: A record for each validation, oldest first.
         results: The results of training.
         vocab_size: Size of the target vocabulary.
+        most: The largest number of sentences.
     """
     rules: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _diverged(config, results),
@@ -60,7 +67,53 @@ def advise(
         lambda: _faulty_outputs(config, results),
         lambda: _unsuitable_scores(config, results),
     )
-    return [sentence for rule in rules for sentence in rule()][:_MOST]
+    return [sentence for rule in rules for sentence in rule()][:most]
+
+
+def advise_on_data(
+    config: Config,
+    history: Sequence[Mapping[str, float]],
+    *,
+    unknown: float,
+    too_long: float,
+) -> list[str]:
+    """Returns sentences on what a report shows beside the scores: lost text, and what would help.
+
+    Args:
+        config: The config of the run.
+        history: A record for each validation, oldest first.
+        unknown: The share of the tokens of the validation data that the vocabulary lacks.
+        too_long: The share of the lines of the training data that are skipped or cut for their
+            length.
+    """
+    sentences = []
+    if unknown > _MANY_UNKNOWN:
+        sentences.append(
+            f"{unknown:.1%} of the tokens of the validation data are unknown to the vocabulary, "
+            "and cannot be written: set tokenizer.byte_fallback to true, or raise "
+            "tokenizer.character_coverage or tokenizer.vocab_size."
+        )
+    if too_long > _MANY_TOO_LONG:
+        sentences.append(
+            f"{too_long:.1%} of the training lines are longer than data.max_source_length "
+            f"({config.data.max_source_length}) or data.max_target_length "
+            f"({config.data.max_target_length}) and were left out or cut: raise these."
+        )
+    if history:
+        best = min(history, key=lambda record: record["val_loss"])
+        if best["val_loss"] > (1 + _WIDE_GAP) * best["loss"]:
+            sentences.append(
+                f"At the best step, the training loss ({best['loss']:.2f}) is far below the "
+                f"validation loss ({best['val_loss']:.2f}): more data or a higher model.dropout "
+                "will help more than a larger model."
+            )
+        elif best["val_loss"] < best["loss"] and not config.training.label_smoothing:
+            sentences.append(
+                f"At the best step, the training loss ({best['loss']:.2f}) is not below the "
+                f"validation loss ({best['val_loss']:.2f}): a larger model (model.units), a lower "
+                "model.dropout or more time can learn more from the same data."
+            )
+    return sentences
 
 
 def describe_cut(num_cut: int, num_outputs: int, max_length: int) -> str:

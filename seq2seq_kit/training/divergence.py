@@ -152,7 +152,8 @@ class Divergence(TrainingPart):
         return (
             f"The {what} at step {state.step}, after earlier weights were restored and the "
             f"learning rate was halved {MAX_RESTARTS} times. {kept} Lower training.learning_rate "
-            f"or training.clip_norm and train again."
+            f"or training.clip_norm and train again; `s2s fit CONFIG.yaml --find-learning-rate` "
+            f"suggests a learning rate."
         )
 
     def state(self) -> dict[str, Any]:

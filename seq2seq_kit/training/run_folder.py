@@ -74,6 +74,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def report(self) -> Path:
+        """The report: an HTML page with curves, examples and advice."""
+        return self.path / "report.html"
+
+    @property
     def logs(self) -> Path:
         """The folder for TensorBoard: our event file, and those of callbacks."""
         return self.path / "logs"
@@ -125,7 +130,15 @@ class RunFolder:
     def _files(self) -> list[Path]:
         """Returns the files that a start makes before there is a state of training."""
         tokenizers = [self.tokenizer(side) for side in ("shared", "source", "target")]
-        others = [self.config, self.data, self.shortlist, self.metrics, self.results, self.events]
+        others = [
+            self.config,
+            self.data,
+            self.shortlist,
+            self.metrics,
+            self.results,
+            self.report,
+            self.events,
+        ]
         return [*tokenizers, *others, self.lock]
 
     @contextmanager

@@ -53,6 +53,15 @@ class RunStart(NamedTuple):
     """The digests of the files that were read."""
 
 
+class Trial(NamedTuple):
+    """What a short training starts with that keeps nothing."""
+
+    data: DataSets
+    """The encoded training and validation data."""
+    model: EncoderDecoder | LanguageModel
+    """The network, with the weights that training starts from."""
+
+
 def check_folder(run: RunFolder, *, resume: bool) -> None:
     """Raises InputError if a folder already holds a run, or holds none to resume."""
     if resume:
@@ -167,6 +176,46 @@ def start_run(
             "use training.precision=float32."
         )
     data = encode_data(config, tokenizers, digests)
+    model = _first_model(config, tokenizers, data, origin, strategy)
+    shortlist = _saved_shortlist(run, before, tokenizers) if before else None
+    if shortlist is None:
+        shortlist = _learn_shortlist(config, data.train, tokenizers, origin)
+    run_name = before.run if before else None
+    if is_chief(strategy):
+        run_name = save_run(run, config, tokenizers, shortlist, digests, before)
+    return RunStart(tokenizers, data, model, shortlist, run_name, digests)
+
+
+def start_trial(config: Config, strategy: tf.distribute.Strategy) -> Trial:
+    """Returns what a short training needs that keeps nothing: no run folder is written.
+
+    Seeds Keras's random numbers with the config's `seed`.
+
+    Args:
+        config: The resolved config.
+        strategy: How the work is spread over devices.
+
+    Raises:
+        InputError: If something does not fit into memory.
+    """
+    digests = FileDigests()
+    origin = open_origin(config)
+    if origin is not None and origin.init.tokenizer:
+        tokenizers = origin.tokenizers
+    else:
+        tokenizers = build_tokenizers(config, digests)
+    data = encode_data(config, tokenizers, digests)
+    return Trial(data, _first_model(config, tokenizers, data, origin, strategy))
+
+
+def _first_model(
+    config: Config,
+    tokenizers: Tokenizers,
+    data: DataSets,
+    origin: Origin | None,
+    strategy: tf.distribute.Strategy,
+) -> EncoderDecoder | LanguageModel:
+    """Returns the network with the weights that training starts from."""
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = build_network(config, tokenizers, is_trained=True)
@@ -176,13 +225,7 @@ def start_run(
     if origin is not None:
         start_from(origin, model, tokenizers)
     check_training_memory(config, data, tokenizers.target.vocab_size)
-    shortlist = _saved_shortlist(run, before, tokenizers) if before else None
-    if shortlist is None:
-        shortlist = _learn_shortlist(config, data.train, tokenizers, origin)
-    run_name = before.run if before else None
-    if is_chief(strategy):
-        run_name = save_run(run, config, tokenizers, shortlist, digests, before)
-    return RunStart(tokenizers, data, model, shortlist, run_name, digests)
+    return model
 
 
 def _learn_shortlist(
