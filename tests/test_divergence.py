@@ -21,6 +21,7 @@ from trainers import (
     without_network,
 )
 
+from seq2seq_kit.archive import load_archive
 from seq2seq_kit.errors import RunError, TrainingInterrupted
 from seq2seq_kit.training.trainer import Trainer
 
@@ -39,7 +40,8 @@ def losses_at(losses: dict[int, float]) -> Callable[..., Any]:
             self.taken = getattr(self, "taken", 0) + 1
             loss = losses.get(self.taken, 1.0)
             if not math.isfinite(loss):
-                self.model.output_bias.assign(np.full(self.model.output_bias.shape, np.nan))
+                for variable in (self.model.output_bias, *self.model.optimizer.variables[2:]):
+                    variable.assign(np.full(variable.shape, np.nan))
             return loss, num_tokens
 
     return Steps
@@ -76,7 +78,9 @@ def test_before_the_first_validation_training_begins_again(tmp_path: Path) -> No
     trainer.fit()
     for before, after in zip(first, weights_of(trainer), strict=True):
         np.testing.assert_array_equal(before, after)
-    assert not any(np.any(slot.numpy()) for slot in trainer.model.optimizer.variables[2:])
+    # Neither the steps that Adam has counted nor its moments are left.
+    iterations, _, *moments = trainer.model.optimizer.variables
+    assert not any(np.any(variable.numpy()) for variable in (iterations, *moments))
 
 
 def test_the_fourth_divergence_is_an_error(
@@ -167,3 +171,10 @@ def test_states_of_streams_begin_again(tmp_path: Path) -> None:
     carried.by_replica = filled
     carried.restart()
     assert all(not np.any(np.asarray(part)) for part in tf.nest.flatten(carried.by_replica))
+
+
+def test_an_average_begins_again_with_the_restored_weights(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, epochs=2, averaging="ema", steps=losses_at({5: math.nan}))
+    trainer.fit()
+    # Of eight steps, those from the fifth on.
+    assert load_archive(trainer.run.last).metadata["num_averaged"] == 4

@@ -92,7 +92,7 @@ class RunReport:
             task=self._config.task,
             history=history,
             advice=self._advice(history, results or {}),
-            counts=self._counts(history),
+            counts=self._counts(history, results or {}),
             results=labeled_results(results or {}),
             examples=examples,
             attentions=attentions,
@@ -111,7 +111,7 @@ class RunReport:
             build_scorer(config, self._start.model, tokenizers),
         )
 
-    def _counts(self, history: Sequence[Record]) -> dict[str, str]:
+    def _counts(self, history: Sequence[Record], results: Mapping[str, Any]) -> dict[str, str]:
         """Returns the numbers at the head of the page."""
         tokenizers, data = self._start.tokenizers, self._start.data
         counts = {}
@@ -119,7 +119,7 @@ class RunReport:
             last, best = history[-1], min(record["val_loss"] for record in history)
             counts = {
                 "steps": f"{last['step']:,.0f}",
-                "minutes": f"{last['seconds'] / 60:.1f}",
+                "minutes": f"{results.get('minutes', last['seconds'] / 60):.1f}",
                 "best validation loss": f"{best:.3f}",
             }
         sizes = {one.vocab_size for one in tokenizers}
