@@ -99,7 +99,7 @@ def describe_counts(counts: Mapping[str, int]) -> Iterator[str]:
     names = REASONS | {UNWRITABLE: "pairs with a tab or a line break, which a .jsonl can hold"}
     for reason, name in names.items():
         if number := counts.get(reason):
-            yield f"Left out: {number:,} {name}."
+            yield f"Left out, {name}: {number:,}."
 
 
 def identify(runs: Sequence[str | Path]) -> list[str]:

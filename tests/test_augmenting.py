@@ -141,7 +141,7 @@ def test_the_file_is_a_table_that_training_reads(model: Letters, tmp_path: Path)
     assert (counts["pairs"], counts["inputs"]) == (5, 7)
     described = list(augmenting.describe_counts(counts))
     assert described[0] == "5 pairs of 7 lines."
-    assert "Left out: 1 empty inputs." in described
+    assert "Left out, empty inputs: 1." in described
     assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
 
 

@@ -178,7 +178,7 @@ def _write(
     from seq2seq_kit.inference.reranking import find_candidates
 
     with open_output(output) as file:
-        for _, lines in read_in_chunks(source):
-            for found in find_candidates(model, judges, lines, **options):
+        for first, lines in read_in_chunks(source):
+            for found in find_candidates(model, judges, lines, first_line=first, **options):
                 file.write(f"{escape(found.best(weights))}\n".encode())
             file.flush()

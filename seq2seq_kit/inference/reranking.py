@@ -26,8 +26,8 @@ from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 Kind = Literal["forward", "reverse", "language_model"]
 
-# Weights that are tried for each model, in turns. Those that help are between 0.1 and 1.
-_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0)
+# Weights that are tried for each model, in turns. Only that of a better model is above 1.
+_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 _MAX_ROUNDS = 5
 
 
@@ -84,7 +84,12 @@ class Candidates:
 
 
 def find_candidates(
-    model: TextModel, judges: Sequence[Judge], sources: Sequence[str], **options: Any
+    model: TextModel,
+    judges: Sequence[Judge],
+    sources: Sequence[str],
+    *,
+    first_line: int = 1,
+    **options: Any,
 ) -> list[Candidates]:
     """Returns the outputs of a beam for each input, with the judgements of all models.
 
@@ -92,11 +97,12 @@ def find_candidates(
         model: The model.
         judges: The models that judge its outputs.
         sources: The inputs.
+        first_line: The line number of the first one, for messages.
         **options: Fields of `DecodingConfig` to use in place of the config's.
 
     Raises:
-        InputError: If a model does not fit its kind, an option is wrong, or the search keeps no
-            beam.
+        InputError: If a model does not fit its kind, an option is wrong, the search keeps no beam,
+            or an input is over-long for the model. A judge truncates what is over-long for it.
     """
     decoding = model.config.decoding.override(**options)
     if decoding.sample or decoding.beam_size == 1:
@@ -105,9 +111,8 @@ def find_candidates(
             "do not sample."
         )
     _check_kinds(judges)
-    found = list(
-        model.hypotheses(sources, num_hypotheses=decoding.beam_size, truncate=True, **options)
-    )
+    number = decoding.beam_size
+    found = list(model.hypotheses(sources, num_hypotheses=number, first_line=first_line, **options))
     flat = [hypothesis for hypotheses in found for hypothesis in hypotheses]
     repeated = [text for text, row in zip(sources, found, strict=True) for _ in row]
     outputs = [hypothesis.text for hypothesis in flat]
