@@ -20,9 +20,11 @@ from seq2seq_kit.cli import main
 from seq2seq_kit.decoding import BeamSearch, ForbiddenTokens, SearchInputs, StepOutput
 from seq2seq_kit.decoding import run as run_search
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.export import build, litert, litert_runner
+from seq2seq_kit.export import build, litert, litert_runner, replay
+from seq2seq_kit.export.folder import read_probes, write_digests
 from seq2seq_kit.export.litert_runner import Model, RunnerError, fingerprint, rewriter
 from seq2seq_kit.export.litert_runner import main as run_main
+from seq2seq_kit.export.replay import replay_probes
 from seq2seq_kit.export.verify import Outputs, Probes
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.text.normalization import TextRules
@@ -322,13 +324,48 @@ def test_command_line_writes_n_best(run_in_process: Any, translator_folder: Path
     assert [row[3] for row in rows] == [one.text for best in found for one in best]
 
 
+def test_verify_replays_the_probes_of_an_export(
+    translator_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(translator_folder)]) == 0
+    assert capsys.readouterr().out.endswith("answers that they had when it was exported.\n")
+    answers = read_probes(translator_folder)["answers"]
+    assert (len(answers["sample"]["outputs"]), len(answers["generate"]["outputs"]) > 8) == (3, True)
+    path = Path(shutil.copytree(translator_folder, tmp_path / "changed"))
+    content = bytearray((path / "decoder.tflite").read_bytes())
+    content[-200] ^= 64
+    (path / "decoder.tflite").write_bytes(content)
+    with pytest.raises(RunError, match=r"decoder\.tflite is damaged"):
+        replay_probes(path)
+    (path / "decoder.tflite").unlink()
+    with pytest.raises(RunError, match=r"decoder\.tflite is missing"):
+        replay_probes(path)
+    # A runner of somebody else is not run.
+    (path / "decoder.tflite").write_bytes((translator_folder / "decoder.tflite").read_bytes())
+    (path / "run.py").write_text("raise SystemExit", encoding="utf-8")
+    with pytest.raises(RunError, match=r"run\.py is damaged"):
+        replay_probes(path)
+
+
+@pytest.mark.parametrize("name", ["generate", "sample"])
+def test_verify_names_an_answer_that_is_another_one(
+    translator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = Path(shutil.copytree(translator_folder, tmp_path / "changed"))
+    probes = read_probes(path)
+    probes["answers"][name]["outputs"][2] += "x"
+    (path / "probes.json").write_text(json.dumps(probes), encoding="utf-8")
+    write_digests(path)
+    monkeypatch.setattr(replay, "ask_runner", lambda *_: read_probes(translator_folder)["answers"])
+    with pytest.raises(RunError, match=f"`{name}` gives other `outputs`"):
+        replay_probes(path)
+
+
 def test_s2s_describes_an_export_and_says_how_to_run_it(
     translator_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["info", str(translator_folder)]) == 0
     assert json.loads(capsys.readouterr().out)["format"] == "litert"
-    assert main(["verify", str(translator_folder)]) == 2
-    assert "run.py checks its files" in capsys.readouterr().err
     assert main(["generate", str(translator_folder), "--prompt", "ab"]) == 2
     assert f"Run it with `python {translator_folder / 'run.py'}`" in capsys.readouterr().err
 

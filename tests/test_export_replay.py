@@ -56,9 +56,13 @@ def edit_the_metadata(path: Path) -> None:
     (path / "metadata.json").write_text(changed, encoding="utf-8")
 
 
-def edit_a_probe(path: Path) -> None:
+def edit_a_sample(path: Path) -> None:
+    edit_a_probe(path, "sample")
+
+
+def edit_a_probe(path: Path, signature: str = "serving_default") -> None:
     probes = read_probes(path)
-    probes["answers"]["serving_default"]["outputs"][0] += "x"
+    probes["answers"][signature]["outputs"][0] += "x"
     (path / "probes.json").write_text(json.dumps(probes), encoding="utf-8")
 
 
@@ -109,6 +113,7 @@ def answer(whole: Path, **changed: Any) -> Callable[..., FreshAnswers]:
     [
         (edit_the_metadata, r"metadata\.json was changed: the graph describes itself otherwise"),
         (edit_a_probe, r"`serving_default` gives other `outputs`.* in place of '.*x'"),
+        (edit_a_sample, r"`sample` gives other `outputs`.* in place of '.*x'"),
     ],
 )
 def test_a_fault_is_caught_though_the_digests_were_written_again(

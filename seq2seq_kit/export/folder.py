@@ -186,17 +186,19 @@ def check_all_listed(folder: Path) -> None:
     """Returns if the digests cover every file of an export but its card.
 
     Raises:
-        InputError: If the folder holds no SavedModel.
+        InputError: If the folder holds no export.
         RunError: If a file is missing, or not covered.
     """
     digests = _read_json(folder / _DIGESTS)
-    if not digests and not is_export(folder):
+    is_for_litert = is_litert_export(folder)
+    if not digests and not is_export(folder) and not is_for_litert:
         raise InputError(
-            f"Expected the folder of an exported SavedModel. Received: {folder}. Make one with "
+            f"Expected the folder of an export. Received: {folder}. Make one with "
             f"`s2s export RUN DIR`."
         )
     found = _files(folder)
-    if missing := sorted({_GRAPH, _METADATA, _PROBES, *digests} - found):
+    graph = _LITERT_DECODER if is_for_litert or _LITERT_DECODER in digests else _GRAPH
+    if missing := sorted({graph, _METADATA, _PROBES, *digests} - found):
         raise RunError(f"{folder / missing[0]} is missing. {_RESTORE}")
     if unlisted := sorted(found - digests.keys()):
         raise RunError(

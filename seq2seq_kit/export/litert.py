@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from seq2seq_kit.atomic import explain_write_errors, write_folder
 from seq2seq_kit.config import Config, DecodingConfig
 from seq2seq_kit.data.tokenizers import Tokenizers
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.export.folder import as_json, check_unused, write_digests
+from seq2seq_kit.export.folder import as_json, check_unused, write_digests, write_probes
 from seq2seq_kit.export.verify import Probes
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.model.networks import EncoderDecoder, LanguageModel
@@ -28,7 +29,10 @@ from seq2seq_kit.startup import quiet_stderr
 
 _FORMAT_VERSION = 1
 
-_RUNNER = Path(__file__).with_name("litert_runner.py")
+_RUNNER, _RUNNER_NAME = Path(__file__).with_name("litert_runner.py"), "run.py"
+
+Answers = dict[str, dict[str, list[Any]]]
+"""Outputs and their scores for "generate" and "sample", a value for each input."""
 
 # Options of a search that change no output, and that the runner does without.
 _WITHOUT_EFFECT = ("batch_size", "threads")
@@ -47,12 +51,22 @@ _ROUNDING_TOLERANCE = 0.25
 # What a small machine would do, in a process that knows nothing of this package.
 _FRESH_PROCESS = """
 import json, sys
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv[2])
 import run
 model = run.Model(sys.argv[1])
-found = [model.hypotheses(text)[0] for text in json.load(sys.stdin)]
+texts = json.load(sys.stdin)
+found = {
+    "generate": [model.hypotheses(text)[0] for text in texts],
+    "sample": [
+        model.hypotheses(text, beam_size=1, sample=True, seed=1)[0] for text in texts[:3]
+    ],
+}
 assert "tensorflow" not in sys.modules, "the runner imports TensorFlow"
-json.dump([[one.text, one.score] for one in found], sys.stdout)
+answers = {
+    name: {"outputs": [one.text for one in some], "scores": [one.score for one in some]}
+    for name, some in found.items()
+}
+json.dump(answers, sys.stdout)
 """
 
 _CARD = """\
@@ -82,13 +96,17 @@ has the SHA-256 of each file but this one.
 """
 
 
-def check_litert(decoding: DecodingConfig) -> None:
-    """Raises InputError if a search cannot be exported for LiteRT, or LiteRT is not installed."""
+def _check_installed() -> None:
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise InputError(
-            "An export for LiteRT is tried out before it is kept, which needs ai-edge-litert. "
-            "Install it with `pip install 'seq2seq_kit[litert]'`."
+            "An export for LiteRT is tried out, which needs ai-edge-litert. Install it with "
+            "`pip install 'seq2seq_kit[litert]'`."
         )
+
+
+def check_litert(decoding: DecodingConfig) -> None:
+    """Raises InputError if a search cannot be exported for LiteRT, or LiteRT is not installed."""
+    _check_installed()
     for name, field in DecodingConfig.model_fields.items():
         value = getattr(decoding, name)
         if name in (*_runner_options(), *_WITHOUT_EFFECT) or value == field.default:
@@ -156,9 +174,11 @@ def export_litert(
         }
         (building / "metadata.json").write_text(as_json(described), encoding="utf-8")
         (building / "README.md").write_text(_card(described), encoding="utf-8")
-        shutil.copyfile(_RUNNER, building / "run.py")
+        shutil.copyfile(_RUNNER, building / _RUNNER_NAME)
         write_digests(building)
-        _verify(building, probes, is_exact=weights == "float32")
+        answers = _verify(building, probes, is_exact=weights == "float32")
+        write_probes(building, probes.lines, answers)
+        write_digests(building)
         building.chmod(0o755)  # Whatever the umask: it may be run by another user.
 
 
@@ -284,29 +304,57 @@ def _card(metadata: Mapping[str, Any]) -> str:
     )
 
 
-def _verify(folder: Path, probes: Probes, *, is_exact: bool) -> None:
-    """Raises RunError if the runner, in a fresh process, answers other than expected.
+def ask_runner(folder: Path, lines: Sequence[str], runner: Path = _RUNNER) -> Answers:
+    """Returns the answers of an export, and samples of the first ones, in a fresh process.
+
+    Args:
+        folder: The export.
+        lines: The inputs.
+        runner: The program that runs it: that of this package, since one in a folder may be
+            anybody's.
+
+    Raises:
+        InputError: If LiteRT is not installed.
+        RunError: If the process fails.
+    """
+    _check_installed()
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copyfile(runner, Path(name, _RUNNER_NAME))
+        ended = subprocess.run(
+            [sys.executable, "-B", "-c", _FRESH_PROCESS, folder, name],
+            input=json.dumps(list(lines)),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    if ended.returncode:
+        raise RunError(
+            f"A fresh process could not run the export. It said: "
+            f"{ended.stderr.strip().rpartition(chr(10))[2]}"
+        )
+    answers: Answers = json.loads(ended.stdout)
+    return answers
+
+
+def _verify(folder: Path, probes: Probes, *, is_exact: bool) -> Answers:
+    """Returns the answers of the runner in the export, in a fresh process.
 
     Args:
         folder: The export.
         probes: Inputs with the expected outputs.
         is_exact: Whether texts must be equal. Rounded weights may lead to other texts, whose
             scores are near.
+
+    Raises:
+        RunError: If they are other than expected.
     """
-    ended = subprocess.run(
-        [sys.executable, "-B", "-c", _FRESH_PROCESS, folder],
-        input=json.dumps(probes.lines),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    if ended.returncode:
-        raise RunError(
-            f"A fresh process could not run the export, so it was not kept. It said: "
-            f"{ended.stderr.strip().rpartition(chr(10))[2]}"
-        )
-    rows = zip(probes.lines, json.loads(ended.stdout), *probes.expected, strict=True)
-    for probe, (text, score), expected_text, expected_score in rows:
+    try:
+        answers = ask_runner(folder, probes.lines, folder / _RUNNER_NAME)
+    except RunError as error:
+        raise RunError(f"{error} So it was not kept.") from error
+    best = answers["generate"]
+    rows = zip(probes.lines, best["outputs"], best["scores"], *probes.expected, strict=True)
+    for probe, text, score, expected_text, expected_score in rows:
         tolerance = _SCORE_TOLERANCE
         if not is_exact:
             tolerance = _ROUNDING_TOLERANCE * (1 + abs(expected_score))
@@ -317,3 +365,4 @@ def _verify(folder: Path, probes: Probes, *, is_exact: bool) -> None:
                 f"{expected_text!r} ({expected_score:.4f}), so the export was not kept. Please "
                 f"report this with the versions that `s2s info` shows."
             )
+    return answers

@@ -7,10 +7,13 @@ from typing import NamedTuple
 from seq2seq_kit.errors import InputError, RunError
 from seq2seq_kit.export.folder import (
     check_all_listed,
+    check_digests,
     digests_checked,
+    is_litert_export,
     read_metadata_text,
     read_probes,
 )
+from seq2seq_kit.export.litert import ask_runner
 from seq2seq_kit.export.safety import checked_copy
 from seq2seq_kit.export.verify import ask_fresh_process, compare_answers
 
@@ -21,7 +24,7 @@ class Replayed(NamedTuple):
     num_probes: int
     """Inputs that were answered as when the export was made."""
     signatures: list[str]
-    """The names of its signatures."""
+    """The names of its signatures; none of an export for LiteRT."""
 
 
 def replay_probes(path: Path) -> Replayed:
@@ -34,12 +37,16 @@ def replay_probes(path: Path) -> Replayed:
         path: The folder.
 
     Raises:
-        InputError: If the folder holds no SavedModel.
+        InputError: If the folder holds no export, or it is for LiteRT, which is not installed.
         RunError: If a file is missing, damaged, or another one; or the export holds something that
             none needs; or it answers otherwise than when it was made.
     """
     check_all_listed(path)
     probes = read_probes(path)
+    if is_litert_export(path):
+        check_digests(path)
+        compare_answers(ask_runner(path, probes["inputs"]), probes["answers"])
+        return Replayed(len(probes["inputs"]), [])
     try:
         with digests_checked(path), checked_copy(path) as folder:
             found = ask_fresh_process(folder, probes["inputs"])
@@ -57,5 +64,5 @@ def replay_probes(path: Path) -> Replayed:
             f"{path} has other signatures than its description: missing are "
             f"{', '.join(missing) or 'none'}. Export the run again."
         )
-    compare_answers(found, probes["answers"])
+    compare_answers(found.answers, probes["answers"])
     return Replayed(len(probes["inputs"]), found.signatures)

@@ -33,6 +33,11 @@ for name, best in found["n_best"].items():
     assert (best[:, 0] == found["serving_default"][name]).numpy().all(), f"n_best has other {name}"
 if "score" in signatures:
     found["score"] = signatures["score"](inputs=inputs, targets=inputs[::-1])
+if "sample" in signatures:
+    samples = signatures["sample"](
+        inputs=inputs[:3], num_samples=tf.constant(2), seed=tf.constant(1, tf.int64)
+    )
+    found["sample"] = {name: samples[name] for name in ("outputs", "scores")}
 if "read" in signatures:
     state = signatures["read"](inputs=inputs[:3], seed=tf.constant(1, tf.int64))
     found["continue"] = signatures["continue"](max_length=tf.constant(4), **state)
@@ -120,11 +125,13 @@ def verify_export(path: Path, probes: Probes) -> FreshAnswers:
     return found
 
 
-def compare_answers(found: FreshAnswers, expected: Mapping[str, Mapping[str, list[Any]]]) -> None:
+def compare_answers(
+    found: Mapping[str, Mapping[str, list[Any]]], expected: Mapping[str, Mapping[str, list[Any]]]
+) -> None:
     """Checks that an export answers its probes as it did when it was made.
 
     Args:
-        found: Its answers now.
+        found: Its answers now, as in `FreshAnswers`.
         expected: Its answers then; scores may differ slightly, as on another processor.
 
     Raises:
@@ -132,17 +139,9 @@ def compare_answers(found: FreshAnswers, expected: Mapping[str, Mapping[str, lis
     """
     for signature, outputs in expected.items():
         for name, values in outputs.items():
-            now = found.answers.get(signature, {}).get(name, [])
+            now = found.get(signature, {}).get(name, [])
             if len(now) != len(values) or not all(map(_is_same, now, values)):
-                pairs = zip(now, values, strict=False)
-                pair = next(
-                    (pair for pair in pairs if not _is_same(*pair)), (len(now), len(values))
-                )
-                raise RunError(
-                    f"The signature `{signature}` gives other `{name}` than when the export was "
-                    f"made: {pair[0]!r} in place of {pair[1]!r}. The graph, the weights or the "
-                    f"probes were changed, or this version of TensorFlow computes otherwise."
-                )
+                raise _otherwise(signature, name, now, values)
 
 
 def _otherwise(signature: str, name: str, now: Sequence[Any], values: Sequence[Any]) -> RunError:
@@ -150,9 +149,9 @@ def _otherwise(signature: str, name: str, now: Sequence[Any], values: Sequence[A
     different = (pair for pair in zip(now, values, strict=False) if not _is_same(*pair))
     found, expected = next(different, (f"{len(now)} values", f"{len(values)} values"))
     return RunError(
-        f"The signature `{signature}` gives other `{name}` than when the export was made: "
-        f"{found!r} in place of {expected!r}. The graph, the weights or the probes were changed, "
-        f"or this version of TensorFlow computes otherwise. Export the run again."
+        f"`{signature}` gives other `{name}` than when the export was made: {found!r} in place of "
+        f"{expected!r}. The graph, the weights or the probes were changed, or the software of this "
+        f"machine computes otherwise. Export the run again."
     )
 
 
