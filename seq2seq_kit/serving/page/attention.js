@@ -3,12 +3,13 @@
 import { changedOutput } from "./changed.js";
 import { el, newId, roving } from "./dom.js";
 import { percent, t } from "./i18n.js";
+import { TracedView } from "./traced.js";
 
-export class AttentionView {
+export class AttentionView extends TracedView {
   title = "tab_attention";
 
   constructor(workspace) {
-    this.workspace = workspace;
+    super(workspace);
     this.forget();
     this.table = el("table", { class: "attention" });
     this.editor = el("div", { class: "editor", role: "group", hidden: true });
@@ -38,22 +39,9 @@ export class AttentionView {
     if (this.result) this.result.hidden = true;
   }
 
-  relabel() {
-    this.draw();
-  }
-
-  async show() {
-    const { workspace } = this;
-    if (!workspace.output) return this.draw();
-    try {
-      const trace = await workspace.trace();
-      if (trace === this.trace) return;
-      this.forget();
-      this.trace = trace;
-      this.draw();
-    } catch (error) {
-      if (error.name !== "AbortError") workspace.events.problem(error);
-    }
+  take(trace) {
+    this.forget();
+    super.take(trace);
   }
 
   /** The attention of a row: as the model has it, or as it was changed. */

@@ -4,17 +4,17 @@ import { post } from "./api.js";
 import { changedOutput } from "./changed.js";
 import { debounced, el, svg } from "./dom.js";
 import { number, t } from "./i18n.js";
+import { TracedView } from "./traced.js";
 
 const LIMITS = { candidate: [-1, 1], hidden: [-1, 1], cell: [-3, 3] };
 
-export class GatesView {
+export class GatesView extends TracedView {
   title = "tab_gates";
 
   constructor(workspace) {
-    this.workspace = workspace;
+    super(workspace);
     this.changes = new Map();
     this.chosen = new Set();
-    this.trace = null;
     this.open = null;
     this.layerName = null;
     this.writeSoon = debounced(300, () => this.write());
@@ -56,23 +56,6 @@ export class GatesView {
     this.chosen.clear();
     this.open = null;
     this.result.hidden = true;
-  }
-
-  relabel() {
-    this.draw();
-  }
-
-  async show() {
-    const { workspace } = this;
-    if (!workspace.output) return this.draw();
-    try {
-      const trace = await workspace.trace();
-      if (trace === this.trace) return;
-      this.trace = trace;
-      this.draw();
-    } catch (error) {
-      if (error.name !== "AbortError") workspace.events.problem(error);
-    }
   }
 
   chooseLayer(name) {

@@ -3,12 +3,13 @@
 import { post, ServerError } from "./api.js";
 import { el, languageOf } from "./dom.js";
 import { number, t } from "./i18n.js";
+import { TracedView } from "./traced.js";
 
-export class SimilarView {
+export class SimilarView extends TracedView {
   title = "tab_similar";
 
   constructor(workspace) {
-    this.workspace = workspace;
+    super(workspace);
     this.found = null;
     this.state = el("select", { onchange: () => this.fillWords() });
     this.word = el("select", {});
@@ -34,7 +35,7 @@ export class SimilarView {
 
   forget() {
     this.found = null;
-    this.tokens = null;
+    this.trace = null;
   }
 
   relabel() {
@@ -43,25 +44,17 @@ export class SimilarView {
     const states = !model.has_encoder ? ["decoder"] : ["decoder", "encoder", ...(model.has_attention ? ["context"] : [])];
     this.state.replaceChildren(...states.map((name) => el("option", { value: name }, t(`state_${name}`))));
     this.state.value = states.includes(chosen) ? chosen : "decoder";
-    this.draw();
+    super.relabel();
   }
 
-  async show() {
-    if (!this.workspace.output) return this.draw();
-    try {
-      const trace = await this.workspace.trace();
-      if (this.tokens === trace) return;
-      this.tokens = trace;
-      this.fillWords();
-      this.draw();
-    } catch (error) {
-      if (error.name !== "AbortError") this.workspace.events.problem(error);
-    }
+  take(trace) {
+    super.take(trace);
+    this.fillWords();
   }
 
   fillWords() {
-    if (!this.tokens) return;
-    const names = this.state.value === "encoder" ? this.tokens.source_tokens : this.tokens.target_tokens;
+    if (!this.trace) return;
+    const names = this.state.value === "encoder" ? this.trace.source_tokens : this.trace.target_tokens;
     this.word.replaceChildren(
       ...names.map((name, place) => el("option", { value: place }, `${place + 1} ${name.replace(/\u2581/g, " ").trim() || "␣"}`)),
     );
