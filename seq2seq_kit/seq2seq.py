@@ -301,13 +301,19 @@ class Seq2Seq:
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def stream(
-        self, text: str | None = None, *, state: GenerationState | None = None, **options: Any
+        self,
+        text: str | None = None,
+        *,
+        state: GenerationState | None = None,
+        prefix: str = "",
+        **options: Any,
     ) -> Iterator[str]:
         """Yields the best output of a text piece by piece; options as in `Generator.stream`.
 
         Args:
             text: The input.
             state: The state to continue from, as in `generate`; it moves with the pieces.
+            prefix: A text with which the output must begin; not with a state.
             **options: As in `Generator.stream`; with a state, `max_length` only.
 
         Raises:
@@ -319,10 +325,12 @@ class Seq2Seq:
                 print(piece, end="", flush=True)
         """
         if state is not None:
+            if prefix:
+                options["prefix"] = prefix
             return self.generator.stream_state(state, self._max_length(text is None, **options))
         if text is None:
             raise InputError("Expected a text or a state. Received: nothing.")
-        return self.generator.stream(text, **options)
+        return self.generator.stream(text, prefix=prefix, **options)
 
     @refuse_unknown_options(also=_SEARCH_OPTIONS, explain=suggest_option)
     def read(self, prompt: str, **options: Any) -> GenerationState:

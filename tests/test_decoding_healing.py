@@ -329,6 +329,7 @@ def test_forcing_the_beginning_that_would_come_anyway_changes_nothing(
     assert found == expected
     for source, cut, text in zip(sources[:3], cuts, expected, strict=False):
         assert [h.text for (h,) in model.hypotheses([source], prefixes=[cut])] == [text]
+        assert "".join(model.stream(source, prefix=cut)) == text
     for (best,) in model.hypotheses(sources, prefixes="Winter storms "):
         assert best.text.startswith("Winter storms ")
 
@@ -337,6 +338,8 @@ def test_a_forced_beginning_of_a_continuation_follows_its_prompt() -> None:
     model = generator(train("bpe"), SENTENCES)
     ((best,),) = model.hypotheses(["He eats"], prefixes=" an ap")
     assert best.text == " an apple."
+    pieces = list(model.stream("He eats", prefix=" an ap"))
+    assert (pieces[0], "".join(pieces)) == (" an ap", best.text)
 
 
 def test_forced_beginnings_that_cannot_be_are_refused() -> None:
@@ -345,3 +348,5 @@ def test_forced_beginnings_that_cannot_be_are_refused() -> None:
         list(model.hypotheses(["a", "b"], prefixes=["a", "b", "c"]))
     with pytest.raises(InputError, match="cannot be used with a shortlist"):
         list(model.hypotheses(["a"], prefixes="b", shortlist=True))
+    with pytest.raises(InputError, match="cannot be used with a shortlist"):
+        model.stream("a", prefix="b", shortlist=True)

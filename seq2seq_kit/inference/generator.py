@@ -219,6 +219,7 @@ class Generator:
         text: str,
         *,
         decoding: DecodingConfig | None = None,
+        prefix: str = "",
         truncate: bool = False,
         first_line: int = 1,
         **options: Any,
@@ -231,6 +232,7 @@ class Generator:
         Args:
             text: The input.
             decoding: As in `hypotheses`.
+            prefix: A text with which the output must begin, as `prefixes` in `hypotheses`.
             truncate: As in `hypotheses`.
             first_line: The line number of the text, for messages.
             **options: As in `hypotheses`.
@@ -238,16 +240,24 @@ class Generator:
         Raises:
             InputError: As `hypotheses`.
         """
-        names = ("decoding", "truncate", "first_line")
+        names = ("decoding", "prefix", "truncate", "first_line")
         decoding = self.defaults.merge(decoding).override(names, **options)
         check_not_forked()
         if not isinstance(text, str):
             raise InputError(f"Expected a text. Received: {shorten(text)}.")
+        beginnings = _beginnings(prefix, 1, decoding)
+        if self.search.heals:  # The end of a prompt is the beginning of its output.
+            text += "".join(beginnings)
         inputs = self.inputs.encode([text], truncate=truncate, first_line=first_line)
         self.search.check_memory(inputs.lengths, decoding)
         if self.inputs.is_empty(inputs)[0]:
             return iter(())
-        return self.stepwise.stream(inputs, decoding)
+        if not beginnings:
+            return self.stepwise.stream(inputs, decoding)
+        if self.search.heals:
+            return itertools.chain(beginnings, self.stepwise.stream(inputs, decoding))
+        forced = encode_prefixes(self.tokenizer, beginnings)
+        return self.stepwise.stream(inputs, decoding, forced)
 
     def read(
         self, prompt: str, *, decoding: DecodingConfig | None = None, **options: Any

@@ -20,7 +20,7 @@ from seq2seq_kit.decoding.loop import run_while
 from seq2seq_kit.inference.certain_text import CertainText
 from seq2seq_kit.inference.constraints import build_processors
 from seq2seq_kit.inference.graphs import graph_number_specs, graph_numbers
-from seq2seq_kit.inference.inputs import SIGNATURE, Inputs
+from seq2seq_kit.inference.inputs import PREFIX_SIGNATURE, SIGNATURE, Inputs, Prefixes
 from seq2seq_kit.inference.search import Beginning, ModelSearch
 from seq2seq_kit.model.matmul import WeightCache, matmul_precision
 from seq2seq_kit.special_ids import PAD_ID
@@ -62,14 +62,17 @@ class StepwiseSearch:
         # Graphs for each set of the options that are no tensors in them.
         self._graphs = functools.lru_cache(maxsize=8)(StepGraphs)
 
-    def stream(self, inputs: Inputs, decoding: DecodingConfig) -> Iterator[str]:
+    def stream(
+        self, inputs: Inputs, decoding: DecodingConfig, prefixes: Prefixes | None = None
+    ) -> Iterator[str]:
         """Yields the output of a line piece by piece; joined, they are what a search returns.
 
         Args:
             inputs: The line.
             decoding: The options.
+            prefixes: The beginning of its output; not where prompts are healed.
         """
-        begun, search, records = self.steps(inputs, decoding)
+        begun, search, records = self.steps(inputs, decoding, prefixes)
         text = self.certain_text(begun, bool(inputs.lost_space[0]))
         yield from filter(None, [text.add(given_ids(begun.beginning))])
         record, num_added = begun.record, 0
@@ -81,16 +84,13 @@ class StepwiseSearch:
         best = found.token_ids[0, 0, : int(found.lengths[0, 0])].numpy().tolist()
         yield from filter(None, [text.close(to_vocabulary(begun.beginning, best)[num_added:])])
 
-    def steps(self, inputs: Inputs, decoding: DecodingConfig) -> Steps:
-        """Begins the search of a line.
-
-        Args:
-            inputs: The line.
-            decoding: The options.
-        """
+    def steps(
+        self, inputs: Inputs, decoding: DecodingConfig, prefixes: Prefixes | None = None
+    ) -> Steps:
+        """Begins the search of a line; arguments as those of `stream`."""
         graphs = self.graphs(decoding)
         numbers = graph_numbers(decoding)
-        begun = graphs.begin(inputs, numbers)
+        begun = graphs.begin(inputs, numbers, prefixes)
         memory = graphs.memory(begun.beginning, numbers)
         records = stream(
             lambda record: graphs.step(record, begun.beginning, memory, numbers),
@@ -139,6 +139,11 @@ class StepGraphs:
         self._begin = tf.function(
             self.trace_begin, input_signature=[SIGNATURE, graph_number_specs()], autograph=False
         )
+        self._begin_with = tf.function(
+            self.trace_begin,
+            input_signature=[SIGNATURE, graph_number_specs(), PREFIX_SIGNATURE],
+            autograph=False,
+        )
         self._step = tf.function(self._trace_step, reduce_retracing=True, autograph=False)
         self._run = tf.function(self.trace_run, reduce_retracing=True, autograph=False)
         self._memory = tf.function(self._trace_memory, reduce_retracing=True, autograph=False)
@@ -150,9 +155,14 @@ class StepGraphs:
         numbers = [processor.num_past_tokens for processor in processors]
         return None if None in numbers else max(filter(None, numbers), default=0)
 
-    def begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
+    def begin(
+        self, inputs: Inputs, numbers: dict[str, tf.Tensor], prefixes: Prefixes | None = None
+    ) -> Begun:
         """Returns the search of a line before its first step."""
-        return Begun(*self._begin(Inputs(*map(tf.constant, inputs)), numbers))
+        line = Inputs(*map(tf.constant, inputs))
+        if prefixes is None:
+            return Begun(*self._begin(line, numbers))
+        return Begun(*self._begin_with(line, numbers, Prefixes(*map(tf.constant, prefixes))))
 
     def memory(self, beginning: Beginning, numbers: dict[str, tf.Tensor]) -> Any:
         """Returns what the decoder reads at each step."""
@@ -182,7 +192,9 @@ class StepGraphs:
         cache = self._weight_cache or WeightCache()
         return matmul_precision(self._decoding.precision, cache)
 
-    def trace_begin(self, inputs: Inputs, numbers: dict[str, tf.Tensor]) -> Begun:
+    def trace_begin(
+        self, inputs: Inputs, numbers: dict[str, tf.Tensor], prefixes: Prefixes | None = None
+    ) -> Begun:
         """Does what `begin` does, within a graph."""
         decoding = self._decoding.model_copy(update=numbers)
         seams = self._search.take_back(inputs, decoding)
@@ -192,9 +204,10 @@ class StepGraphs:
         ids = tf.pad(seams.token_ids, [[0, 0], [0, missing]], constant_values=PAD_ID)
         copies = tf.repeat(ids[:, :padded], rows, axis=0)
         ends = seams.ends and PromptEnds(*(tf.repeat(part, rows, axis=0) for part in seams.ends))
+        begins_with = prefixes and Prefixes(*(tf.repeat(part, rows, axis=0) for part in prefixes))
         keys = self._search.line_keys(tf.repeat(inputs.hashes, rows), decoding)
         with self._precision():
-            beginning = self._search.begin(copies, tf.range(rows) > 0, decoding, ends)
+            beginning = self._search.begin(copies, tf.range(rows) > 0, decoding, ends, begins_with)
             search, start = self._search.plan(beginning, decoding, 1, keys)
             return Begun(beginning, search.start(start), seams.before, seams.taken_back)
 
