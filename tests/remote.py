@@ -31,7 +31,7 @@ class Remote:
             for text in outputs
         ]
 
-    def stream(self, text: str, options: Any) -> Iterator[str]:
+    def stream(self, text: str, options: Any, prefix: str = "") -> Iterator[str]:
         for character in text:
             if character == "!":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -134,9 +134,9 @@ class Backwards(ServedModel):
             for start, text in zip(starts, texts, strict=True)
         ]
 
-    def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
+    def stream(self, text: str, options: SearchOptions, prefix: str = "") -> Iterator[str]:
         self.lengths([text], options)
-        for character in reversed(text):
+        for character in [*prefix, *reversed(text)]:
             self.may_answer.wait(30)
             if character == "!":
                 raise RuntimeError("secret details")

@@ -436,6 +436,12 @@ def test_a_stream_is_written_piece_by_piece(
     assert all(call["seed"] == 2 for call in backwards.calls if "text" in call)
 
 
+def test_a_stream_begins_with_its_prefix(backwards: Backwards, stdin: Any) -> None:
+    stdin(b"abc\nd\n")
+    assert main(["generate", "run", "--stream", "--prefix", "Z"]) == 0
+    assert [call["prefix"] for call in backwards.calls if "text" in call] == ["Z", "Z"]
+
+
 @pytest.mark.usefixtures("backwards")
 def test_a_streamed_prompt_is_answered_raw(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "run", "--stream", "--prompt", "a/b\\"]) == 0

@@ -24,7 +24,7 @@ from seq2seq_kit import seq2seq
 from seq2seq_kit.cli import main
 from seq2seq_kit.config import DecodingConfig, ModelConfig
 from seq2seq_kit.errors import InputError, RunError
-from seq2seq_kit.export import saved_model
+from seq2seq_kit.export import signatures
 from seq2seq_kit.export.folder import read_metadata, write_metadata
 from seq2seq_kit.export.module import ExportModule
 from seq2seq_kit.export.saved_model import (
@@ -208,7 +208,7 @@ def test_parts_of_many_lines_are_searched_by_any_number_of_threads(
     exported = ExportedModel(translation_export)
     lines = ["abc"[: n % 4] + "de" * (n % 3) for n in range(11)]
     expected = list(exported.hypotheses(lines))
-    monkeypatch.setattr(saved_model, "_LINES_AT_ONCE", 2)
+    monkeypatch.setattr(signatures, "_LINES_AT_ONCE", 2)
     monkeypatch.setattr(parallel, "available_cores", lambda: 3)
     assert list(exported.hypotheses(lines)) == expected
     found = exported.hypotheses([*lines, "\ud800"], first_line=5)

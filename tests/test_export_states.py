@@ -1,5 +1,7 @@
 """States of a language model in an export, against those of the Python API."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +18,7 @@ from seq2seq_kit.inference.certain_text import CertainText
 from seq2seq_kit.inference.inputs import InputEncoder
 from seq2seq_kit.inference.search import ModelSearch
 from seq2seq_kit.seq2seq import Seq2Seq
+from seq2seq_kit.serving.models import ServedExport
 from seq2seq_kit.tokens.tokenizer import Tokenizer
 
 OPTIONS = {"sample": True, "temperature": 2.0, "seed": 5}
@@ -46,6 +49,14 @@ def test_a_sampling_export_gives_several_samples(
         assert [[one.text for one in line] for line in found] == [
             [one.text for one in line] for line in expected
         ]
+    served = ServedExport(sampling_export)
+    assert served.options({}).decoding is None
+    for given, seed in (({}, 5), ({"sample": True}, 5), ({"seed": 9}, 9)):
+        decoding = served.options(given, num_hypotheses=3).decoding
+        assert decoding is not None
+        assert decoding.seed == seed
+    with pytest.raises(InputError, match="This export samples"):
+        served.options({"sample": False})
 
 
 def test_a_text_in_parts_is_that_of_the_python_api(
@@ -60,6 +71,25 @@ def test_a_text_in_parts_is_that_of_the_python_api(
         assert sampling_export.write(at_once, 20) == "".join(expected)
         for name, part in at_once.tensors.items():
             np.testing.assert_array_equal(parts.tensors[name], part, strict=True)
+
+
+def test_a_server_hands_the_state_to_its_client_and_back(sampling_export: ExportedModel) -> None:
+    served = ServedExport(sampling_export)
+    state = served.call("read", {"inputs": ["one two"], "seed": 5})
+    expected = sampling_export.read("one two", seed=5)
+    for number in (3, 8):
+        through_json = json.loads(json.dumps(state))
+        state = served.call("continue", {"max_length": number, **through_json})
+        assert state.pop("outputs") == [sampling_export.write(expected, number)]
+    for changed, message in (
+        ({"cell_0": [[0.0]]}, "`cell_0` must be float32"),
+        ({"cell_0": "x"}, "`cell_0` must be float32"),
+        ({"history_length": [2**40]}, "`history_length` must be int32"),
+        ({"max_length": 0}, "refuses its inputs"),
+        ({"more": [1]}, "The inputs of `continue` must be"),
+    ):
+        with pytest.raises(InputError, match=message):
+            served.call("continue", {"max_length": 3, **state, **changed})
 
 
 def test_states_of_a_batch_are_those_of_single_prompts(sampling_export: ExportedModel) -> None:

@@ -61,8 +61,8 @@ def test_a_run_is_asked_with_its_options_and_those_of_the_request() -> None:
         "truncate": True,
         "prefixes": ["", "c"],
     }
-    assert list(run.stream("ab", options)) == ["a", "b"]
-    assert recorder.asked[1][1] == {"decoding": options.decoding, "truncate": True}
+    assert list(run.stream("ab", options, "c")) == ["a", "b"]
+    assert recorder.asked[1][1] == {"decoding": options.decoding, "prefix": "c", "truncate": True}
 
 
 @pytest.mark.parametrize(("decoding", "beam"), [({"beam_size": 4}, 4), ({"sample": True}, 1)])
@@ -107,7 +107,8 @@ def test_an_export_is_asked_for_hypotheses_only() -> None:
     options = export.options({}, num_hypotheses=3)
     assert export.beam == 3
     assert export.hypotheses(["a"], (), options, first_line=2)
-    assert recorder.asked == [(["a"], {"num_hypotheses": 3, "first_line": 2, "threads": 1})]
+    given = {"num_hypotheses": 3, "sample": None, "seed": None, "first_line": 2, "threads": 1}
+    assert recorder.asked == [(["a"], given)]
     with pytest.raises(InputError, match="at most 3"):
         export.options({}, num_hypotheses=4)
     with pytest.raises(InputError, match="Received: beam_size, truncate"):

@@ -1,9 +1,15 @@
 """The OpenAPI document describes what is checked, and the page shows all of it."""
 
+import re
 from typing import Any
 
+from starlette.routing import Route
+
 from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.serving.app import build_app
 from seq2seq_kit.serving.bodies import GenerateBody, Limits
+from seq2seq_kit.serving.inspection import LOOKS
+from seq2seq_kit.serving.metrics import Metrics
 from seq2seq_kit.serving.openapi import as_html, openapi_document
 
 LIMITS = Limits(texts=3, beam_size=7)
@@ -19,6 +25,27 @@ def test_generate_has_every_field_with_its_documentation() -> None:
     }
     assert schema["required"] == ["texts", "model"]
     assert schema["properties"]["model"]["enum"] == ["one", "two"]
+
+
+def test_every_route_is_described() -> None:
+    served = {
+        re.sub(r"{(\w+):\w+}", r"{\1}", route.path)
+        for route in build_app({}, Metrics(), LIMITS).routes
+        if isinstance(route, Route)
+    }
+    # The page and the documents themselves; a version is part of the name.
+    others = {"/", "/page/{name}", "/docs", "/openapi.json"}
+    assert served - others - {path for path in served if "{version}" in path} == {
+        *DOCUMENT["paths"]
+    }
+
+
+def test_looks_have_every_field_with_its_documentation() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for look in LOOKS.values():
+        properties = schemas[look.body.__name__]["properties"]
+        assert properties.keys() == look.body.model_fields.keys()
+        assert all(field["description"] for field in properties.values())
 
 
 def test_limits_of_the_server_are_in_the_schema() -> None:

@@ -18,6 +18,7 @@ from seq2seq_kit.config import DecodingConfig
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.seq2seq import Seq2Seq
 from seq2seq_kit.serving.bodies import MAX_BODY_BYTES, Limits
+from seq2seq_kit.serving.hosts import LOOPBACK
 from seq2seq_kit.serving.models import ServedRun
 from seq2seq_kit.serving.server import Server, address_of, listen
 
@@ -113,6 +114,14 @@ def test_a_streamed_text_is_that_of_the_model(translator: Translator) -> None:
         assert end["text"] == translator.expected[text][0][0]
 
 
+def test_a_forced_beginning_is_streamed_with_what_follows(translator: Translator) -> None:
+    forced = {"prefixes": ["x"]}
+    (whole,) = generate(translator.client, TEXTS[0], **forced).json["hypotheses"]
+    *pieces, (_, end) = generate(translator.client, TEXTS[0], stream=True, **forced).events
+    assert end["text"] == whole[0]["text"] != translator.expected[TEXTS[0]][0][0]
+    assert "".join(piece["text"] for _, piece in pieces) == end["text"]
+
+
 def test_an_error_of_a_stream_has_a_status(translator: Translator) -> None:
     answer = generate(translator.client, "b" * 500, stream=True)
     assert answer.status == 400
@@ -199,6 +208,33 @@ def test_a_failure_is_500_without_details(backwards: Backwards) -> None:
         events = generate(client, "a!b", stream=True).events
         assert [name for name, _ in events] == ["piece", "error"]
         assert "secret" not in events[1][1]["error"]
+
+
+def test_other_names_and_pages_of_other_hosts_are_refused(backwards: Backwards) -> None:
+    hosts = [*LOOPBACK, "models.example.org"]
+    with serving({"backwards": backwards}, hosts=hosts) as client:
+        body = {"texts": ["ab"]}
+        for headers in (
+            {},
+            {"Host": "localhost:80"},
+            {"Host": "[::1]:8501"},
+            {"Host": "Models.Example.org", "Origin": "https://models.example.org"},
+            {"Origin": client.address},
+        ):
+            assert client.post("/generate", body, **headers).status == 200, headers
+        for headers, name in (
+            ({"Host": "evil.example"}, "evil.example"),
+            ({"Host": "localhost.evil.example:8501"}, "localhost.evil.example"),
+            ({"Host": "[::1"}, ""),
+            ({"Origin": "https://evil.example"}, "evil.example"),
+            ({"Origin": "null"}, ""),
+        ):
+            for answer in (
+                client.post("/generate", body, **headers),
+                client.get("/", **headers),
+            ):
+                assert answer.status == 403, headers
+                assert f"request to or from {name!r}" in answer.json["error"]
 
 
 def test_a_token_is_needed_where_there_is_one(backwards: Backwards) -> None:

@@ -40,9 +40,12 @@ if TYPE_CHECKING:
 
 _SHOWN_LINES = 20
 
+# Of the options of a search.
+_OPTIONS_OF_EXPORTS = {"sample", "seed", "threads"}
+
 _STREAM_IS_PLAIN = (
-    "--stream writes plain text to standard output. Leave --output, --scores, --num-hypotheses, "
-    "--prefix, --prefixes and --alignments out."
+    "--stream writes plain text to standard output. Leave --output, --scores, --num-hypotheses and "
+    "--alignments out."
 )
 
 
@@ -131,9 +134,17 @@ def generate(
         given["truncate"] = True
     check_against_config(run, given)
     if stream:
-        if output is not None or layout is as_tsv or beginnings or alignments is not None:
+        if output is not None or layout is as_tsv or alignments is not None:
             raise click.UsageError(_STREAM_IS_PLAIN)
-        _stream(runs, adapt_to, chunks, echo=echo, is_prompt=prompt is not None, given=given)
+        _stream(
+            runs,
+            adapt_to,
+            chunks,
+            echo=echo,
+            is_prompt=prompt is not None,
+            beginnings=beginnings,
+            given=given,
+        )
         return
     is_many = prompt is None and has_many_lines(input_path)
     _write_outputs(
@@ -206,7 +217,7 @@ def _write_outputs(
     """
     counts = _Counts()
     with open_output(output) as file, _open_alignments(alignments) as links:
-        needs_run = bool(given.keys() - {"threads"} or beginnings or alignments)
+        needs_run = bool(given.keys() - _OPTIONS_OF_EXPORTS or beginnings or alignments)
         model = load(needs_run=needs_run)
         write_links = _link_writer(model, links, truncate="truncate" in given)
         before = _text_before(model, echo=echo)
@@ -318,6 +329,7 @@ def _stream(
     *,
     echo: bool,
     is_prompt: bool,
+    beginnings: _Beginnings,
     given: Mapping[str, Any],
 ) -> None:
     """Writes the output of each input piece by piece.
@@ -328,6 +340,7 @@ def _stream(
         chunks: Inputs with the line number of the first.
         echo: Whether to write each input before its output.
         is_prompt: Whether newlines are written as they are.
+        beginnings: The forced beginnings.
         given: The options of the search, and `truncate`.
 
     Raises:
@@ -347,7 +360,10 @@ def _stream(
         for first_line, chunk in chunks:
             for line, text in enumerate(chunk, first_line):
                 before = [f"{text}{separator}"] if echo else []
-                for piece in itertools.chain(before, model.stream(text, first_line=line, **given)):
+                forced = beginnings.options(1).get("prefixes", [])
+                options = {**given, "prefix": forced[0]} if forced else given
+                pieces = model.stream(text, first_line=line, **options)
+                for piece in itertools.chain(before, pieces):
                     file.write((piece if is_prompt else escape(piece)).encode())
                     file.flush()
                 file.write(b"\n")
@@ -452,8 +468,8 @@ def _load(
     if is_export(run) and (needs_run or adapt_to is not None):
         raise click.UsageError(
             f"{run} is an exported SavedModel, whose search is fixed: it accepts --output, "
-            "--num-hypotheses, --scores, --prompt, --echo and --threads only. Export the run again "
-            "with other options, or generate from the run folder."
+            "--num-hypotheses, --scores, --prompt, --echo, --sample, --seed and --threads only. "
+            "Export the run again with other options, or generate from the run folder."
         )
     if searches_many and adapt_to is None:  # To adapt is to train, with large operations.
         from seq2seq_kit.startup import compute_operations_on_one_thread

@@ -52,6 +52,9 @@ def score(
     is scored after all lines before it. With --adapt it predicts each token before it learns from
     it; the run is not changed. The options after --long-lines are those of the adaptation, by
     default as in the run's config.
+
+    RUN may also be an exported SavedModel, which scores --source with --target in its precision and
+    does with inputs that are too long what it was made to do.
     """
     if (text is None) == (source is None) or (source is None) != (target is None):
         raise click.UsageError("Expected either --source with --target, or --text.")
@@ -62,9 +65,21 @@ def score(
     if adapt and text is None:
         raise click.UsageError("--adapt needs --text: pairs are scored each for itself.")
     from seq2seq_kit.config import CorpusConfig
+    from seq2seq_kit.export.folder import is_export
     from seq2seq_kit.text.corpus import read_corpus
 
+    is_exported = any(map(is_export, runs))
+    if is_exported and (len(runs) > 1 or text is not None or long_lines == "truncate"):
+        raise click.UsageError(
+            f"An exported SavedModel scores --source with --target, alone, without --text and "
+            f"--long-lines truncate. Use the run folder. Received: {', '.join(map(str, runs))}."
+        )
     pairs = list(read_corpus(CorpusConfig(source=source, target=target, lines=text)))
+    if is_exported:
+        _score_with_export(
+            runs[0], [pair.source for pair in pairs], [pair.target for pair in pairs]
+        )
+        return
     model = load_runs(runs)
     if text is not None and model.config.task != "continuation":
         raise click.UsageError(f"--text is for continuation; {runs[0]} translates: give --source.")
@@ -76,6 +91,18 @@ def score(
         check_lengths(model, sources, [pair.line for pair in pairs], source, long_lines)
         scores = model.score(sources, targets, truncate=True)
     _print_scores(scores, [model.tokenizer.normalize(line) for line in targets])
+
+
+def _score_with_export(path: Path, sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Prints the scores that an export gives."""
+    from seq2seq_kit.startup import load_tensorflow
+
+    load_tensorflow()
+    from seq2seq_kit.export.saved_model import ExportedModel
+
+    model = ExportedModel(path)
+    normalize = model.rebuilt.tokenizer.normalize
+    _print_scores(model.score(sources, targets), [normalize(target) for target in targets])
 
 
 def _print_scores(scores: Sequence["Score"], targets: Sequence[str]) -> None:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 @click.command
 @click.argument("runs", metavar="RUN...", type=FILE, nargs=-1, required=True)
@@ -36,6 +34,15 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
     metavar="TEXT",
     help="Answer only requests with `Authorization: Bearer TEXT`. The environment variable "
     "S2S_TOKEN hides it from other users of the machine.",
+)
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Answer to this name, too, such as that of a reverse proxy; may be given several times. A "
+    "server on the loopback address answers to no other names than that address has. On another "
+    "address, every name is allowed unless one is given.",
 )
 @click.option(
     "--timeout",
@@ -100,6 +107,7 @@ def serve(
     host: str,
     port: int,
     token: str | None,
+    allowed_hosts: Sequence[str],
     timeout: float,
     queue_size: int,
     max_wait: float,
@@ -133,6 +141,7 @@ def serve(
     from seq2seq_kit.inference.parallel import num_threads
     from seq2seq_kit.machine import available_cores
     from seq2seq_kit.serving.bodies import Limits
+    from seq2seq_kit.serving.hosts import LOOPBACK
     from seq2seq_kit.serving.process import SearchProcess
     from seq2seq_kit.serving.server import Server, address_of, listen
 
@@ -148,10 +157,11 @@ def serve(
             queue_size=queue_size,
             max_wait=max_wait / 1000,
             token=token,
+            hosts=[*LOOPBACK, *allowed_hosts] if allowed_hosts or host in LOOPBACK else None,
             threads=num_threads(0, available_cores()),
             processes=[SearchProcess(number, load) for number in numbers],
         )
-        if host not in _LOOPBACK and token is None:
+        if host not in LOOPBACK and token is None:
             logger.warning("Everybody who reaches %s can use this server: it has no --token.", host)
         address = address_of(listener)
         click.echo(f"Serving {', '.join(names)} on {address} (its interface: {address}/docs)")

@@ -7,8 +7,7 @@ import functools
 import json
 import logging
 import numbers
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -20,7 +19,7 @@ from seq2seq_kit import bounds
 from seq2seq_kit.atomic import explain_write_errors, write_folder
 from seq2seq_kit.config import Config, DecodingConfig
 from seq2seq_kit.errors import InputError, RunError, shorten
-from seq2seq_kit.export.codec import NOT_TEXT, TOO_LONG, tensorflow_text
+from seq2seq_kit.export.codec import tensorflow_text
 from seq2seq_kit.export.folder import (
     check_unused,
     digests_checked,
@@ -30,19 +29,15 @@ from seq2seq_kit.export.folder import (
 )
 from seq2seq_kit.export.rebuild import RebuiltModel, described_config, rebuild_model
 from seq2seq_kit.export.safety import check_saved_model, checked_copy
+from seq2seq_kit.export.signatures import Signatures, check_texts
 from seq2seq_kit.export.verify import Outputs, Probes, verify_export
 from seq2seq_kit.files import user_path
 from seq2seq_kit.forking import check_not_forked
 from seq2seq_kit.inference.generator import Hypothesis
-from seq2seq_kit.inference.parallel import map_ahead, num_threads
 from seq2seq_kit.inference.scorer import Score
 from seq2seq_kit.startup import quiet_stderr
 
 logger = logging.getLogger(__name__)
-
-# Lines handed to the graph at once. The number of threads does not change it: with a shortlist, the
-# last bits of a score may depend on the lines beside it.
-_LINES_AT_ONCE = 1024
 
 # What `n_best` and `sample` give, in the order of a `Hypothesis`.
 _COLUMNS = ("outputs", "log_probs", "scores", "is_cut")
@@ -95,14 +90,15 @@ class ExportedModel:
                 raise RunError(
                     f"The export {path} is damaged and cannot be loaded. Export the run again."
                 ) from error
-        self._signatures = self._loaded.signatures
+        self.signatures = Signatures(self._loaded.signatures)
+        """Its signatures."""
         self.metadata: dict[str, Any] = {}
         """The metadata of the export; empty for exports made before there was any."""
         self.num_truncated = 0
         """The inputs so far that were too long and were truncated, if the export counts them."""
-        self._is_optimized = False
-        if "describe" in self._signatures:
-            self.metadata = json.loads(self._signatures["describe"]()["description"].numpy())
+        if "describe" in self.signatures:
+            description: Any = self.signatures.run("describe")["description"]
+            self.metadata = json.loads(description)
 
     @functools.cached_property
     def rebuilt(self) -> RebuiltModel:
@@ -144,10 +140,7 @@ class ExportedModel:
     @property
     def truncates(self) -> bool:
         """Whether it truncates over-long inputs and counts them."""
-        return (
-            "n_best" in self._signatures
-            and "is_truncated" in self._signatures["n_best"].structured_outputs
-        )
+        return self.signatures.has_output("n_best", "is_truncated")
 
     def generate(self, texts: Sequence[str], *, first_line: int = 1) -> Outputs:
         """Returns the best output of each text and its score.
@@ -168,37 +161,53 @@ class ExportedModel:
         texts: Sequence[str],
         *,
         num_hypotheses: int = 1,
+        sample: bool | None = None,
+        seed: int | None = None,
         threads: int = 0,
         first_line: int = 1,
     ) -> Iterator[list[Hypothesis]]:
-        """Yields the best hypotheses of each text, best first; they have no `token_ids`.
+        """Yields the best hypotheses of each text, best first, or samples, without `token_ids`.
 
-        An export that samples gives samples, with the seed that it was made with. An input that the
-        export marks has empty ones with log-probability and score -inf.
+        An input that the export marks has empty ones with log-probability and score -inf.
 
         Args:
             texts: The inputs.
             num_hypotheses: Hypotheses returned, at most as many as the exported beam has; or the
                 number of samples.
+            sample: True for samples, which every export can draw; None for what it was made to do.
+            seed: The seed of the samples; None for the one that the export was made with.
             threads: As in `DecodingConfig`.
             first_line: The line number of the first text, for messages.
 
         Raises:
-            InputError: If the export gives fewer hypotheses, or an input is longer than the model
-                takes, unless the export truncates or marks such lines.
+            InputError: If the export gives fewer hypotheses, a seed is given without `sample`, or
+                an input is longer than the model takes, unless the export truncates or marks such
+                lines.
         """
         check_not_forked()
         others: dict[str, tf.Tensor] = {}
         # An export made before there was one has the best output only.
-        name = "n_best" if "n_best" in self._signatures else "serving_default"
-        is_sampled = self.metadata.get("decoding", {}).get("sample", False)
-        if num_hypotheses > 1 and is_sampled and "sample" in self._signatures:
+        name = "n_best" if "n_best" in self.signatures else "serving_default"
+        samples = check_sampling(self.metadata, sample, seed, num_hypotheses)
+        if samples is not None:
             name = "sample"
-            others = {"num_samples": tf.constant(num_hypotheses), "seed": self._seed(None)}
+            _check_number_of_samples(num_hypotheses)
+            others = {
+                "num_samples": tf.constant(num_hypotheses),
+                "seed": tf.constant(samples.seed, tf.int64),
+            }
         else:
             _check_number(num_hypotheses, self.metadata.get("num_hypotheses", 1))
-        for line in self._search(name, texts, threads, first_line, **others):
-            yield line[:num_hypotheses]
+        for found in self.signatures.search(
+            name, texts, threads=threads, first_line=first_line, **others
+        ):
+            if name == "serving_default":
+                found = {key: value[:, np.newaxis] for key, value in found.items()}
+                is_cut = np.zeros_like(found["scores"], bool)
+                found |= {"log_probs": found["scores"], "is_cut": is_cut}
+            self._count_truncated(found)
+            for line in _hypotheses(found):
+                yield line[:num_hypotheses]
 
     def sample(
         self,
@@ -225,16 +234,10 @@ class ExportedModel:
             InputError: If a number is out of range, an input is longer than the model takes, or
                 the export was made before exports could sample.
         """
-        if (
-            not isinstance(num_samples, numbers.Integral)
-            or not 1 <= num_samples <= bounds.MAX_BEAM_SIZE
-        ):
-            raise InputError(
-                f"`num_samples` must be a whole number from 1 to {bounds.MAX_BEAM_SIZE}. Received: "
-                f"{shorten(num_samples)}."
-            )
-        others = {"num_samples": tf.constant(num_samples), "seed": self._seed(seed)}
-        return list(self._search("sample", texts, threads, first_line, **others))
+        options: dict[str, Any] = {"sample": True, "seed": seed, "threads": threads}
+        return list(
+            self.hypotheses(texts, num_hypotheses=num_samples, first_line=first_line, **options)
+        )
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], *, first_line: int = 1
@@ -256,8 +259,10 @@ class ExportedModel:
                 f"Expected one target for each source. Received: {len(sources)} sources, "
                 f"{len(targets)} targets."
             )
-        _check_texts(targets, first_line)
-        found = self._call("score", sources, first_line, targets=tf.constant(targets, tf.string))
+        check_texts(targets, first_line)
+        found = self.signatures.ask(
+            "score", sources, first_line, targets=tf.constant(targets, tf.string)
+        )
         self._count_truncated(found)
         columns = (found[name].tolist() for name in ("log_probs", "num_tokens"))
         return [Score(*pair) for pair in zip(*columns, strict=True)]
@@ -272,7 +277,7 @@ class ExportedModel:
         Raises:
             InputError: If the export has no states, or the seed is out of range.
         """
-        found = self._call("read", [prompt], 1, seed=self._seed(seed))
+        found = self.signatures.ask("read", [prompt], 1, seed=self._seed(seed))
         return ExportState(found)
 
     def write(self, state: ExportState, max_length: int | None = None) -> str:
@@ -291,7 +296,7 @@ class ExportedModel:
         options = {"max_length": max_length or self.metadata["decoding"]["max_length"]}
         length = DecodingConfig().check_values(options)["max_length"]
         tensors = {name: tf.constant(part) for name, part in state.tensors.items()}
-        found = self._run("continue", max_length=tf.constant(length), **tensors)
+        found = self.signatures.run("continue", max_length=tf.constant(length), **tensors)
         text: str = found.pop("outputs")[0].decode()
         state.tensors = found
         return text
@@ -302,78 +307,8 @@ class ExportedModel:
             seed = self.metadata.get("decoding", {}).get("seed", 1)
         return tf.constant(DecodingConfig().check_values({"seed": seed})["seed"], tf.int64)
 
-    def _search(
-        self,
-        name: str,
-        texts: Sequence[str],
-        threads: int,
-        first_line: int,
-        **others: tf.Tensor,
-    ) -> Iterator[list[Hypothesis]]:
-        """Yields the hypotheses that a signature gives for each text.
-
-        Args:
-            name: The signature.
-            texts: Its `inputs`.
-            threads: As in `DecodingConfig`.
-            first_line: The line number of the first text.
-            **others: Its other inputs.
-        """
-        starts = range(0, len(texts), _LINES_AT_ONCE)
-        threads = num_threads(threads, len(starts))
-        if threads > 1 and not self._is_optimized:
-            # TensorFlow optimizes a graph in its first calls: threads would each do it in theirs.
-            self._call(name, [""], first_line, **others)
-            self._is_optimized = True
-
-        def search(start: int) -> dict[str, np.ndarray]:
-            some = texts[start : start + _LINES_AT_ONCE]
-            return self._call(name, some, first_line + start, **others)
-
-        for found in map_ahead(search, ((start, 0.0) for start in starts), threads=threads):
-            if name == "serving_default":
-                found = {key: value[:, np.newaxis] for key, value in found.items()}
-                is_cut = np.zeros_like(found["scores"], bool)
-                found |= {"log_probs": found["scores"], "is_cut": is_cut}
-            self._count_truncated(found)
-            yield from _hypotheses(found)
-
     def _count_truncated(self, found: dict[str, np.ndarray]) -> None:
         self.num_truncated += int(np.sum(found.get("is_truncated", 0)))
-
-    def _call(
-        self, name: str, texts: Sequence[str], first_line: int, **others: tf.Tensor
-    ) -> dict[str, np.ndarray]:
-        """Returns what a signature gives for texts, as arrays.
-
-        Args:
-            name: The signature.
-            texts: Its `inputs`.
-            first_line: The line number of the first one.
-            **others: Its other inputs.
-        """
-        _check_texts(texts, first_line)
-        inputs = tf.constant(list(texts), tf.string)
-        try:
-            return self._run(name, inputs=inputs, **others)
-        except tf.errors.InvalidArgumentError as error:
-            raise _explain(error, first_line) or error from error
-
-    def _run(self, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
-        """Returns what a signature gives, as arrays.
-
-        Raises:
-            InputError: If the export lacks it, or it takes other inputs.
-        """
-        if name not in self._signatures:
-            raise InputError(
-                f"This export has no signature `{name}`: it was made by an earlier version, or its "
-                f"model or search has none. Export the run again, or use the run."
-            )
-        signature = self._signatures[name]
-        if inputs.keys() != signature.structured_input_signature[1].keys():
-            raise InputError("The state is of another export. Read the prompt again with this one.")
-        return {key: value.numpy() for key, value in signature(**inputs).items()}
 
 
 def _hypotheses(found: dict[str, np.ndarray]) -> list[list[Hypothesis]]:
@@ -388,14 +323,44 @@ def _hypotheses(found: dict[str, np.ndarray]) -> list[list[Hypothesis]]:
     ]
 
 
-def _check_texts(texts: Sequence[str], first_line: int) -> None:
-    """Raises InputError if a text cannot be spelled in UTF-8."""
-    check_not_forked()
-    for place, text in enumerate(texts):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise _not_text(first_line + place) from error
+def check_sampling(
+    metadata: Mapping[str, Any], sample: bool | None, seed: int | None, num_hypotheses: int
+) -> DecodingConfig | None:
+    """Returns options with the seed of samples; None for what the export was made to do.
+
+    Args:
+        metadata: Those of the export.
+        sample: As in `ExportedModel.hypotheses`.
+        seed: As in `ExportedModel.hypotheses`.
+        num_hypotheses: Likewise; several of an export that samples are samples with its own seed.
+
+    Raises:
+        InputError: If they contradict each other or the export, or are out of range.
+    """
+    given = {"sample": sample, "seed": seed}
+    values = DecodingConfig().check_values({k: v for k, v in given.items() if v is not None})
+    exported = metadata.get("decoding", {})
+    if values.get("sample") is False and exported.get("sample", False):
+        raise InputError(
+            "This export samples, because its search is fixed. Received: sample=False. Export "
+            "the run again with other options, or use the run."
+        )
+    is_sampled = values.get("sample", exported.get("sample", False))
+    if "seed" not in values and not (is_sampled and (values or num_hypotheses > 1)):
+        return None
+    if not is_sampled:
+        raise InputError(
+            "`seed` has an effect only with `sample: true` (--sample, in Python sample=True)."
+        )
+    return DecodingConfig(sample=True, seed=values.get("seed", exported.get("seed", 1)))
+
+
+def _check_number_of_samples(number: int) -> None:
+    if not isinstance(number, numbers.Integral) or not 1 <= number <= bounds.MAX_BEAM_SIZE:
+        raise InputError(
+            f"The number of samples must be a whole number from 1 to {bounds.MAX_BEAM_SIZE}. "
+            f"Received: {shorten(number)}."
+        )
 
 
 def _check_number(num_hypotheses: int, most: int) -> None:
@@ -404,26 +369,6 @@ def _check_number(num_hypotheses: int, most: int) -> None:
             f"`num_hypotheses` must be at most {most}, the beam of the export. Received: "
             f"{num_hypotheses}. Export the run again with a larger beam, or use the run."
         )
-
-
-def _explain(error: tf.errors.InvalidArgumentError, first_line: int) -> InputError | None:
-    """Returns what is wrong with an input, in words for people; None if that is not it."""
-    _, is_long, rest = error.message.partition(TOO_LONG)
-    numbers = [int(number) for number in re.findall(r"\[+(\d+)\]+", rest)]
-    if is_long and len(numbers) >= 3:
-        place, limit, length, *_ = numbers
-        return InputError(
-            f"Line {first_line + place} has {length} tokens; the model takes at most {limit}. "
-            f"Split the line, or export the run with --long-lines truncate or mark."
-        )
-    _, is_not_text, rest = error.message.partition(NOT_TEXT)
-    if is_not_text and (number := re.search(r"\[+(\d+)\]+", rest)):
-        return _not_text(first_line + int(number[1]))
-    return None
-
-
-def _not_text(line: int) -> InputError:
-    return InputError(f"Line {line} is not UTF-8. Save the text as UTF-8.")
 
 
 class Exportable(Protocol):

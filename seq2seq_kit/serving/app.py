@@ -7,7 +7,7 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from seq2seq_kit.errors import InputError
 from seq2seq_kit.inference.generator import Hypothesis
 from seq2seq_kit.serving.batching import Job
-from seq2seq_kit.serving.bodies import Limits, check_texts, parse_body
+from seq2seq_kit.serving.bodies import Limits, parse_body
+from seq2seq_kit.serving.hosts import CheckHosts
 from seq2seq_kit.serving.metrics import MeasureRequests, Metrics
 from seq2seq_kit.serving.models import AlignedHypothesis
 from seq2seq_kit.serving.openapi import as_html, openapi_document
@@ -33,11 +34,13 @@ from seq2seq_kit.serving.process import ProcessLostError
 from seq2seq_kit.serving.requests import RequestReader, too_slow
 from seq2seq_kit.serving.tf_serving import (
     VERSION,
+    hypotheses_response,
     model_status,
     parse_predict,
     predict_response,
 )
 from seq2seq_kit.serving.worker import (
+    Call,
     ModelFailedError,
     QueueFullError,
     Stream,
@@ -52,7 +55,12 @@ _CLIENT_GONE = 499
 
 
 def build_app(
-    workers: Mapping[str, Worker], metrics: Metrics, limits: Limits, *, token: str | None = None
+    workers: Mapping[str, Worker],
+    metrics: Metrics,
+    limits: Limits,
+    *,
+    token: str | None = None,
+    hosts: Sequence[str] | None = None,
 ) -> Starlette:
     """Returns the application.
 
@@ -62,10 +70,13 @@ def build_app(
         limits: What a request may ask for at most.
         token: What a request must have as its bearer token, unless it is for `/health` or a file
             of the page; None for none.
+        hosts: The names that the server answers to, as for `CheckHosts`; None for every name.
     """
     requests = RequestReader(workers, limits)
     answers = _Answers(requests, metrics)
     middleware = [Middleware(MeasureRequests, metrics=metrics)]
+    if hosts is not None:
+        middleware.append(Middleware(CheckHosts, hosts=hosts))
     if token is not None:
         middleware.append(Middleware(_RequireToken, token=token))
     name = "{name:str}"
@@ -131,7 +142,7 @@ class _Answers:
             alignments=body.alignments,
         )
         if body.stream:
-            stream = _OpenStream(body.texts[0], options)
+            stream = _OpenStream(body.texts[0], options, *body.prefixes)
             worker.open(stream.stream)
             return await self._send_stream(request, stream)
         prefixes = body.prefixes if any(body.prefixes) else ()
@@ -148,14 +159,26 @@ class _Answers:
     async def predict(self, request: Request) -> Response:
         """Answers as TensorFlow Serving's Predict API does."""
         worker = self._served(request)
-        wanted = parse_predict(await self._requests.read(request))
-        check_texts(wanted.texts, self._limits)
-        beam = worker.model.beam if wanted.is_n_best else 1
-        options = worker.model.options({}, num_hypotheses=beam)
-        job = Job(wanted.texts, options)
+        wanted = parse_predict(await self._requests.read(request), self._limits)
+        given: dict[str, Any] = {}
+        match wanted.signature:
+            case "serving_default":
+                number = 1
+            case "n_best":
+                number = worker.model.beam
+            case "sample":
+                number = wanted.inputs["num_samples"]
+                given = {"sample": True, "seed": wanted.inputs["seed"]}
+            case name:
+                call = Call(lambda model: model.call(name, wanted.inputs))
+                worker.run(call)
+                columns = await self._requests.wait(request, call.answer)
+                return _JSON(predict_response(wanted, columns))
+        options = worker.model.options(given, num_hypotheses=number)
+        job = Job(wanted.inputs["inputs"], options)
         worker.submit(job)
         found = await self._requests.wait(request, job.answer)
-        return _JSON(predict_response(wanted, found))
+        return _JSON(hypotheses_response(wanted, found))
 
     async def status(self, request: Request) -> Response:
         """Answers as TensorFlow Serving's Model status API does."""
@@ -227,13 +250,14 @@ class _OpenStream:
     Args:
         text: The input.
         options: The options of the search.
+        prefix: A forced beginning of the output; "" for none.
     """
 
-    def __init__(self, text: str, options: Any) -> None:
+    def __init__(self, text: str, options: Any, prefix: str = "") -> None:
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[str | Exception | None] = asyncio.Queue()
         self.started = self._loop.time()
-        self.stream = Stream(text, options, self._send)
+        self.stream = Stream(text, options, self._send, prefix)
 
     def _send(self, piece: str | Exception | None) -> None:
         """Is called in the model's thread."""

@@ -91,17 +91,17 @@ def parse_body(values: Mapping[str, Any], limits: Limits) -> tuple[GenerateBody,
     checked = GenerateBody().check_values({"texts": own.get("texts"), **own})
     body = GenerateBody.model_construct(**checked)
     check_texts(body.texts, limits)
-    _check_limits({**given, "num_hypotheses": body.num_hypotheses}, limits)
+    check_limits({**given, "num_hypotheses": body.num_hypotheses}, limits)
     if body.prefixes and len(body.prefixes) != len(body.texts):
         raise InputError(
             f"`prefixes` must be one text for each of the {len(body.texts)} inputs. Received: "
             f"{len(body.prefixes)}."
         )
-    is_more = len(body.texts) > 1 or body.num_hypotheses > 1 or body.prefixes or body.alignments
+    is_more = len(body.texts) > 1 or body.num_hypotheses > 1 or body.alignments
     if body.stream and is_more:
         raise InputError(
-            "`stream` sends the best output of one text, without `prefixes` and `alignments`. "
-            "Leave `stream` out, or send one text."
+            "`stream` sends the best output of one text, without `alignments`. Leave `stream` out, "
+            "or send one text."
         )
     return body, given
 
@@ -121,12 +121,13 @@ def check_texts(texts: Sequence[str], limits: Limits) -> None:
             )
 
 
-def _check_limits(given: Mapping[str, Any], limits: Limits) -> None:
+def check_limits(given: Mapping[str, Any], limits: Limits) -> None:
     """Raises InputError if an option asks for more than this server allows."""
     for name, most in {
         "max_length": limits.max_length,
         "beam_size": limits.beam_size,
         "num_hypotheses": limits.beam_size,
+        "num_samples": limits.beam_size,
     }.items():
         value = given.get(name)
         if isinstance(value, int) and value > most:

@@ -138,6 +138,8 @@ class Look:
 
     body: type[InspectBody]
     """The form of its requests."""
+    summary: str
+    """What it returns, for the documentation."""
     run: Callable[[TextModel, Any], dict[str, Any]]
     """What answers them."""
 
@@ -309,13 +311,13 @@ def similar(model: TextModel, body: SimilarBody) -> dict[str, Any]:
 
 
 LOOKS: Mapping[str, Look] = {
-    "words": Look(InspectBody, words),
-    "alternatives": Look(AlternativesBody, alternatives),
-    "trace": Look(InspectBody, trace),
-    "units": Look(UnitsBody, units),
-    "write": Look(WriteBody, write),
-    "beam": Look(BeamBody, beam),
-    "similar": Look(SimilarBody, similar),
+    "words": Look(InspectBody, "the words of an output and their log-probabilities", words),
+    "alternatives": Look(AlternativesBody, "what could be in the place of a token", alternatives),
+    "trace": Look(InspectBody, "attention, and a summary of the gates of each layer", trace),
+    "units": Look(UnitsBody, "a gate or state of single units", units),
+    "write": Look(WriteBody, "what the model writes with changed gates, states, attention", write),
+    "beam": Look(BeamBody, "the beam search as a tree", beam),
+    "similar": Look(SimilarBody, "training lines with a similar state of the model", similar),
 }
 """The looks by the last part of their paths."""
 

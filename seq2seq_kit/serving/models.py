@@ -5,14 +5,16 @@ Knows nothing of HTTP. Options are checked in any thread; texts are searched in 
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import numpy as np
 
 from seq2seq_kit.config import Config, DecodingConfig
 from seq2seq_kit.decoding.groups import LENGTH_STEP
 from seq2seq_kit.errors import InputError
-from seq2seq_kit.export.saved_model import ExportedModel
+from seq2seq_kit.export.saved_model import ExportedModel, check_sampling
 from seq2seq_kit.inference.generator import Hypothesis, check_num_hypotheses
 from seq2seq_kit.insight.alignments import Aligner, Alignment
 from seq2seq_kit.insight.subject import TextModel
@@ -60,7 +62,7 @@ class Searcher(Protocol):
             InputError: If an input cannot be answered.
         """
 
-    def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
+    def stream(self, text: str, options: SearchOptions, prefix: str = "") -> Iterator[str]:
         """Yields the best output of a text piece by piece; errors as in `Generator.stream`."""
 
 
@@ -119,6 +121,17 @@ class ServedModel(Searcher, Protocol):
     def wait_until_ready(self) -> None:
         """Returns at once."""
         return
+
+    def call(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Returns what a signature of an export gives that does not search, a value for each text.
+
+        Args:
+            signature: "score", "read" or "continue".
+            inputs: Its inputs by name, as JSON has them.
+
+        Raises:
+            InputError: If the model has no such signature, or refuses the inputs.
+        """
 
 
 class ServedRun(ServedModel):
@@ -199,9 +212,32 @@ class ServedRun(ServedModel):
     def _aligner(self) -> Aligner:
         return Aligner(self._model)
 
-    def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
+    def call(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Implements `ServedModel.call`: of a run, for `score`."""
+        if signature != "score":
+            raise InputError(
+                f"`{signature}` is a signature of an export of a language model that searches "
+                f"greedily or samples. Received: a run. Export it, and serve the export."
+            )
+        model = self._model
+        sources = model.inputs.encode_rows(inputs["inputs"])
+        targets = model.tokenizer.encode(inputs["targets"])
+        rows = [
+            model.scorer.token_log_probs(source, [*target, model.scorer.ends_with]).tolist()
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        longest = max(map(len, rows))
+        return {
+            "log_probs": [sum(row) for row in rows],
+            "num_tokens": [len(row) for row in rows],
+            "token_log_probs": [row + [0.0] * (longest - len(row)) for row in rows],
+        }
+
+    def stream(self, text: str, options: SearchOptions, prefix: str = "") -> Iterator[str]:
         """Implements `Searcher.stream`."""
-        return self._model.stream(text, decoding=options.decoding, truncate=options.truncate)
+        return self._model.stream(
+            text, decoding=options.decoding, prefix=prefix, truncate=options.truncate
+        )
 
 
 class ServedExport(ServedModel):
@@ -232,8 +268,11 @@ class ServedExport(ServedModel):
         truncate: bool = False,
         alignments: bool = False,
     ) -> SearchOptions:
-        """Implements `ServedModel.options`; an export accepts `num_hypotheses` only."""
+        """Implements `ServedModel.options`; an export takes those of sampling."""
         given = {name: value for name, value in given.items() if value is not None}
+        samples = check_sampling(
+            self._model.metadata, given.pop("sample", None), given.pop("seed", None), num_hypotheses
+        )
         names = [*given, *["truncate"] * truncate, *["alignments"] * alignments]
         if names:
             DecodingConfig().override(
@@ -243,10 +282,12 @@ class ServedExport(ServedModel):
                 f"This model is an exported SavedModel, whose search is fixed. Received: "
                 f"{', '.join(names)}. Leave these options out, or serve the run."
             )
+        if samples is not None:
+            return SearchOptions(samples, num_hypotheses)
         if num_hypotheses > self.beam:
             raise InputError(
-                f"`num_hypotheses` must be at most {self.beam}, the beam of the export, or its one "
-                f"sample. Received: {num_hypotheses}."
+                f"`num_hypotheses` must be at most {self.beam}, the beam of the export. Received: "
+                f"{num_hypotheses}."
             )
         return SearchOptions(None, num_hypotheses)
 
@@ -269,14 +310,33 @@ class ServedExport(ServedModel):
         """Implements `Searcher.hypotheses`, without prefixes."""
         if prefixes:
             raise InputError("An exported SavedModel accepts no `prefixes`. Serve the run.")
+        samples = options.decoding
         found = self._model.hypotheses(
-            texts, num_hypotheses=options.num_hypotheses, first_line=first_line, threads=1
+            texts,
+            num_hypotheses=options.num_hypotheses,
+            sample=None if samples is None else True,
+            seed=None if samples is None else samples.seed,
+            first_line=first_line,
+            threads=1,
         )
         return list(found)
 
-    def stream(self, text: str, options: SearchOptions) -> Iterator[str]:
+    def call(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Implements `ServedModel.call`."""
+        found = self._model.signatures.call(signature, inputs)
+        return {name: _plain(values) for name, values in found.items()}
+
+    def stream(self, text: str, options: SearchOptions, prefix: str = "") -> Iterator[str]:
         """Implements `Searcher.stream`, which an export cannot do."""
         raise InputError(
             "An exported SavedModel searches for whole outputs. Leave `stream` out, or serve the "
             "run."
         )
+
+
+def _plain(values: np.ndarray) -> list[Any]:
+    """Returns an array as lists, with texts for bytes."""
+    if values.dtype == object:
+        values = np.vectorize(bytes.decode, otypes=[object])(values)
+    found: list[Any] = values.tolist()
+    return found

@@ -4,13 +4,16 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from seq2seq_kit import __version__
+from seq2seq_kit import __version__, bounds
 from seq2seq_kit.config import DecodingConfig
+from seq2seq_kit.serving import inspection
 from seq2seq_kit.serving.bodies import MAX_BANNED_TEXTS, GenerateBody, Limits
+from seq2seq_kit.serving.tf_serving import SIGNATURES
 
 _ERRORS = {
     "400": "The request is wrong; `error` says why.",
     "401": "The token is missing or wrong.",
+    "403": "The server does not answer to this name, or to pages of that host.",
     "404": "There is no such model.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
@@ -56,7 +59,9 @@ _HYPOTHESIS = {
     },
 }
 
-_TEXTS = {"type": "array", "minItems": 1, "items": {"type": "string"}}
+_OF_SEARCHES = ("serving_default", "n_best")
+
+_TEXTS: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"type": "string"}}
 
 
 def openapi_document(models: Sequence[str], limits: Limits) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def openapi_document(models: Sequence[str], limits: Limits) -> dict[str, Any]:
             "schemas": {
                 "GenerateRequest": _generate_schema(models, limits),
                 "PredictRequest": _predict_schema(limits),
+                **_inspect_schemas(models, limits),
                 "Hypothesis": _HYPOTHESIS,
                 "Error": {
                     "type": "object",
@@ -125,19 +131,77 @@ def _text(field: dict[str, Any]) -> str:
 
 
 def _predict_schema(limits: Limits) -> dict[str, Any]:
+    """Returns the schema of the body of `:predict`: a form for each way to name the inputs."""
     texts = _TEXTS | {"maxItems": limits.texts}
-    signature = {"enum": ["", "serving_default", "n_best"]}
-    return {
-        "oneOf": [
-            {
-                "type": "object",
-                "required": [name],
-                "additionalProperties": False,
-                "properties": {"signature_name": signature, name: texts},
-            }
-            for name in ("instances", "inputs")
-        ]
+    number = {"type": "integer", "minimum": 1, "maximum": limits.beam_size}
+    inputs: dict[str, dict[str, Any]] = {
+        "inputs": texts,
+        "targets": texts,
+        "num_samples": number,
+        "seed": {"type": "integer", "minimum": 0, "maximum": bounds.SEEDS - 1},
+        "max_length": number | {"maximum": limits.max_length},
     }
+    search = [*_OF_SEARCHES, ""]
+    pair = _object(dict.fromkeys(SIGNATURES["score"], _TEXTS["items"]))
+    forms = [
+        _form(search, "instances", texts, optional=["signature_name"]),
+        _form(search, "inputs", texts, optional=["signature_name"]),
+        _form(["score"], "instances", texts | {"items": pair}),
+    ]
+    for name, names in SIGNATURES.items():
+        if name not in _OF_SEARCHES:
+            columns = _object({one: inputs[one] for one in names})
+            if name == "continue":
+                columns["additionalProperties"] = {"type": "array"}
+            forms.append(_form([name], "inputs", columns))
+    return {"oneOf": forms}
+
+
+def _form(
+    signatures: Sequence[str], name: str, schema: dict[str, Any], optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Returns the schema of a body with the inputs of signatures under a name."""
+    signature = {
+        "enum": list(signatures),
+        "description": f"The signature: {', '.join(filter(None, SIGNATURES))}.",
+    }
+    described = {**schema, "description": f"The inputs, in the format of `{name}`."}
+    return _object({"signature_name": signature, name: described}, optional)
+
+
+def _object(properties: dict[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the schema of an object that has these properties only."""
+    return {
+        "type": "object",
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _inspect_schemas(models: Sequence[str], limits: Limits) -> dict[str, Any]:
+    """Returns the schemas of the bodies that look inside a model, and of their parts."""
+    schemas: dict[str, Any] = {}
+    for look in inspection.LOOKS.values():
+        schema = look.body.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts = schema.pop("$defs", {})
+        fields = schema["properties"]
+        fields["model"] = {
+            "enum": [*models, *([None] if len(models) == 1 else [])],
+            "description": _text(fields["model"]),
+        }
+        for name in ("text", "output", "prefix"):
+            if name in fields:
+                fields[name]["maxLength"] = limits.characters
+        if "beam_size" in fields:
+            fields["beam_size"]["maximum"] = limits.beam_size
+        required = ["model"] if len(models) > 1 else []
+        schemas |= parts | {look.body.__name__: schema | {"required": required}}
+    for schema in schemas.values():
+        schema.pop("title", None)
+        for field in schema["properties"].values():
+            field.pop("title", None)
+    return schemas
 
 
 def _paths(models: Sequence[str]) -> dict[str, Any]:
@@ -169,7 +233,7 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
     }
     predicted = _answer("Predictions.", {"type": "object"})
     status = _answer("The state of its only version.", {"type": "object"})
-    errors = ("400", "401", "404", "408", "413", "500", "503", "504")
+    errors = ("400", "401", "403", "404", "408", "413", "500", "503", "504")
     return {
         "/generate": {
             "post": _operation(
@@ -184,7 +248,7 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
             "parameters": [name],
             "post": _operation(
                 "predict",
-                "TensorFlow Serving's Predict API, with the model's own options",
+                "TensorFlow Serving's Predict API, with the signatures of an export",
                 predicted,
                 errors,
                 body="PredictRequest",
@@ -193,15 +257,35 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
         "/v1/models/{name}": {
             "parameters": [name],
             "get": _operation(
-                "status", "TensorFlow Serving's Model status API", status, ("401", "404")
+                "status", "TensorFlow Serving's Model status API", status, ("401", "403", "404")
             ),
+        },
+        "/inspect": {
+            "get": _operation(
+                "inspect",
+                "What the page needs to know of the models and limits",
+                _answer("The models and limits.", {"type": "object"}),
+                ("401", "403"),
+            )
+        },
+        **{
+            f"/inspect/{name}": {
+                "post": _operation(
+                    f"inspect_{name}",
+                    f"For the page: {look.summary}",
+                    _answer("What was found.", {"type": "object"}),
+                    errors,
+                    body=look.body.__name__,
+                )
+            }
+            for name, look in inspection.LOOKS.items()
         },
         "/health": {
             "get": _operation(
                 "health",
                 "Whether all models answer; needs no token",
                 _answer("They do.", {"type": "object"}),
-                (),
+                ("403",),
             )
             | {"security": []}
         },
@@ -210,7 +294,7 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
                 "metrics",
                 "Metrics in Prometheus's text format",
                 {"description": "Metrics.", "content": {"text/plain": {}}},
-                ("401",),
+                ("401", "403"),
             )
         },
     }

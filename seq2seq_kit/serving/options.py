@@ -9,7 +9,7 @@ class SearchOptions(NamedTuple):
     """The options of a search: requests that share them can be answered in one batch."""
 
     decoding: DecodingConfig | None
-    """None for an export, whose search is fixed."""
+    """None for the fixed search of an export; for samples of an export, only their seed counts."""
     num_hypotheses: int = 1
     """Hypotheses of each text."""
     truncate: bool = False

@@ -193,10 +193,10 @@ class RemoteModel:
         found: list[list[Hypothesis]] = self._process.call("hypotheses", *arguments)
         return found
 
-    def stream(self, text: str, options: "SearchOptions") -> Iterator[str]:
+    def stream(self, text: str, options: "SearchOptions", prefix: str = "") -> Iterator[str]:
         """Implements `Searcher.stream`."""
         key = (self._name, next(self._numbers))
-        self._process.call("open", key, text, options)
+        self._process.call("open", key, text, options, prefix)
         try:
             while (piece := self._process.call("next", key)) is not None:
                 yield piece
@@ -227,8 +227,8 @@ class _Answering:
         model = self._models[name]
         return model.hypotheses(texts, prefixes, options, first_line=first_line)
 
-    def open(self, key: tuple[str, int], text: str, options: "SearchOptions") -> None:
-        self._streams[key] = self._models[key[0]].stream(text, options)
+    def open(self, key: tuple[str, int], text: str, options: "SearchOptions", prefix: str) -> None:
+        self._streams[key] = self._models[key[0]].stream(text, options, prefix)
 
     def next(self, key: tuple[str, int]) -> str | None:
         if key not in self._streams:  # It was opened in a process that has ended.

@@ -71,6 +71,7 @@ class Server:
         queue_size: Lines that may wait for a model.
         max_wait: Seconds that a request waits for others to share its batch.
         token: As for `build_app`.
+        hosts: As for `build_app`.
         threads: Threads that search with each model in this process.
         processes: What searches instead, each with the same models.
     """
@@ -83,6 +84,7 @@ class Server:
         queue_size: int = 256,
         max_wait: float = 0.005,
         token: str | None = None,
+        hosts: Sequence[str] | None = None,
         threads: int = 1,
         processes: Sequence[SearchProcess] = (),
     ) -> None:
@@ -101,7 +103,7 @@ class Server:
         }
         metrics.watch(self._workers.values(), processes)
         config = uvicorn.Config(
-            build_app(self._workers, metrics, limits, token=token),
+            build_app(self._workers, metrics, limits, token=token, hosts=hosts),
             http="h11",
             ws="none",
             lifespan="off",

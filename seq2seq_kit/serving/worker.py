@@ -43,6 +43,8 @@ class Stream:
     """The options of the search."""
     send: Callable[[str | Exception | None], None]
     """Is called with each piece, and at last with None or the error; in the model's thread."""
+    prefix: str = ""
+    """A forced beginning of the output; "" for none."""
     is_cancelled: bool = False
     """Set this when nobody listens any more."""
     pieces: Iterator[str] | None = None
@@ -306,7 +308,7 @@ class _SearchThread(threading.Thread):
     def _has_ended(self, stream: Stream) -> bool:
         try:
             if stream.pieces is None:
-                stream.pieces = self.searcher.stream(stream.text, stream.options)
+                stream.pieces = self.searcher.stream(stream.text, stream.options, stream.prefix)
             piece = next(stream.pieces, None)
         except Exception as error:
             stream.send(self._worker.told(error))

@@ -46,7 +46,7 @@ export class BestView {
 
   get wanted() {
     const { model, server, isRun } = this.workspace;
-    const most = isRun ? server.max_beam : model.beam_size;
+    const most = isRun || model.sample ? server.max_beam : model.beam_size;
     return Math.max(1, Math.min(most, Number(this.number.value) || 1));
   }
 

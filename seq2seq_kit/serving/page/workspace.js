@@ -269,26 +269,28 @@ export class Workspace {
     this.timed = 0;
     const { text, prefix } = this;
     const request = { model: this.model.name, ...this.options };
-    // Where prompt and output are one text, a forced beginning is a part of the prompt.
-    if (this.isRun && (!prefix || this.model.joins_texts)) {
-      const rest = await stream(
-        { ...request, texts: [text + prefix] },
+    if (this.isRun) {
+      const body = { ...request, texts: [text] };
+      if (prefix) body.prefixes = [prefix];
+      let shown = prefix.length; // A forced beginning is a part of the output, and shown already.
+      return stream(
+        body,
         (piece) => {
+          const rest = piece.slice(shown);
+          shown -= piece.length - rest.length;
+          if (!rest) return;
           onFirst();
-          this.words.add(piece);
+          this.words.add(rest);
         },
         signal,
       );
-      return prefix + rest;
     }
-    if (prefix && !this.isRun) {
+    if (prefix) {
       // The search of an export has no prefixes; that of the network inside it has.
       const { text: output } = await post("inspect/write", { ...request, text, prefix }, signal);
       return output;
     }
-    const body = { ...request, texts: [text] };
-    if (prefix) body.prefixes = [prefix];
-    const { hypotheses } = await post("generate", body, signal);
+    const { hypotheses } = await post("generate", { ...request, texts: [text] }, signal);
     return hypotheses[0][0].text;
   }
 
