@@ -75,3 +75,41 @@ def test_score_refuses_files_of_different_length(
     files = ["--source", str(tmp_path / "in"), "--target", str(tmp_path / "out")]
     assert main(["score", "run", *files]) == 2
     assert capsys.readouterr().err.startswith("s2s: error: ")
+
+
+def test_an_export_scores_pairs_as_its_run_does(
+    translation_run: TrainedRun,
+    translation_export: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "in").write_text("ab\n\nabc\n", encoding="utf-8")
+    (tmp_path / "out").write_text("ba\n\nabb\n", encoding="utf-8")
+    pairs = ["--source", str(tmp_path / "in"), "--target", str(tmp_path / "out")]
+    assert main(["score", str(translation_export), *pairs]) == 0
+    found = capsys.readouterr()
+    expected = translation_run.fitted.score(["ab", "", "abc"], ["ba", "", "abb"])
+    rows = [line.split("\t") for line in found.out.splitlines()]
+    assert [int(number) for _, number in rows] == [one.num_tokens for one in expected]
+    assert [float(score) for score, _ in rows] == pytest.approx(
+        [one.log_prob for one in expected], abs=1e-3
+    )
+    assert found.err.startswith("3 lines; perplexity ")
+    for other in (["--text", str(tmp_path / "in")], [*pairs, "--long-lines", "truncate"]):
+        assert main(["score", str(translation_export), *other]) == 2
+        assert "Use the run folder" in capsys.readouterr().err
+
+
+def test_an_export_samples_on_the_command_line(
+    translation_run: TrainedRun, translation_export: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["generate", str(translation_export), "--prompt", "abcd", "--num-hypotheses", "3"]
+    assert main([*command, "--sample", "--seed", "7"]) == 0
+    found = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines()]
+    options = {"sample": True, "seed": 7, "num_hypotheses": 3}
+    (expected,) = translation_run.fitted.hypotheses(["abcd"], **options)
+    assert found == [one.text for one in expected]
+    assert main([*command, "--seed", "7"]) == 2
+    assert "`seed` has an effect only with `sample: true`" in capsys.readouterr().err
+    assert main([*command, "--temperature", "2"]) == 2
+    assert "it accepts --output" in capsys.readouterr().err
