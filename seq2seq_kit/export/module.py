@@ -163,8 +163,9 @@ class ExportModule:
             tf.TensorSpec([None], tf.string, name="inputs"),
             tf.TensorSpec([], tf.int64, name="seed"),
         ).get_concrete_function()
+        # Nothing was written yet: the sizes of what is empty will grow.
         state = {
-            name: tf.TensorSpec(one.shape, one.dtype)
+            name: tf.TensorSpec([size or None for size in one.shape], one.dtype)
             for name, one in read.structured_outputs.items()
         }
         go_on = tf.function(self._in_scope(states.go_on), autograph=False).get_concrete_function(
