@@ -94,7 +94,7 @@ def test_an_export_scores_pairs_as_its_run_does(
     assert [float(score) for score, _ in rows] == pytest.approx(
         [one.log_prob for one in expected], abs=1e-3
     )
-    assert found.err.startswith("3 lines; perplexity ")
+    assert found.err.splitlines()[-1].startswith("3 lines; perplexity ")
     for other in (["--text", str(tmp_path / "in")], [*pairs, "--long-lines", "truncate"]):
         assert main(["score", str(translation_export), *other]) == 2
         assert "Use the run folder" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_a_server_hands_the_state_to_its_client_and_back(sampling_export: Export
         ({"cell_0": [[0.0]]}, "`cell_0` must be float32"),
         ({"cell_0": "x"}, "`cell_0` must be float32"),
         ({"history_length": [2**40]}, "`history_length` must be int32"),
-        ({"max_length": 0}, "refuses its inputs"),
+        ({"max_length": 0}, "refuses its inputs: .*`max_length` must be from 1"),
         ({"more": [1]}, "The inputs of `continue` must be"),
     ):
         with pytest.raises(InputError, match=message):

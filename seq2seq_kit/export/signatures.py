@@ -99,8 +99,10 @@ class Signatures:
         try:
             return self.run(name, **tensors)
         except tf.errors.InvalidArgumentError as error:
+            reason = re.search(r"assertion failed: (.+)|$", error.message)
             raise _explain(error, 1) or InputError(
-                f"The signature `{name}` refuses its inputs: {error.message.splitlines()[0]}"
+                f"The signature `{name}` refuses its inputs: "
+                f"{(reason and reason[1]) or 'they do not fit together'}"
             ) from error
 
     def run(self, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
@@ -142,6 +144,9 @@ def _as_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
     """
     try:
         tensor = tf.constant(value, spec.dtype)
+        # TensorFlow takes whole numbers that are too large modulo their range.
+        if spec.dtype.is_integer and not np.array_equal(tensor, np.array(value)):
+            tensor = None
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError):
         tensor = None
     if tensor is None or not spec.shape.is_compatible_with(tensor.shape):

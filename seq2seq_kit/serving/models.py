@@ -275,9 +275,9 @@ class ServedExport(ServedModel):
         )
         names = [*given, *["truncate"] * truncate, *["alignments"] * alignments]
         if names:
-            DecodingConfig().override(
-                ("truncate", "alignments"), **given
-            )  # A misspelled name is one first.
+            sampling = {} if samples is None else {"sample": True}
+            # A misspelled name is one first.
+            DecodingConfig().override(("truncate", "alignments"), **given, **sampling)
             raise InputError(
                 f"This model is an exported SavedModel, whose search is fixed. Received: "
                 f"{', '.join(names)}. Leave these options out, or serve the run."
