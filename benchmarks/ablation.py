@@ -34,6 +34,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "token noise 0.1": {"model.token_noise": 0.1},
     "weight drop 0.3": {"model.weight_drop": 0.3},
     "weight drop 0.5": {"model.weight_drop": 0.5},
+    "subword sampling 0.2": {
+        "training.subword_sampling": "both",
+        "training.subword_sampling_alpha": 0.2,
+    },
     "layer normalization": {"model.layer_normalization": True},
     "activation regularization": {
         "training.activation_regularization": 2.0,

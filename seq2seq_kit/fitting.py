@@ -15,6 +15,7 @@ from seq2seq_kit.config import Config, load_config
 from seq2seq_kit.data.encode import LengthLimits
 from seq2seq_kit.data.encoded import EncodedData, unigram_perplexity
 from seq2seq_kit.data.entries import encode_corpora
+from seq2seq_kit.data.sampling import make_sampler
 from seq2seq_kit.data.sets import batch_set
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.texts import TextPairs, corpus_texts, validation_texts
@@ -139,7 +140,8 @@ def _fill(
     generator = build_generator(config, model, tokenizers, shortlist)
     texts = validation_texts(config, start.data.validation, tokenizers, start.digests)
     report = RunReport(config, run, start, generator, texts)
-    train_set = batch_set(config, start.data.train, shuffle=True)
+    sampler = make_sampler(config, tokenizers)
+    train_set = batch_set(config, start.data.train, shuffle=True, sampler=sampler)
     steps = TrainingSteps(model, config.training, strategy, carried_rows=train_set.carried_rows)
     trainer = Trainer(
         steps,

@@ -75,6 +75,8 @@ FIXED = {
     "training.averaging",
     "training.averaging_decay",
     "training.averaging_patience",
+    "training.subword_sampling",
+    "training.subword_sampling_alpha",
     "training.activation_regularization",
     "training.temporal_activation_regularization",
     "training.warmup_steps",

@@ -505,6 +505,15 @@ class TrainingConfig(Section):
     label_smoothing: Fraction = 0.1
     """The share of the target probability that is spread over the whole vocabulary. It raises the
     training loss that is shown, but not the validation loss."""
+    subword_sampling: Literal["none", "source", "target", "both"] = "none"
+    """The sides whose texts are cut into other pieces in each epoch: subword regularization (Kudo,
+    2018) with a unigram vocabulary, BPE-dropout (Provilkov et al., 2020) with BPE. A language model
+    has only a target. Validation and decoding use the best segmentation. Texts get longer, and with
+    them a batch."""
+    subword_sampling_alpha: Share | None = None
+    """How strong `subword_sampling` is. With a unigram vocabulary, the exponent of the
+    probabilities, where less is more random; by default 0.2. With BPE, the share of the merges that
+    are left out; by default 0.1."""
     activation_regularization: Rate = 0.0
     """Language model: the factor of the mean square of the last LSTM layer's outputs, which
     training adds to its loss (Merity et al., 2017; 2 is usual). The loss that is shown is without
@@ -533,6 +542,12 @@ class TrainingConfig(Section):
     lines, and what to try next. At the end of training it decodes up to 200 validation lines."""
 
     @property
+    def sampled_sides(self) -> tuple[str, ...]:
+        """The sides whose segmentations are sampled."""
+        kinds = {"none": (), "both": ("source", "target")}
+        return kinds.get(self.subword_sampling, (self.subword_sampling,))
+
+    @property
     def has_no_limit(self) -> bool:
         """Whether nothing but early stopping was said to end training."""
         return self.epochs is None and self.max_steps is None and self.max_minutes is None
@@ -558,6 +573,8 @@ class TrainingConfig(Section):
                 "must be 0 with `schedule: one_cycle`, which begins with a warm-up already."
                 f" Received: {self.warmup_steps}."
             )
+        if self.subword_sampling_alpha is not None and self.subword_sampling == "none":
+            faults["subword_sampling_alpha"] = "is used only with `subword_sampling`. Remove it."
         return faults | self._averaging_faults()
 
     def _averaging_faults(self) -> dict[str, str]:
@@ -680,7 +697,24 @@ class Config(Section):
             | self._task_faults()
             | self._architecture_faults()
             | self._training_faults()
+            | self._sampling_faults()
         )
+
+    def _sampling_faults(self) -> dict[str, str]:
+        """Reasons why segmentations cannot be sampled."""
+        sides = self.training.sampled_sides
+        if sides and self.reads_streams:
+            return {
+                "training.subword_sampling": "cannot be used where a language model reads running"
+                " text (`text`). Give the texts one a line (`lines`), or remove it."
+            }
+        if "source" in sides and self._architecture() == "language_model":
+            return {
+                "training.subword_sampling": "must be target (or none) for a language model, which"
+                f" reads a prompt and its continuation as one text. Received:"
+                f" {self.training.subword_sampling!r}."
+            }
+        return {}
 
     def _task_faults(self) -> dict[str, str]:
         if self.task == "continuation":

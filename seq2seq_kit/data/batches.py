@@ -3,12 +3,13 @@
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from seq2seq_kit.data.encoded import EncodedData
-from seq2seq_kit.data.plan import BatchSet, EpochPlan
+from seq2seq_kit.data.plan import BatchSet, EpochPlan, Examples, padded_length
 from seq2seq_kit.data.streams import StreamPlan, StreamSet
 from seq2seq_kit.special_ids import BOS_ID, EOS_ID, PAD_ID
 
@@ -107,11 +108,13 @@ class _Elements:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for index in self.batches:
-            for replica in self.replicas:
-                if isinstance(self.plan, StreamPlan):
+            if isinstance(self.plan, StreamPlan):
+                for replica in self.replicas:
                     yield gather_windows(self.ids, self.plan, index, replica, self.num_replicas)
-                else:
-                    yield _gather_rows(self.ids, self.plan, index, replica, self.num_replicas)
+            else:
+                rows = _rows_of_batch(self.ids, self.plan, index)
+                for replica in self.replicas:
+                    yield _gather_rows(rows, replica, self.num_replicas)
 
 
 def _signature(plan: Plan) -> dict[str, tf.TensorSpec]:
@@ -164,15 +167,48 @@ def gather_windows(
     }
 
 
-def _gather_rows(
-    ids: np.ndarray, plan: EpochPlan, index: int, replica: int, num_replicas: int
-) -> dict[str, np.ndarray]:
-    """Returns the arrays of one replica's part of a batch of rows."""
+class _Rows(NamedTuple):
+    """The rows of a batch, for all replicas."""
+
+    ids: np.ndarray
+    """integers `(tokens,)`."""
+    examples: Examples
+    """The rows as spans of `ids`."""
+    has_source: bool
+    """Whether there is a source side."""
+    source_length: int
+    """Padded length of the source side, EOS included."""
+    target_length: int
+    """Padded length of the target side, EOS included."""
+    num_tokens: int
+    """Real target tokens, EOS included."""
+
+
+def _rows_of_batch(ids: np.ndarray, plan: EpochPlan, index: int) -> _Rows:
+    """Returns the rows of a batch, with sampled segmentations where the plan has a sampler."""
     batch = plan[index]
-    rows = batch.rows[replica::num_replicas]
-    num_dummies = -(-len(batch.rows) // num_replicas) - len(rows)
-    rows = np.concatenate([rows, np.repeat(batch.rows[:1], num_dummies)])
-    examples = plan.examples.take(rows)
+    examples = plan.examples.take(batch.rows)
+    if plan.sample is None:
+        sizes = (batch.source_length, batch.target_length, batch.num_tokens)
+        return _Rows(ids, examples, plan.has_source, *sizes)
+    ids, examples = plan.sample(ids, examples)
+    real_targets = examples.target_lengths + examples.ends_text
+    return _Rows(
+        ids,
+        examples,
+        plan.has_source,
+        int(padded_length(examples.source_lengths.max() + 1)),
+        int(padded_length(real_targets.max())),
+        int(real_targets.sum()),
+    )
+
+
+def _gather_rows(batch: _Rows, replica: int, num_replicas: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of one replica's part of a batch of rows."""
+    ids, num_rows = batch.ids, len(batch.examples.begins)
+    rows = np.arange(replica, num_rows, num_replicas)
+    num_dummies = -(-num_rows // num_replicas) - len(rows)
+    examples = batch.examples.take(np.concatenate([rows, np.zeros(num_dummies, np.int64)]))
     target_begins = examples.begins + examples.source_lengths
     target_ids = _gather(ids, target_begins, examples.target_lengths, batch.target_length)
     ended = np.flatnonzero(examples.ends_text)
@@ -184,11 +220,11 @@ def _gather_rows(
         "weights": real.astype(np.float32),
         "num_tokens": np.float32(batch.num_tokens),
     }
-    arrays["weights"][len(rows) - num_dummies :] = 0.0
-    if plan.has_source:
+    arrays["weights"][len(rows) :] = 0.0
+    if batch.has_source:
         source_lengths = examples.source_lengths
         arrays["source_ids"] = _gather(ids, examples.begins, source_lengths, batch.source_length)
-        arrays["source_ids"][np.arange(len(rows)), source_lengths] = EOS_ID
+        arrays["source_ids"][np.arange(len(source_lengths)), source_lengths] = EOS_ID
     return arrays
 
 

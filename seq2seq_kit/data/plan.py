@@ -4,7 +4,7 @@ A pure function of seed, epoch and the rows' lengths, in NumPy, so that a resume
 the middle of one. Padded lengths come from a short ladder, so that few static shapes occur.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -56,6 +56,10 @@ class Examples(NamedTuple):
         return Examples(*(field[rows] for field in self))
 
 
+Sample = Callable[[np.ndarray, Examples], tuple[np.ndarray, Examples]]
+"""From ids and examples to new ids and the examples as spans of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class EpochPlan:
     """The batches of an epoch in order; `plan[k]` and iteration give a `Batch`.
@@ -76,6 +80,9 @@ class EpochPlan:
     """int64 `(batches,)`. Padded lengths."""
     num_tokens: np.ndarray
     """int64 `(batches,)`. Real target tokens, EOS included."""
+    sample: Sample | None = None
+    """Replaces the tokens of a batch by others when the batch is gathered. Lengths and numbers of
+    tokens in the plan are those before."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -140,6 +147,8 @@ class BatchSet:
     shuffle: bool
     """False for validation: each row once whatever its weight, shortest first, windows from offset
     0, and the same in every epoch."""
+    sampler: Callable[[int], Sample] | None = None
+    """Returns what replaces the tokens of an epoch's batches, such as `SubwordSampler.of_epoch`."""
 
     def __post_init__(self) -> None:
         check_sizes(self.batch_size, self.window)
@@ -188,6 +197,7 @@ class BatchSet:
             source_lengths=np.maximum.reduceat(sources[order], starts)[batches],
             target_lengths=np.maximum.reduceat(targets[order], starts)[batches],
             num_tokens=np.add.reduceat(real_targets[order], starts)[batches],
+            sample=None if self.sampler is None else self.sampler(epoch),
         )
 
     def _draw_examples(self, rng: np.random.Generator) -> Examples:

@@ -10,6 +10,7 @@ from seq2seq_kit.data.encoded import EncodedData
 from seq2seq_kit.data.entries import encode_corpora
 from seq2seq_kit.data.holdout import split_holdout
 from seq2seq_kit.data.plan import BatchSet
+from seq2seq_kit.data.sampling import SubwordSampler
 from seq2seq_kit.data.shortlist import Shortlist
 from seq2seq_kit.data.streams import StreamSet
 from seq2seq_kit.data.tokenizers import Tokenizers
@@ -50,10 +51,18 @@ def encode_data(config: Config, tokenizers: Tokenizers, digests: FileDigests) ->
     return sets
 
 
-def batch_set(config: Config, data: EncodedData, *, shuffle: bool) -> Batches:
+def batch_set(
+    config: Config, data: EncodedData, *, shuffle: bool, sampler: SubwordSampler | None = None
+) -> Batches:
     """Returns the batches of encoded data, cut as a config says.
 
     A language model reads running text as streams.
+
+    Args:
+        config: A resolved config.
+        data: The encoded data.
+        shuffle: Whether rows are in random order, as in training.
+        sampler: Samples the segmentations of the texts; not for streams.
     """
     shared: dict[str, Any] = {
         "window": config.data.window,
@@ -65,7 +74,8 @@ def batch_set(config: Config, data: EncodedData, *, shuffle: bool) -> Batches:
     if config.reads_streams:
         return StreamSet(data, **shared)
     architecture = config.model.architecture or "encoder_decoder"
-    return BatchSet(data, architecture=architecture, **shared)
+    of_epoch = None if sampler is None else sampler.of_epoch
+    return BatchSet(data, architecture=architecture, sampler=of_epoch, **shared)
 
 
 def learn_shortlist(config: Config, data: EncodedData, tokenizers: Tokenizers) -> Shortlist | None:

@@ -13,7 +13,9 @@ exceptions:
 
 import hashlib
 import logging
+import threading
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -26,6 +28,8 @@ from seq2seq_kit.errors import ConfigError
 from seq2seq_kit.files import why_not_regular
 from seq2seq_kit.text.normalization import TextRules, check_encodable, normalize
 from seq2seq_kit.tokens.proto import (
+    BYTE,
+    NORMAL,
     not_a_model,
     parse_model,
     surface,
@@ -38,6 +42,11 @@ _logger = logging.getLogger(__name__)
 
 # A model's normalizer is named this, followed by its normalization: SentencePiece reads no names.
 _RULES_NAME = "seq2seq_kit/"
+
+_SPACE = "\u2581".encode()
+
+# SentencePiece has one seed for the whole process.
+_SEED_LOCK = threading.Lock()
 
 
 class Tokenizer:
@@ -83,6 +92,10 @@ class Tokenizer:
         self._pieces = [piece.piece for piece in model.pieces]
         self._surfaces = tuple(map(surface, model.pieces))
         self._lossless = _is_lossless(model)
+        self._type = get_args(TokenizerType)[model.trainer.model_type - 1]
+        self._fixed_ids = frozenset(
+            index for index, piece in enumerate(model.pieces) if piece.type not in (NORMAL, BYTE)
+        )
         self._joins_spaces = bool(model.normalizer.remove_extra_whitespaces)
 
     @classmethod
@@ -209,6 +222,44 @@ class Tokenizer:
             raise
         return ids
 
+    def resample(self, ids: Sequence[int], *, alpha: float, seed: int) -> list[int]:
+        """Samples a segmentation of a text by the probabilities of SentencePiece's own sampler.
+
+        With a unigram vocabulary, a segmentation is drawn with a probability proportional to its
+        own to the power of `alpha` (Kudo, 2018, section 3.2, https://arxiv.org/abs/1804.10959).
+        With BPE, each merge is left out with the probability `alpha` (Provilkov et al., 2020,
+        https://arxiv.org/abs/1910.13267).
+
+        Unknown and user-defined tokens stay, and the texts between them are sampled. A text between
+        them that would not be restored, such as one that ends within a character, keeps its ids.
+        The seed of `sentencepiece` in this process is changed.
+
+        Args:
+            ids: The ids of one text, or of a part of it, as `encode` gives them.
+            alpha: For unigram, the smaller the more random; for BPE, from 0 to 1.
+            seed: From 0 to 2**32 - 1. The same arguments give the same result.
+
+        Returns:
+            Ids of the same text.
+        """
+        sampled: list[int] = []
+        with _SEED_LOCK:
+            # -1 means "not seeded" to SentencePiece.
+            sentencepiece.set_random_generator_seed(min(seed, 2**32 - 2))
+            for is_fixed, group in groupby(ids, self._fixed_ids.__contains__):
+                part = list(group)
+                sampled += part if is_fixed else self._resample_part(part, alpha)
+        return sampled
+
+    def _resample_part(self, ids: list[int], alpha: float) -> list[int]:
+        sampled: list[int] = self._processor.encode(
+            self._processor.decode(ids), enable_sampling=True, alpha=alpha, nbest_size=-1
+        )
+        if self._joins_spaces and self._surfaces[ids[-1]] == _SPACE:
+            sampled.append(ids[-1])  # A space before a fixed token: encoding drops it.
+        texts = (b"".join(map(self._surfaces.__getitem__, part)) for part in (ids, sampled))
+        return sampled if len(set(texts)) == 1 else ids
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Converts ids to texts: the inverse of `encode` but for the exceptions in the module.
 
@@ -280,6 +331,11 @@ class Tokenizer:
     def text_rules(self) -> TextRules:
         """How texts are changed before encoding and after decoding; a graph must do the same."""
         return self._rules
+
+    @property
+    def type(self) -> TokenizerType:
+        """The SentencePiece algorithm."""
+        return self._type
 
     @property
     def lossless(self) -> bool:
