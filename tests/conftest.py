@@ -1,5 +1,6 @@
 """What tests share: a quiet TensorFlow, a separate cache, trained runs and a stand-in."""
 
+import gc
 import io
 import itertools
 import logging
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from seq2seq_kit.seq2seq import Seq2Seq
 
 load_tensorflow()  # Before a test module imports it.
+
+# Tracing makes many small objects. Python would look through all that TensorFlow imported, and
+# through every graph there is, again and again.
+gc.freeze()
+gc.set_threshold(20_000, 20, 20)
 
 # A shell without job control starts background jobs with Ctrl-C ignored, and processes inherit
 # that: the tests of Ctrl-C would then wait for a signal that never comes.
@@ -74,8 +80,13 @@ def translation_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def translation_config(translation_files: Path) -> dict[str, Any]:
-    """A config that learns to reverse words, with sizes that train in seconds."""
-    return reversal(translation_files)
+    """A config that learns to reverse words, with sizes that train in seconds.
+
+    The results are of greedy search, whose graph is traced soonest.
+    """
+    config = reversal(translation_files)
+    config["decoding"]["beam_size"] = 1
+    return config
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,7 @@ def test_two_vocabularies_learn_and_the_test_data_are_scored_at_the_end(
     config = translation_config | {
         "data": {"root": str(tmp_path), "train": "train.tsv", "test": "test.tsv"},
         "tokenizer": {"source": vocabulary, "target": vocabulary | {"type": "unigram"}},
+        "decoding": {"max_length": 12},
     }
     fitted = Seq2Seq.fit(config, run_dir=tmp_path / "run")
     loaded = Seq2Seq.load(tmp_path / "run")

@@ -224,14 +224,6 @@ def test_training_a_translation_leaves_one(translation_run: TrainedRun) -> None:
     assert translation_run.fitted.generate(words, shortlist=True) == loaded.generate(words)
 
 
-def test_an_export_can_have_one(translation_run: TrainedRun, tmp_path: Path) -> None:
-    loaded = Seq2Seq.load(translation_run.path)
-    decoding = loaded.config.decoding.model_copy(update={"shortlist": True})
-    # The export is compared with this model's answers before it is kept.
-    loaded.export(tmp_path / "served", decoding=decoding)
-    assert (tmp_path / "served" / "saved_model.pb").is_file()
-
-
 def test_a_resumed_run_keeps_its_own(
     translation_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
