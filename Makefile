@@ -20,7 +20,8 @@ BUILD_DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Each process runs a contiguous half of the tests, then takes over some from the other: fixtures of a
 # module are made once. With pytest-xdist's default, both processes would make most of them.
-PYTEST = $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
+# The summary lists tests of more than ten seconds.
+PYTEST = $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal --durations=20 --durations-min=10
 
 .PHONY: help venv quickstart notebook test lint docs coverage clean
 help:
