@@ -85,6 +85,21 @@ def test_weights_are_cached_only_on_request(keep: bool) -> None:
     assert [v.dtype for v in kept.variables] == [tf.bfloat16] * keep
 
 
+def test_functions_that_keep_operands_are_traced_once() -> None:
+    weight, kept, traces = keras.Variable(RIGHT), WeightCache(keep=True), []
+
+    def multiply(left: tf.Tensor) -> tf.Tensor:
+        traces.append(left)
+        with matmul_precision("float32", kept):
+            return product(left, weight_operand(weight))
+
+    spec = tf.TensorSpec([None, 32])
+    found = tf.function(multiply, input_signature=[spec], autograph=False)
+    outputs = found.get_concrete_function()(tf.constant(LEFT))
+    assert len(traces) == len(kept.variables) == 1
+    np.testing.assert_allclose(outputs, LEFT @ RIGHT, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_are_products_of_rounded_factors() -> None:
     left, right = tf.constant(LEFT), tf.constant(RIGHT)
     with matmul_precision("bfloat16"), tf.GradientTape() as tape:

@@ -5,6 +5,7 @@ float32: that is what keeps training in bfloat16 as good as in float32.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -45,9 +46,21 @@ class WeightCache:
                     self._operands[key] = make()
             else:
                 with tf.init_scope():
-                    self._operands[key] = tf.Variable(make(), trainable=False)
+                    operand = make()
+                self._operands[key] = _make_variable(operand)
                 self.variables.append(self._operands[key])
         return tf.convert_to_tensor(self._operands[key])
+
+
+def _make_variable(value: tf.Tensor) -> tf.Variable:
+    """Returns a variable that a function which is being traced does not take for one of its own.
+
+    After a trace that has made variables, `tf.function` traces a second time, to be sure that it
+    makes none at each call. Which thread is tracing is a matter of threads, so that another one
+    makes a variable unnoticed.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(tf.Variable, value, trainable=False).result()
 
 
 class _Settings(NamedTuple):
