@@ -10,6 +10,7 @@ from seq2seq_kit.training import losses
 from seq2seq_kit.training.losses import (
     MaskedCrossEntropy,
     activation_penalty,
+    consistent_cross_entropy,
     cross_entropy,
     projected_cross_entropy,
 )
@@ -94,6 +95,43 @@ def test_a_loss_in_parts_and_its_gradients_equal_those_of_keras(
 
     for found, expected in zip(*both(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 6, 100])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_two_passes_and_their_gradients_equal_those_of_the_plain_formula(
+    rows_at_once: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_ROWS_AT_ONCE", rows_at_once)
+    random = np.random.default_rng(3)
+    outputs = tf.constant(random.normal(size=(6, 4, 5)), tf.float32)
+    layer = OutputLayer(random_logits(5, VOCAB_SIZE), random_logits(VOCAB_SIZE, seed=1))
+    targets = random_targets(3, 4)
+    weights = tf.constant(random.integers(0, 3, (3, 4)), tf.float32)
+    inputs = [outputs, *layer]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        found = consistent_cross_entropy(
+            outputs, layer, targets, weights, label_smoothing=smoothing, divergence_weight=3.0
+        )
+        log_probs = tf.split(tf.nn.log_softmax(layer.logits(outputs)), 2)
+        nll = sum(
+            keras.losses.categorical_crossentropy(
+                tf.one_hot(targets, VOCAB_SIZE), one, from_logits=True, label_smoothing=smoothing
+            )
+            for one in log_probs
+        )
+        divergence = sum(
+            tf.reduce_sum(tf.exp(p) * (p - q), axis=-1) for p, q in (log_probs, log_probs[::-1])
+        )
+        loss = tf.reduce_sum(weights * nll) / 2
+        objective = loss + tf.reduce_sum(weights * divergence) * 3.0 / 4
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(found.objective, objective, rtol=1e-5)
+    for ours, theirs in zip(
+        tape.gradient(found.objective, inputs), tape.gradient(objective, inputs), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_gradient_of_a_repeated_target_reaches_every_row() -> None:

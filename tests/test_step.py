@@ -143,6 +143,23 @@ print(json.dumps([strategy.num_replicas_in_sync, two.history, one.history]))
         np.testing.assert_allclose(states[0][name], states[1][name], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "reads_streams"),
+    [("encoder_decoder", False), ("language_model", False), ("language_model", True)],
+)
+def test_two_equal_passes_train_as_one_does(tmp_path: Path, kind: str, reads_streams: bool) -> None:
+    """Without dropout, R-Drop has nothing to compare."""
+    one, two = (
+        make_trainer(tmp_path / str(r_drop), kind=kind, reads_streams=reads_streams, r_drop=r_drop)
+        for r_drop in (0.0, 5.0)
+    )
+    for trainer in (one, two):
+        trainer.fit()
+    for key in ("loss", "val_loss"):
+        found, expected = ([record[key] for record in t.history] for t in (two, one))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_gradients_are_clipped_to_the_global_norm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -514,6 +514,11 @@ class TrainingConfig(Section):
     """How strong `subword_sampling` is. With a unigram vocabulary, the exponent of the
     probabilities, where less is more random; by default 0.2. With BPE, the share of the merges that
     are left out; by default 0.1."""
+    r_drop: Rate = 0.0
+    """The weight of the divergence between two passes over each batch with different dropout, which
+    training adds to its loss so that they agree (alpha of R-Drop, Liang et al., 2021; 1 to 5 is
+    usual). A step takes twice the memory and nearly twice the time. The loss that is shown is
+    without it."""
     activation_regularization: Rate = 0.0
     """Language model: the factor of the mean square of the last LSTM layer's outputs, which
     training adds to its loss (Merity et al., 2017; 2 is usual). The loss that is shown is without
@@ -698,7 +703,25 @@ class Config(Section):
             | self._architecture_faults()
             | self._training_faults()
             | self._sampling_faults()
+            | self._r_drop_faults()
         )
+
+    def _r_drop_faults(self) -> dict[str, str]:
+        """R-Drop compares passes whose masks differ from row to row."""
+        model = self.model
+        rates = (
+            model.dropout,
+            model.input_dropout,
+            model.output_dropout,
+            model.word_dropout,
+            model.token_noise,
+        )
+        if not self.training.r_drop or any(rates):
+            return {}
+        return {
+            "training.r_drop": "needs dropout: without it, the two passes over a batch are equal."
+            " Set `model.dropout`, or remove it."
+        }
 
     def _sampling_faults(self) -> dict[str, str]:
         """Reasons why segmentations cannot be sampled."""

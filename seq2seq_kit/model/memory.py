@@ -147,7 +147,9 @@ def check_training_memory(config: Config, data: DataSets, vocab_size: int) -> No
     """
     train, validation = data
     check_plan(sum(math.ceil(c.weight * _num_examples(config, train, c)) for c in train.corpora))
-    check_batch(config.model, *batch_set(config, train, shuffle=True).plan(0).largest_batch())
+    rows, *lengths = batch_set(config, train, shuffle=True).plan(0).largest_batch()
+    passes = 2 if config.training.r_drop else 1
+    check_batch(config.model, passes * rows, *lengths)
     rows, _, length = batch_set(config, validation, shuffle=False).plan(0).largest_batch()
     check_logits(rows, length, vocab_size)
 

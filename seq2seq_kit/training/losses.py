@@ -9,7 +9,7 @@ import tensorflow as tf
 from seq2seq_kit.model.matmul import as_operand, product
 from seq2seq_kit.model.networks import OutputLayer
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 512  # Even: the two passes of R-Drop are in adjacent rows.
 """Positions whose logits are in memory at the same time: 16 MB for 8,000 tokens. Each further part
 costs one more pass over the kernel's gradient."""
 
@@ -21,6 +21,16 @@ class CrossEntropy(NamedTuple):
     """float32 `(batch, time)`. With label smoothing: training minimises this."""
     negative_log_likelihood: tf.Tensor
     """float32 `(batch, time)`. Without label smoothing: perplexity is computed from this."""
+
+
+class ProjectedLoss(NamedTuple):
+    """Weighted sums over all positions, in nats."""
+
+    objective: tf.Tensor
+    """float32, one number. What training lowers."""
+    loss: tf.Tensor
+    """float32, one number. The cross-entropy alone, with label smoothing; it has no gradient where
+    the objective is more than that."""
 
 
 def cross_entropy(
@@ -80,24 +90,81 @@ def projected_cross_entropy(
     Raises:
         ValueError: If `label_smoothing` is out of range.
     """
-    _check_smoothing(label_smoothing)
+    return _project(
+        outputs, output_layer, target_ids, weights, _PartLoss(label_smoothing)
+    ).objective
+
+
+def consistent_cross_entropy(
+    outputs: tf.Tensor,
+    output_layer: OutputLayer,
+    target_ids: tf.Tensor,
+    weights: tf.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    divergence_weight: float,
+) -> ProjectedLoss:
+    """Returns the loss of two passes over the same batch, which training also makes agree: R-Drop.
+
+    With the distributions `p` and `q` that the passes give a position, its objective is the mean of
+    both cross-entropies plus `divergence_weight / 4 * (KL(p || q) + KL(q || p))`: half of the loss
+    in Liang et al., 2021, equation 4 (https://arxiv.org/abs/2106.14448), with their `alpha`.
+
+    Args:
+        outputs: float `(2 * batch, time, output_dim)`. As in `projected_cross_entropy`: all rows of
+            the first pass, then those of the second one.
+        output_layer: As there.
+        target_ids: int32 `(batch, time)`.
+        weights: float32 `(batch, time)`.
+        label_smoothing: As in `cross_entropy`.
+        divergence_weight: The weight of the divergence, at least 0.
+
+    Returns:
+        Both sums over all positions; only the objective has a gradient.
+
+    Raises:
+        ValueError: If `label_smoothing` is out of range.
+    """
+    time, output_dim = tf.shape(outputs)[1], outputs.shape[-1]
+    # (2 * batch, time, features) -> (batch, time, 2, features): both passes over a position are
+    # adjacent, so that a part of the positions has both.
+    paired = tf.transpose(tf.reshape(outputs, (2, -1, time, output_dim)), (1, 2, 0, 3))
+    targets, halves = (tf.repeat(tf.reshape(part, [-1]), 2) for part in (target_ids, weights / 2))
+    part_loss = _PartLoss(label_smoothing, divergence_weight)
+    return _project(paired, output_layer, targets, halves, part_loss)
+
+
+def _project(
+    outputs: tf.Tensor,
+    output_layer: OutputLayer,
+    target_ids: tf.Tensor,
+    weights: tf.Tensor,
+    part_loss: "_PartLoss",
+) -> ProjectedLoss:
+    """Returns what the part losses of all positions sum up to; arguments of any equal shape."""
+    _check_smoothing(part_loss.smoothing)
     targets = tf.reshape(target_ids, [-1])
     weights = tf.reshape(weights, [-1])
 
     @tf.custom_gradient
     def compute(
         rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+    ) -> tuple[ProjectedLoss, Callable[..., tuple[tf.Tensor, ...]]]:
         layer = OutputLayer(as_operand(kernel), bias)
-        loss, *grads = _sum_over_parts(rows, layer, targets, weights, label_smoothing)
-        return loss, lambda loss_grad: tuple(part * loss_grad for part in grads)
+        sums, *grads = _sum_over_parts(rows, layer, targets, weights, part_loss)
+        loss = ProjectedLoss(*tf.unstack(sums))
+        return loss, lambda objective_grad, _: tuple(part * objective_grad for part in grads)
 
     rows = tf.reshape(outputs, [-1, outputs.shape[-1]])
-    return compute(rows, output_layer.kernel, output_layer.bias)
+    return ProjectedLoss(*compute(rows, output_layer.kernel, output_layer.bias))
 
 
 def _sum_over_parts(
-    rows: tf.Tensor, layer: OutputLayer, targets: tf.Tensor, weights: tf.Tensor, smoothing: float
+    rows: tf.Tensor,
+    layer: OutputLayer,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    part_loss: "_PartLoss",
 ) -> tuple[tf.Tensor, ...]:
     """Returns the weighted loss of rows, and its gradients: of the rows, the kernel and the bias.
 
@@ -106,13 +173,13 @@ def _sum_over_parts(
         layer: The output layer.
         targets: int32 `(rows,)`.
         weights: float32 `(rows,)`.
-        smoothing: The share `e` of `cross_entropy`.
+        part_loss: Computes the loss and gradients of some rows.
     """
     num_rows = tf.size(targets)
 
     def part_from(first: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
         here = slice(first, first + _ROWS_AT_ONCE)
-        return _loss_and_gradients(rows[here], layer, targets[here], weights[here], smoothing)
+        return part_loss(rows[here], layer, targets[here], weights[here])
 
     loss, rows_grad, *layer_grads = part_from(0)
     rows_grads = tf.TensorArray(
@@ -137,20 +204,58 @@ def _sum_over_parts(
     return loss, rows_grads.concat(), *layer_grads
 
 
-def _loss_and_gradients(
-    rows: tf.Tensor, layer: OutputLayer, targets: tf.Tensor, weights: tf.Tensor, smoothing: float
-) -> tuple[tf.Tensor, ...]:
+class _PartLoss(NamedTuple):
     """Computes `_sum_over_parts` for rows whose logits fit into memory."""
-    losses, probabilities = _losses_and_probabilities(layer.logits(rows), targets, smoothing)
-    logits_grad = _logits_gradient(probabilities, targets, smoothing)
-    # Weights are applied to small tensors: a pass over the logits costs as much as a product.
-    by_row = weights[:, tf.newaxis]
-    return (
-        tf.reduce_sum(losses.loss * weights),
-        product(logits_grad, layer.kernel, transpose_b=True) * by_row,
-        product(rows * by_row, logits_grad, transpose_a=True),
-        tf.linalg.matvec(logits_grad, weights, transpose_a=True),
-    )
+
+    smoothing: float
+    """The share `e` of `cross_entropy`."""
+    divergence_weight: float | None = None
+    """As in `consistent_cross_entropy`, whose passes are in rows by turns; None for one pass."""
+
+    def __call__(
+        self, rows: tf.Tensor, layer: OutputLayer, targets: tf.Tensor, weights: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        logits = layer.logits(rows)
+        losses, probabilities = _losses_and_probabilities(logits, targets, self.smoothing)
+        logits_grad = _logits_gradient(probabilities, targets, self.smoothing)
+        loss = objective = tf.reduce_sum(losses.loss * weights)
+        if self.divergence_weight is not None:
+            divergences, divergence_grad = _divergences(logits, probabilities)
+            factor = self.divergence_weight / 2
+            objective += factor * tf.reduce_sum(divergences * weights)
+            logits_grad += factor * divergence_grad
+        # Weights are applied to small tensors: a pass over the logits costs as much as a product.
+        by_row = weights[:, tf.newaxis]
+        return (
+            tf.stack([objective, loss]),
+            product(logits_grad, layer.kernel, transpose_b=True) * by_row,
+            product(rows * by_row, logits_grad, transpose_a=True),
+            tf.linalg.matvec(logits_grad, weights, transpose_a=True),
+        )
+
+
+def _divergences(logits: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how far each row's distribution is from that of the other pass.
+
+    Args:
+        logits: float32 `(rows, vocab_size)`. Rows 0 and 1 are the passes over a position, rows 2
+            and 3 those over the next one.
+        probabilities: The softmax of the logits.
+
+    Returns:
+        `KL(p || q)` of each row's distribution `p` from the other's, `q`, float32 `(rows,)`; and
+        for each row the gradient, of its logits, of `KL(p || q) + KL(q || p)`.
+    """
+
+    def swap(values: tf.Tensor) -> tf.Tensor:
+        pairs = tf.reverse(tf.reshape(values, (-1, 2, values.shape[-1])), [1])
+        return tf.reshape(pairs, tf.shape(values))
+
+    log_probs = tf.nn.log_softmax(logits)
+    log_ratios = log_probs - swap(log_probs)
+    divergences = tf.reduce_sum(probabilities * log_ratios, axis=-1)
+    gradient = probabilities * (log_ratios + 1.0 - divergences[:, tf.newaxis])
+    return divergences, gradient - swap(probabilities)
 
 
 def activation_penalty(

@@ -16,7 +16,9 @@ from seq2seq_kit.model.networks import LanguageModel, Reading, TokenModel
 from seq2seq_kit.training.carried import CarriedStates, zero_states
 from seq2seq_kit.training.losses import (
     MaskedCrossEntropy,
+    ProjectedLoss,
     activation_penalty,
+    consistent_cross_entropy,
     cross_entropy,
     projected_cross_entropy,
 )
@@ -156,19 +158,43 @@ class TrainingSteps:
         divisor = batch.get("usual_tokens", batch["num_tokens"])
         with matmul_precision(self._config.precision):
             with tf.GradientTape() as tape:
-                reading = self._read(batch, states, training=True)
-                loss = projected_cross_entropy(
-                    reading.outputs,
-                    self.model.output_layer(),
-                    batch["target_ids"],
-                    batch["weights"] / divisor,
-                    label_smoothing=self._config.label_smoothing,
-                )
-                penalized = loss + self._penalty(reading, batch["weights"] / divisor)
+                losses, reading = self._read_and_compare(batch, states, batch["weights"] / divisor)
+                penalized = losses.objective + self._penalty(reading, batch["weights"] / divisor)
             gradients = tape.gradient(penalized, variables)
         gradients = [tf.convert_to_tensor(part) for part in gradients]
         self.model.optimizer.apply(self._clip(gradients), variables)
-        return loss * (divisor / batch["num_tokens"]), reading.states
+        return losses.loss * (divisor / batch["num_tokens"]), reading.states
+
+    def _read_and_compare(
+        self, batch: dict[str, tf.Tensor], states: Any, weights: tf.Tensor
+    ) -> tuple[ProjectedLoss, Reading]:
+        """Reads a batch as training does, once or for R-Drop twice; returns loss and reading."""
+        targets, layer = batch["target_ids"], self.model.output_layer()
+        smoothing = self._config.label_smoothing
+        if not self._config.r_drop:
+            reading = self._read(batch, states, training=True)
+            loss = projected_cross_entropy(
+                reading.outputs, layer, targets, weights, label_smoothing=smoothing
+            )
+            return ProjectedLoss(loss, loss), reading
+        # Both passes are one of twice the rows, whose dropout masks differ.
+        twice, states_twice = tf.nest.map_structure(_repeat_rows, (batch, states))
+        reading = self._read(twice, states_twice, training=True)
+        losses = consistent_cross_entropy(
+            reading.outputs,
+            layer,
+            targets,
+            weights,
+            label_smoothing=smoothing,
+            divergence_weight=self._config.r_drop,
+        )
+        # The penalty and the states carried to the next batch are those of the first pass.
+        lstm_outputs = reading.lstm_outputs
+        return losses, Reading(
+            reading.outputs,
+            tf.nest.map_structure(_first_half, reading.states),
+            None if lstm_outputs is None else _first_half(lstm_outputs),
+        )
 
     def _penalty(self, reading: Reading, weights: tf.Tensor) -> tf.Tensor | float:
         """Returns what training minimizes beside the loss that is shown."""
@@ -221,3 +247,13 @@ class TrainingSteps:
         nll = cross_entropy(logits, batch["target_ids"]).negative_log_likelihood
         weights = batch["weights"]
         return tf.stack([tf.reduce_sum(nll * weights), tf.reduce_sum(weights)]), states
+
+
+def _repeat_rows(values: tf.Tensor) -> tf.Tensor:
+    """Returns all rows twice; a number as it is."""
+    return tf.concat([values, values], axis=0) if values.shape.rank else values
+
+
+def _first_half(values: tf.Tensor) -> tf.Tensor:
+    """Returns the first of what `_repeat_rows` repeated."""
+    return values[: tf.shape(values)[0] // 2]
