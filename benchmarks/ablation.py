@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training.subword_sampling": "both",
         "training.subword_sampling_alpha": 0.2,
     },
+    "dropout grows for 1,000 steps": {"training.dropout_warmup_steps": 1000},
     "R-Drop 1": {"training.r_drop": 1.0},
     "R-Drop 5": {"training.r_drop": 5.0},
     "layer normalization": {"model.layer_normalization": True},

@@ -77,6 +77,7 @@ FIXED = {
     "training.averaging_patience",
     "training.subword_sampling",
     "training.subword_sampling_alpha",
+    "training.dropout_warmup_steps",
     "training.r_drop",
     "training.activation_regularization",
     "training.temporal_activation_regularization",

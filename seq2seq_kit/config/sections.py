@@ -514,6 +514,10 @@ class TrainingConfig(Section):
     """How strong `subword_sampling` is. With a unigram vocabulary, the exponent of the
     probabilities, where less is more random; by default 0.2. With BPE, the share of the merges that
     are left out; by default 0.1."""
+    dropout_warmup_steps: Count = 0
+    """The number of steps over which dropout grows linearly from 0 to its rates (`model.dropout`,
+    `input_dropout`, `output_dropout`). Dropout from the first step on slows the beginning of
+    training."""
     r_drop: Rate = 0.0
     """The weight of the divergence between two passes over each batch with different dropout, which
     training adds to its loss so that they agree (alpha of R-Drop, Liang et al., 2021; 1 to 5 is

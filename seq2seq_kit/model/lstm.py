@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 import keras
 from keras import ops
 
+from seq2seq_kit.model.dropout import GrowingDropout
 from seq2seq_kit.model.fast_lstm import FastLSTM
 from seq2seq_kit.model.layer_normalization import LayerNormalization
 from seq2seq_kit.model.recurrent import GRULayer, SimpleRNNLayer
@@ -83,7 +84,7 @@ def pop_lstm_options(kwargs: dict[str, Any]) -> LSTMOptions:
 
 def make_dropout(
     rate: float | None, options: LSTMOptions, *, dtype: str, name: str
-) -> keras.layers.Dropout:
+) -> GrowingDropout:
     """Returns a dropout layer for float `(batch, time, features)`.
 
     Args:
@@ -93,7 +94,7 @@ def make_dropout(
         dtype: The name of a dtype policy.
         name: The layer's name.
     """
-    return keras.layers.Dropout(
+    return GrowingDropout(
         options["dropout"] if rate is None else rate,
         noise_shape=(None, 1, None) if options["locked_dropout"] else None,
         dtype=dtype,

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from seq2seq_kit.config import TrainingConfig
+from seq2seq_kit.model.dropout import DropoutStrength
 from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.stopping import Limits
 
@@ -121,6 +122,24 @@ class WarmUp(TrainingPart):
         if state.step < self._num_steps:
             highest = self._learning_rate * state.learning_rate_factor
             self._optimizer.learning_rate = highest * ((state.step + 1) / self._num_steps)
+
+
+class DropoutWarmUp(TrainingPart):
+    """Raises dropout linearly from none to its full rates, as a function of the steps alone.
+
+    Dropout from the first step slows learning while there is nothing to overfit yet.
+
+    Args:
+        strength: The strength of the dropout layers.
+        num_steps: Steps until the rates are reached, at least 1.
+    """
+
+    def __init__(self, strength: DropoutStrength, num_steps: int) -> None:
+        self._strength = strength
+        self._num_steps = num_steps
+
+    def before_step(self, state: TrainingState) -> None:
+        self._strength.variable.assign(min(1.0, state.step / self._num_steps))
 
 
 class PlateauDecay(TrainingPart):

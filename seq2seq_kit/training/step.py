@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from seq2seq_kit.config import TrainingConfig
 from seq2seq_kit.data.batches import Batches, Plan, make_dataset
+from seq2seq_kit.model.dropout import grow_dropout
 from seq2seq_kit.model.matmul import matmul_precision
 from seq2seq_kit.model.networks import LanguageModel, Reading, TokenModel
 from seq2seq_kit.training.carried import CarriedStates, zero_states
@@ -55,6 +56,8 @@ class TrainingSteps:
                 optimizer=make_optimizer(config), loss=MaskedCrossEntropy(config.label_smoothing)
             )
             model.optimizer.build(model.trainable_variables)
+            self.dropout = grow_dropout(model) if config.dropout_warmup_steps else None
+            """The strength of dropout, where it grows."""
         self.train_function = tf.function(self._train, autograph=False)
         """From a batch as `batches` yields it, and the states of its rows, to its mean loss, its
         number of target tokens and the next states."""

@@ -31,7 +31,7 @@ from seq2seq_kit.training.parts import TrainingPart, TrainingState
 from seq2seq_kit.training.progress import Progress
 from seq2seq_kit.training.records import Record
 from seq2seq_kit.training.run_folder import RunFolder
-from seq2seq_kit.training.schedules import make_schedules
+from seq2seq_kit.training.schedules import DropoutWarmUp, make_schedules
 from seq2seq_kit.training.step import TrainingSteps
 from seq2seq_kit.training.stopping import EarlyStopping, StopAtLimit, limits_of
 from seq2seq_kit.training.tensorboard import TensorBoardEvents
@@ -100,6 +100,7 @@ class Trainer:
             self._divergence,
             self._averaged,
             *make_schedules(config, limits, self.model.optimizer),
+            *([DropoutWarmUp(steps.dropout, config.dropout_warmup_steps)] if steps.dropout else []),
             steps.carried,
             *parts,
             self._progress,
