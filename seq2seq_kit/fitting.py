@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from seq2seq_kit.archive import load_archive
 from seq2seq_kit.config import Config, load_config
+from seq2seq_kit.data.batches import Batches
 from seq2seq_kit.data.encode import LengthLimits
 from seq2seq_kit.data.encoded import EncodedData, unigram_perplexity
 from seq2seq_kit.data.entries import encode_corpora
@@ -37,6 +38,7 @@ from seq2seq_kit.training.run_folder import RunFolder, save_json
 from seq2seq_kit.training.samples import SampleLog
 from seq2seq_kit.training.start import (
     RunStart,
+    Trial,
     check_folder,
     complete_config,
     locked_by_chief,
@@ -119,7 +121,7 @@ def find_learning_rate(
     check_model(config.model, NUM_SPECIAL_IDS, None, trains=True)
     strategy = make_strategy(config.training.strategy)
     trial = start_trial(config, strategy)
-    train_set = batch_set(config, trial.data.train, shuffle=True)
+    train_set = _train_set(config, trial)
     steps = TrainingSteps(
         trial.model, config.training, strategy, carried_rows=train_set.carried_rows
     )
@@ -140,8 +142,7 @@ def _fill(
     generator = build_generator(config, model, tokenizers, shortlist)
     texts = validation_texts(config, start.data.validation, tokenizers, start.digests)
     report = RunReport(config, run, start, generator, texts)
-    sampler = make_sampler(config, tokenizers)
-    train_set = batch_set(config, start.data.train, shuffle=True, sampler=sampler)
+    train_set = _train_set(config, start)
     steps = TrainingSteps(model, config.training, strategy, carried_rows=train_set.carried_rows)
     trainer = Trainer(
         steps,
@@ -182,6 +183,12 @@ def _fill(
         logger.warning("Advice: %s", sentence)
     report.write(strategy, trainer.history, f"Training ended: {state.finished}", results)
     return FittedRun(model, tokenizers, config, shortlist, generator, trainer.history, results)
+
+
+def _train_set(config: Config, start: RunStart | Trial) -> Batches:
+    """Returns the batches of training."""
+    sampler = make_sampler(config, start.tokenizers)
+    return batch_set(config, start.data.train, shuffle=True, sampler=sampler)
 
 
 def _text_metrics(

@@ -58,6 +58,8 @@ class Trial(NamedTuple):
 
     data: DataSets
     """The encoded training and validation data."""
+    tokenizers: Tokenizers
+    """The tokenizers of both sides."""
     model: EncoderDecoder | LanguageModel
     """The network, with the weights that training starts from."""
 
@@ -205,7 +207,7 @@ def start_trial(config: Config, strategy: tf.distribute.Strategy) -> Trial:
     else:
         tokenizers = build_tokenizers(config, digests)
     data = encode_data(config, tokenizers, digests)
-    return Trial(data, _first_model(config, tokenizers, data, origin, strategy))
+    return Trial(data, tokenizers, _first_model(config, tokenizers, data, origin, strategy))
 
 
 def _first_model(
