@@ -87,12 +87,12 @@ def test_widths_that_fill_no_registers_change_nothing(kind: str, sizes: dict[str
         assert list(generator.hypotheses(LINES, beam_size=3, batch_size=batch_size)) == found
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_bfloat16_answers_nearly_the_same_and_in_any_company(kind: str) -> None:
-    generator = make_generator(kind)
-    options = {"beam_size": 3, "precision": "bfloat16"}
+def test_bfloat16_answers_nearly_the_same_and_in_any_company(generator: Generator) -> None:
+    # But for the precision, options of which there is a graph already.
+    options: dict[str, Any] = {"beam_size": 3, "max_loop_characters": 5}
+    exact = [one for (one,) in generator.hypotheses(LINES, **options)]
+    options["precision"] = "bfloat16"
     found = [one for (one,) in generator.hypotheses(LINES, **options)]
-    exact = [one for (one,) in generator.hypotheses(LINES, beam_size=3)]
     assert [one.score for one in found] != [one.score for one in exact]
     # These random networks exaggerate: a rounded factor changes many a choice.
     same = [a.score for a, b in zip(found, exact, strict=True) if a.text == b.text]
@@ -135,7 +135,7 @@ def test_hypotheses_are_ranked_and_differ(translator: Generator) -> None:
 @pytest.mark.parametrize("beam_size", [2, 5])
 def test_more_hypotheses_never_change_the_best_one(translator: Generator, beam_size: int) -> None:
     alone = [best for (best,) in translator.hypotheses(LINES[:16], beam_size=beam_size)]
-    for number in range(2, beam_size + 1):
+    for number in {2, beam_size}:
         found = translator.hypotheses(LINES[:16], beam_size=beam_size, num_hypotheses=number)
         assert [best for best, *_ in found] == alone
 
@@ -148,13 +148,13 @@ def test_more_hypotheses_than_the_configured_beam_holds_are_refused(translator: 
 
 def test_score_is_the_log_prob_under_the_length_penalty(translator: Generator) -> None:
     for penalty in (0.0, 0.5, 2.0):
-        for (one,) in translator.hypotheses(LINES[:8], beam_size=3, length_penalty=penalty):
+        for (one,) in translator.hypotheses(LINES[:8], beam_size=5, length_penalty=penalty):
             length = len(one.token_ids) + one.is_cut
             expected = one.log_prob / ((5 + length) / 6) ** penalty
             np.testing.assert_allclose(one.score, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("beam_size", [1, 4])
+@pytest.mark.parametrize("beam_size", [1, 5])
 def test_max_length_bounds_the_tokens_before_eos(translator: Generator, beam_size: int) -> None:
     found = list(translator.hypotheses(LINES, beam_size=beam_size, max_length=3))
     lengths = [len([i for i in one.token_ids if i != 3]) for (one,) in found]
