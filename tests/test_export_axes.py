@@ -339,13 +339,15 @@ def is_marked(row: dict[str, Any], line: str) -> bool:
 
 
 def test_every_export_can_be_looked_into(exports: list[Exported]) -> None:
-    for row, model, path, _ in exports:
+    for number, (row, model, path, _) in enumerate(exports):
         rebuilt = ExportedModel(path).rebuilt
         # The operands of products are rounded to 8 bits of mantissa, as the search rounds them.
         relative = 0.0 if row["precision"] == "float32" else 2.0**-8
         pairs = zip(rebuilt.model.get_weights(), model.model.get_weights(), strict=True)
         for found, expected in pairs:
             np.testing.assert_allclose(found, expected, rtol=relative, atol=0, err_msg=str(row))
+        if number % SAMPLED:  # A search needs another graph, and what it reads is compared above.
+            continue
         lines = LINES[1:3]
         found = rebuilt.hypotheses(lines, num_hypotheses=row["beam_size"])
         expected = model.hypotheses(lines, num_hypotheses=row["beam_size"])
