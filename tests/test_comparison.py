@@ -73,6 +73,22 @@ def test_exact_match_counts_any_reference() -> None:
     assert [one.score for one in found.scores["exact_match"]] == [50.0, 75.0]
 
 
+def test_equal_outputs_are_no_better() -> None:
+    outputs = ["a b c d e", "f g h i j", "k l"]
+    found = compare_outputs(
+        {"one": outputs, "two": list(outputs)},
+        [["a b c d"], ["f g h x j"], ["k l"]],
+        tokenize="none",
+        samples=100,
+        seed=1,
+    )
+    assert {name: two.p_value for name, (_, two) in found.scores.items()} == {
+        "bleu": 1.0,
+        "chrf": 1.0,
+        "exact_match": 1.0,
+    }
+
+
 def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one() -> None:
     rng = np.random.default_rng(0)
     good = rng.uniform(5, 15, 80)

@@ -108,7 +108,14 @@ def compare_outputs(
     return Comparison(
         {
             name: [
-                Measured(float(one.score), float(one.mean), float(one.ci), one.p_value)
+                Measured(
+                    float(one.score),
+                    float(one.mean),
+                    float(one.ci),
+                    # sacrebleu counts only differences larger than none, and finds equals unequal.
+                    1.0 if one.p_value and one.score == first.score else one.p_value,
+                )
+                for first, *_ in [results[metric]]
                 for one in results[metric]
             ]
             for metric, name in names.items()
